@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What the gateway remembers: tenants, tokens, prices, and every nano-dollar.
+//!
+//! The public functions speak of tenants, tickets and ledger rows, never of SQL rows, so that another engine can stand in
+//! for SQLite. This crate knows nothing of HTTP, of providers' formats or of configuration files.
+//!
+//! Map:
+//! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
+//! - `tenant`, `token`, `rate`, `idempotency`, `audit`: the registry
+//! - `ledger`: reservations, budgets, rows, reports
+//! - `sqlite`: the engine, private
+//! - `store`: opening and closing it all
+
+mod clock;
+mod error;
+mod id;
+mod ledger;
+mod money;
+mod price;
+mod quota;
+mod sqlite;
+mod store;
+mod usage;
+mod window;
+
+pub use clock::{Clock, ManualClock, SystemClock, UnixMs};
+pub use error::{Result, StoreError};
+pub use id::{IdError, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
+pub use ledger::{LedgerRow, Outcome, Reservation, Settlement};
+pub use money::{AmountError, NanoUsd};
+pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};
+pub use quota::{OnTightBudget, Quota};
+pub use store::{Store, StoreOptions};
+pub use usage::Usage;
+pub use window::{Windows, Zone, day_name};

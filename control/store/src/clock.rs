@@ -1,0 +1,72 @@
+//! Time as a parameter, so that windows and expiry can be tested at any instant.
+//!
+//! Nothing in the workspace may read the wall clock but [`SystemClock`].
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Milliseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    /// The instant `ms` milliseconds later; saturates at the ends of time.
+    #[must_use]
+    pub fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// As RFC 3339 in UTC with milliseconds, the form of every API answer.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
+    }
+
+    /// Reads an RFC 3339 instant.
+    ///
+    /// # Errors
+    /// The parser's own words when `text` is not an instant with an offset.
+    pub fn parse_rfc3339(text: &str) -> Result<Self, String> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_millisecond())).map_err(|err| err.to_string())
+    }
+}
+
+/// A source of wall-clock time.
+pub trait Clock: Send + Sync + Debug {
+    /// Now. May go backwards: callers that need order keep their own floor.
+    fn now(&self) -> UnixMs;
+}
+
+/// The machine's clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMs {
+        UnixMs(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
+/// A clock that stands still until it is told otherwise; for tests.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock standing at `at`.
+    #[must_use]
+    pub fn new(at: UnixMs) -> Self {
+        Self(AtomicI64::new(at.0))
+    }
+
+    /// Moves the clock, in either direction.
+    pub fn set(&self, at: UnixMs) {
+        self.0.store(at.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixMs {
+        UnixMs(self.0.load(Ordering::SeqCst))
+    }
+}

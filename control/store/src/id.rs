@@ -1,0 +1,159 @@
+//! Ids as newtypes: what they look like, how they are parsed, how they are made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The base-62 alphabet of token ids and secrets.
+pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A tenant's public id: `^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`. Never reused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TenantId(String);
+
+/// Text that is not an id of the kind that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not a tenant id.
+    #[error("a tenant id is 1 to 32 characters of a-z, 0-9 and `-`, and starts and ends with a letter or digit")]
+    Tenant,
+    /// Not a token id.
+    #[error("a token id is 12 characters of 0-9, A-Z and a-z")]
+    Token,
+}
+
+impl TenantId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let bytes = text.as_bytes();
+        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain);
+        if ends && bytes.len() <= 32 && bytes.iter().all(|byte| plain(byte) || *byte == b'-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::Tenant)
+        }
+    }
+}
+
+/// A token's public id: 12 base-62 characters. It names a token in logs; it opens nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TokenId(String);
+
+impl TokenId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::Token)
+        }
+    }
+}
+
+macro_rules! text_id {
+    ($($name:ident),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+text_id!(TenantId, TokenId);
+
+/// The store's own key of a tenant: stable, small, never shown outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantKey(pub(crate) i64);
+
+/// The store's own key of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenKey(pub(crate) i64);
+
+/// One client request; shown as `req_` and 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u128);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "req_{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One reservation, and the key of the ledger row that it becomes: the owner's epoch in the upper 23 bits, a counter below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(pub i64);
+
+impl ReservationId {
+    /// Bits of the counter within one owner's epoch.
+    const COUNTER_BITS: u32 = 40;
+
+    /// The `count`th reservation of owner `epoch`; `None` when either is out of its range.
+    #[must_use]
+    pub fn new(epoch: u32, count: u64) -> Option<Self> {
+        let fits = epoch < (1 << 23) && count < (1 << Self::COUNTER_BITS);
+        let id = (u64::from(epoch) << Self::COUNTER_BITS) | count;
+        fits.then(|| i64::try_from(id).ok().map(Self)).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenant_ids_follow_the_contract() {
+        for good in ["a", "0", "acme", "a-b", "a--b", "x".repeat(32).as_str()] {
+            assert!(good.parse::<TenantId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "é", "x".repeat(33).as_str(), "a/b", "a\0"] {
+            assert!(bad.parse::<TenantId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reservation_ids_never_collide_over_owners() {
+        assert!(ReservationId::new(2, 0).unwrap() > ReservationId::new(1, (1 << 40) - 1).unwrap());
+        assert!(ReservationId::new(1 << 23, 0).is_none());
+        assert!(ReservationId::new(0, 1 << 40).is_none());
+        assert!(ReservationId::new((1 << 23) - 1, (1 << 40) - 1).unwrap().0 > 0);
+    }
+}

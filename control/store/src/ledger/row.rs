@@ -1,0 +1,209 @@
+//! The ledger row: one attempt at an upstream, from reservation to bill. Written once, never changed.
+
+use std::collections::HashMap;
+
+use rusqlite::{Transaction, params};
+
+use crate::clock::UnixMs;
+use crate::error::Result;
+use crate::id::{RequestId, ReservationId, TenantKey, TokenKey};
+use crate::money::NanoUsd;
+use crate::usage::Usage;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider answered in full.
+    Complete,
+    /// The stream was cut, by either side; what was delivered is billed.
+    Partial,
+    /// Nothing was received; nothing is billed.
+    Void,
+    /// Found in the in-flight table of a dead process.
+    Recovered,
+    /// Dropped without an end, which is a defect of this program; billed at the reserved amount.
+    Abandoned,
+}
+
+impl Outcome {
+    /// Every outcome with its name in the ledger and its number in the in-flight table.
+    const ALL: [(Self, &'static str, u8); 5] = [
+        (Self::Complete, "complete", 1),
+        (Self::Partial, "partial", 2),
+        (Self::Void, "void", 3),
+        (Self::Recovered, "recovered", 4),
+        (Self::Abandoned, "abandoned", 5),
+    ];
+
+    /// The name in the ledger.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(outcome, ..)| *outcome == self).map_or("", |(_, name, _)| name)
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        Self::ALL.iter().find(|(outcome, ..)| *outcome == self).map_or(0, |(.., code)| *code)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.iter().find(|(.., known)| *known == code).map(|(outcome, ..)| *outcome)
+    }
+}
+
+/// What was promised before the attempt was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The row's key.
+    pub id: ReservationId,
+    /// The client request that this attempt serves.
+    pub request_id: RequestId,
+    /// 0 for the first attempt.
+    pub attempt: u16,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whose budget.
+    pub tenant: TenantKey,
+    /// Which of its tokens.
+    pub token: TokenKey,
+    /// The model's name in the store.
+    pub model: u32,
+    /// The upstream's name in the store.
+    pub upstream: u32,
+    /// The rate card version that prices it.
+    pub rate_card: u32,
+    /// When it was admitted.
+    pub admitted_at: UnixMs,
+    /// The day window that it posts into.
+    pub day: i32,
+    /// The month window that it posts into.
+    pub month: i32,
+    /// The most that it can cost.
+    pub reserved: NanoUsd,
+    /// The most tokens that it can use.
+    pub reserved_tokens: u64,
+    /// The part of `reserved_tokens` that is the prompt's.
+    pub input_bound: u32,
+}
+
+/// How an attempt ended and what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The status that the client got.
+    pub http_status: u16,
+    /// The usage is ours, not the provider's.
+    pub estimated: bool,
+    /// What it used.
+    pub usage: Usage,
+    /// Milliseconds from admission to the first byte of the answer.
+    pub first_byte_ms: u32,
+    /// Milliseconds from admission to the end.
+    pub duration_ms: u32,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// What was promised.
+    pub reservation: Reservation,
+    /// What came of it.
+    pub settlement: Settlement,
+    /// The bill.
+    pub cost: NanoUsd,
+    /// Of the reservation, what stays blocked because the provider may have billed it.
+    pub held: NanoUsd,
+    /// The same in tokens.
+    pub held_tokens: u64,
+}
+
+const INSERT: &str = "
+    INSERT INTO ledger (id, tenant, token, model, upstream, rate_card, request_id, attempt, outcome, http_status, estimated,
+        stream, admitted_at_ms, day, month, first_byte_ms, duration_ms, reserved_nanos, cost_nanos, held_nanos,
+        reserved_tokens, held_tokens, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens,
+        output_tokens, reasoning_tokens, input_audio_tokens, output_audio_tokens, tool_calls)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
+        ?26, ?27, ?28, ?29, ?30, ?31)
+    ON CONFLICT (id) DO NOTHING";
+
+const POST: &str = "
+    INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (tenant, kind, number) DO UPDATE SET
+        posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
+        posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens";
+
+#[derive(Default)]
+struct Sum {
+    posted: NanoUsd,
+    held: NanoUsd,
+    posted_tokens: u64,
+    held_tokens: u64,
+}
+
+/// Inserts rows and adds them to their windows, all in the caller's transaction. A row that exists already changes nothing.
+pub(crate) fn insert(tx: &Transaction<'_>, rows: &[LedgerRow]) -> Result<()> {
+    let mut sums: HashMap<(TenantKey, &'static str, i32), Sum> = HashMap::new();
+    let mut statement = tx.prepare_cached(INSERT)?;
+    for row in rows {
+        if insert_one(&mut statement, row)? == 0 {
+            continue;
+        }
+        for (kind, number) in [("day", row.reservation.day), ("month", row.reservation.month)] {
+            let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
+            sum.posted = sum.posted.saturating_add(row.cost);
+            sum.held = sum.held.saturating_add(row.held);
+            sum.posted_tokens += row.settlement.usage.total_tokens();
+            sum.held_tokens += row.held_tokens;
+        }
+    }
+    let mut post = tx.prepare_cached(POST)?;
+    for ((tenant, kind, number), sum) in sums {
+        let (tokens, held_tokens) = (signed(sum.posted_tokens), signed(sum.held_tokens));
+        post.execute(params![tenant.0, kind, number, sum.posted.0, sum.held.0, tokens, held_tokens])?;
+    }
+    Ok(())
+}
+
+fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) -> Result<usize> {
+    let LedgerRow { reservation: r, settlement: s, cost, held, held_tokens } = row;
+    let u = &s.usage;
+    Ok(statement.execute(params![
+        r.id.0,
+        r.tenant.0,
+        r.token.0,
+        r.model,
+        r.upstream,
+        r.rate_card,
+        r.request_id.to_string(),
+        r.attempt,
+        s.outcome.name(),
+        s.http_status,
+        s.estimated,
+        r.stream,
+        r.admitted_at.0,
+        r.day,
+        r.month,
+        s.first_byte_ms,
+        s.duration_ms,
+        r.reserved.0,
+        cost.0,
+        held.0,
+        signed(r.reserved_tokens),
+        signed(*held_tokens),
+        u.input,
+        u.cache_read,
+        u.cache_write,
+        u.cache_write_1h,
+        u.output,
+        u.reasoning,
+        u.input_audio,
+        u.output_audio,
+        u.tool_calls,
+    ])?)
+}
+
+/// SQLite's integers are signed; token counts are far below their bound.
+pub(crate) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,15 @@
+//! SQLite: the only place that knows SQL's engine. Everything here is private to the crate.
+//!
+//! - `open`: connections and the version check
+//! - `lock`: one process owns a data directory's ledger
+//! - `migrate`: numbered migrations, each in one transaction
+//! - `reader`: per-thread read-only connections
+//! - `writer`: the one thread that writes, with group commit
+//! - `checkpoint`: moves the WAL into the database, off the writer's back
+
+pub(crate) mod checkpoint;
+pub(crate) mod lock;
+pub(crate) mod migrate;
+pub(crate) mod open;
+pub(crate) mod reader;
+pub(crate) mod writer;

@@ -1,0 +1,235 @@
+//! The one thread that writes, with group commit.
+//!
+//! Settled rows are gathered for a few milliseconds and committed together: the request path pays a push onto a list,
+//! and at most one wake-up per batch. A task (a state change) is committed at once, together with whatever has gathered,
+//! each inside a savepoint of its own. Every commit is synced to the disk before anything is acknowledged.
+//! When a commit fails, rows are kept and tried again, tasks are refused, and [`Writer::healthy`] turns false until a
+//! commit succeeds.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use crate::error::{Result, StoreError};
+use crate::ledger::row::{self, LedgerRow};
+use crate::sqlite::open;
+
+/// How long settled rows gather before they are committed.
+const GATHER: Duration = Duration::from_millis(20);
+/// Pause before a failed commit is tried again.
+const BACKOFF: Duration = Duration::from_millis(250);
+
+/// What to say to the caller of a task once the commit's fate is known.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Task = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
+/// Called on the writer's thread with rows that are durable.
+pub(crate) type OnPosted = Box<dyn Fn(&[LedgerRow]) + Send>;
+
+#[derive(Default)]
+struct Queue {
+    rows: Vec<LedgerRow>,
+    tasks: Vec<Task>,
+    closing: bool,
+    idle: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    failing: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handle to the writer thread; dropping it writes what is queued and ends the thread.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("healthy", &self.healthy()).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(crate) fn start(database: &Path, on_posted: OnPosted) -> Result<Self> {
+        let mut conn = open::writable(database)?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&mut conn, &theirs, &on_posted))
+            .map_err(|err| StoreError::Unavailable(format!("can't start a thread: {err}")))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Whether the last commit succeeded. While it is false nothing new may be admitted.
+    pub(crate) fn healthy(&self) -> bool {
+        !self.shared.failing.load(Ordering::Acquire)
+    }
+
+    /// Queues a settled row. Never blocks on the disk and never fails: the in-flight table holds the row until it is durable.
+    pub(crate) fn post(&self, row: LedgerRow) {
+        let mut queue = self.shared.lock();
+        queue.rows.push(row);
+        if std::mem::take(&mut queue.idle) {
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Runs `task` inside a transaction and answers once it is durable. An error of the task rolls back the task alone.
+    pub(crate) async fn run<T, F>(&self, task: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let task: Task = Box::new(move |tx| {
+            let result = in_savepoint(tx, task);
+            Box::new(move |committed| {
+                // A caller that went away doesn't want the answer.
+                drop(sender.send(committed.and(result)));
+            })
+        });
+        self.push_task(task)?;
+        receiver.await.map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
+    }
+
+    /// [`Writer::run`] for callers outside an async runtime.
+    pub(crate) fn run_blocking<T, F>(&self, task: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.push_task(Box::new(move |tx| {
+            let result = in_savepoint(tx, task);
+            Box::new(move |committed| drop(sender.send(committed.and(result))))
+        }))?;
+        receiver.recv().map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
+    }
+
+    fn push_task(&self, task: Task) -> Result<()> {
+        let mut queue = self.shared.lock();
+        if queue.closing {
+            return Err(StoreError::Unavailable("the store is closing".to_owned()));
+        }
+        queue.tasks.push(task);
+        drop(queue);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the writer thread panicked; what it had not written is in the in-flight table");
+        }
+    }
+}
+
+fn in_savepoint<T>(tx: &Transaction<'_>, task: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    tx.execute_batch("SAVEPOINT task")?;
+    let result = task(tx);
+    let end = if result.is_ok() { "RELEASE task" } else { "ROLLBACK TO task; RELEASE task" };
+    tx.execute_batch(end)?;
+    result
+}
+
+fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
+    let mut kept: Vec<LedgerRow> = Vec::new();
+    loop {
+        // After a failure the loop goes on without being asked, so that it notices when the disk is back.
+        let probing = shared.failing.load(Ordering::Acquire);
+        let (rows, tasks, closing) = next_batch(shared, probing);
+        kept.extend(rows);
+        if !kept.is_empty() || !tasks.is_empty() || probing {
+            let (replies, committed) = commit(conn, &kept, tasks);
+            shared.failing.store(committed.is_err(), Ordering::Release);
+            match &committed {
+                Ok(()) => {
+                    on_posted(&kept);
+                    kept.clear();
+                }
+                Err(err) => tracing::error!(%err, rows = kept.len(), "commit failed; new paid requests are refused until one succeeds"),
+            }
+            for reply in replies {
+                reply(committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string())));
+            }
+            if committed.is_err() {
+                if closing {
+                    return; // what could not be written stays in the in-flight table
+                }
+                std::thread::sleep(BACKOFF);
+                continue;
+            }
+        }
+        if closing {
+            return;
+        }
+    }
+}
+
+/// Waits for work, lets rows gather unless a task waits, and takes all there is.
+fn next_batch(shared: &Shared, probing: bool) -> (Vec<LedgerRow>, Vec<Task>, bool) {
+    let mut queue = shared.lock();
+    while !probing && queue.rows.is_empty() && queue.tasks.is_empty() && !queue.closing {
+        queue.idle = true;
+        queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+    queue.idle = false;
+    let deadline = Instant::now() + GATHER;
+    while queue.tasks.is_empty() && !queue.closing && !probing {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        queue = shared.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    (std::mem::take(&mut queue.rows), std::mem::take(&mut queue.tasks), queue.closing)
+}
+
+fn commit(conn: &mut Connection, rows: &[LedgerRow], tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
+    let mut replies = Vec::with_capacity(tasks.len());
+    let tx = match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(tx) => tx,
+        Err(err) => {
+            let message = err.to_string();
+            // The tasks never ran: dropping them answers each caller that the writer refused.
+            drop(tasks);
+            return (replies, Err(StoreError::Unavailable(message)));
+        }
+    };
+    let written = if rows.is_empty() && tasks.is_empty() { probe(&tx) } else { row::insert(&tx, rows) };
+    if let Err(err) = written {
+        return (replies, Err(err));
+    }
+    for task in tasks {
+        replies.push(task(&tx));
+    }
+    let committed = tx.commit().map_err(StoreError::from);
+    (replies, committed)
+}
+
+/// Writes without changing anything, to see whether the disk takes it.
+fn probe(tx: &Transaction<'_>) -> Result<()> {
+    tx.execute("UPDATE owners SET started_at_ms = started_at_ms WHERE epoch = (SELECT max(epoch) FROM owners)", [])?;
+    Ok(())
+}
