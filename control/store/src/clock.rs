@@ -3,10 +3,12 @@
 //! Nothing in the workspace may read the wall clock but [`SystemClock`].
 
 use std::fmt::Debug;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// Milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
 
@@ -36,6 +38,9 @@ impl UnixMs {
 pub trait Clock: Send + Sync + Debug {
     /// Now. May go backwards: callers that need order keep their own floor.
     fn now(&self) -> UnixMs;
+
+    /// Milliseconds since some fixed moment; never goes backwards. For rates and durations.
+    fn monotonic_ms(&self) -> i64;
 }
 
 /// The machine's clock.
@@ -46,17 +51,22 @@ impl Clock for SystemClock {
     fn now(&self) -> UnixMs {
         UnixMs(jiff::Timestamp::now().as_millisecond())
     }
+
+    fn monotonic_ms(&self) -> i64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        i64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 /// A clock that stands still until it is told otherwise; for tests.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock(AtomicI64, AtomicI64);
 
 impl ManualClock {
     /// A clock standing at `at`.
     #[must_use]
     pub fn new(at: UnixMs) -> Self {
-        Self(AtomicI64::new(at.0))
+        Self(AtomicI64::new(at.0), AtomicI64::new(at.0))
     }
 
     /// Moves the clock, in either direction.
@@ -68,5 +78,9 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> UnixMs {
         UnixMs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        self.1.fetch_max(self.0.load(Ordering::SeqCst), Ordering::SeqCst).max(self.0.load(Ordering::SeqCst))
     }
 }

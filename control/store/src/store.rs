@@ -1,11 +1,17 @@
-//! Opening a data directory: one owner, one writer, the newest schema.
+//! Opening a data directory: one owner, one writer, the newest schema, nothing left in flight by the dead.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rusqlite::Connection;
 
 use crate::clock::Clock;
 use crate::error::{Result, StoreError};
+use crate::ledger::{Ledger, Reservation, recovery};
+use crate::name::{self, Names};
+use crate::price::ModelPrice;
+use crate::rate;
 use crate::sqlite::checkpoint::Checkpointer;
 use crate::sqlite::lock::FileLock;
 use crate::sqlite::reader::Reader;
@@ -21,6 +27,19 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// How long to wait for the owner before this one to hand over; zero refuses at once.
     pub takeover: Duration,
+    /// What an admission survives.
+    pub durability: Durability,
+}
+
+/// What an admission survives before its attempt is sent. Settled rows are always synced to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The death of the process; costs nothing.
+    #[default]
+    Process,
+    /// The loss of power; costs a disk sync, shared by those who wait for it.
+    Power,
 }
 
 /// An open store. Cheap to clone; the last clone closes it after writing what is queued.
@@ -31,16 +50,17 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) writer: Writer,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) reader: Reader,
+    pub(crate) names: Names,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
     _checkpointer: Checkpointer,
-    _lock: FileLock,
+    lock: Mutex<Option<FileLock>>,
 }
 
 impl Store {
-    /// Opens the store and becomes the owner of its ledger.
+    /// Opens the store and becomes the owner of its ledger. What dead owners left in flight has its rows when this returns.
     ///
     /// # Errors
     /// An operator's mistake, with a hint: see [`StoreError`].
@@ -49,15 +69,22 @@ impl Store {
         create_dir(dir)?;
         let lock = FileLock::take(&dir.join("lock"), options.takeover)?.ok_or_else(|| StoreError::Locked(dir.clone()))?;
         let database = dir.join("openclawmu.db");
-        migrate::run(&mut open::writable(&database)?)?;
-        let writer = Writer::start(&database, Box::new(|_| {}))?;
+        let mut conn = open::writable(&database)?;
+        migrate::run(&mut conn)?;
+        let epoch = new_epoch(&conn, options.clock.as_ref())?;
+        let living = recovery::resolve_dead(&mut conn, dir, epoch, pinned_price)?;
+        drop(conn);
+        let power = options.durability == Durability::Power;
+        let ledger = Arc::new(Ledger::open(&database, dir, epoch, power, Arc::clone(&options.clock))?);
+        living.watch(&ledger, &database, pinned_price)?;
         let inner = Inner {
-            writer,
+            ledger,
             reader: Reader::new(database.clone()),
+            names: Names::default(),
             clock: Arc::clone(&options.clock),
             dir: dir.clone(),
             _checkpointer: Checkpointer::start(database)?,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -65,7 +92,7 @@ impl Store {
     /// Whether the store takes writes. While it does not, nothing new may be admitted or changed.
     #[must_use]
     pub fn healthy(&self) -> bool {
-        self.inner.writer.healthy()
+        self.inner.writer().healthy()
     }
 
     /// The clock that the store was opened with.
@@ -85,7 +112,33 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when it can't be written.
     pub async fn flush(&self) -> Result<()> {
-        self.inner.writer.run(|_| Ok(())).await
+        self.inner.writer().run(|_| Ok(())).await
+    }
+}
+
+impl Inner {
+    /// The one writer.
+    pub(crate) fn writer(&self) -> &Writer {
+        self.ledger.writer()
+    }
+
+    /// Lets another process own the ledger.
+    pub(crate) fn release_lock(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Registers this process as an owner; its number is the upper part of its reservations' ids.
+fn new_epoch(conn: &Connection, clock: &dyn Clock) -> Result<u32> {
+    conn.execute("INSERT INTO owners (started_at_ms) VALUES (?1)", [clock.now().0])?;
+    u32::try_from(conn.last_insert_rowid()).map_err(|_| StoreError::Corrupt("owner epochs are exhausted".to_owned()))
+}
+
+/// The price that a reservation was pinned to.
+fn pinned_price(conn: &Connection, reservation: &Reservation) -> Result<Option<ModelPrice>> {
+    match name::find_name(conn, reservation.model)? {
+        Some(model) => rate::priced_row(conn, reservation.rate_card, &model),
+        None => Ok(None),
     }
 }
 

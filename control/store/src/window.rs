@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan, civil};
 use crate::clock::UnixMs;
 
 /// A time zone in which a tenant's days and months begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
 impl Zone {

@@ -3,12 +3,30 @@
 //! - `row`: what is written, once
 //! - `slot`: a row's bytes while it is in flight
 //! - `inflight`: the table of slots, which survives a killed process
-//! - `budget`: a tenant's windows, rates and concurrency in memory; all or none
-//! - `ticket`: one admitted attempt
+//! - `syncer`: makes the table survive a power loss, where that is asked for
+//! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
 //! - `admission`: from a demand to a ticket
+//! - `ticket`: one admitted attempt, and its end
 //! - `recovery`: what dead and departing owners left in flight
-//! - `report`: sums of rows
+//! - `standing`: what a tenant has used and has left, for the quota routes
+//! - `state`: the parts together
 
+pub(crate) mod admission;
+pub(crate) mod bucket;
+pub(crate) mod budget;
+pub(crate) mod inflight;
+pub(crate) mod recovery;
 pub(crate) mod row;
+pub(crate) mod slot;
+pub(crate) mod standing;
+mod state;
+pub(crate) mod syncer;
+pub(crate) mod ticket;
 
+pub use admission::Demand;
+pub use bucket::RateStanding;
+pub use budget::{BudgetKind, RateKind, Refused, Standing};
 pub use row::{LedgerRow, Outcome, Reservation, Settlement};
+pub use standing::QuotaStatus;
+pub(crate) use state::Ledger;
+pub use ticket::{End, Settled, Ticket};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::clock::UnixMs;
 use crate::error::Result;
@@ -117,6 +117,21 @@ pub struct LedgerRow {
     pub held_tokens: u64,
 }
 
+/// What a resolved reservation does to its windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bill {
+    pub(crate) cost: NanoUsd,
+    pub(crate) held: NanoUsd,
+    pub(crate) tokens: u64,
+    pub(crate) held_tokens: u64,
+}
+
+impl LedgerRow {
+    pub(crate) fn bill(&self) -> Bill {
+        Bill { cost: self.cost, held: self.held, tokens: self.settlement.usage.total_tokens(), held_tokens: self.held_tokens }
+    }
+}
+
 const INSERT: &str = "
     INSERT INTO ledger (id, tenant, token, model, upstream, rate_card, request_id, attempt, outcome, http_status, estimated,
         stream, admitted_at_ms, day, month, first_byte_ms, duration_ms, reserved_nanos, cost_nanos, held_nanos,
@@ -133,17 +148,9 @@ const POST: &str = "
         posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
         posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens";
 
-#[derive(Default)]
-struct Sum {
-    posted: NanoUsd,
-    held: NanoUsd,
-    posted_tokens: u64,
-    held_tokens: u64,
-}
-
 /// Inserts rows and adds them to their windows, all in the caller's transaction. A row that exists already changes nothing.
-pub(crate) fn insert(tx: &Transaction<'_>, rows: &[LedgerRow]) -> Result<()> {
-    let mut sums: HashMap<(TenantKey, &'static str, i32), Sum> = HashMap::new();
+pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a LedgerRow>) -> Result<()> {
+    let mut sums: HashMap<(TenantKey, &'static str, i32), Bill> = HashMap::new();
     let mut statement = tx.prepare_cached(INSERT)?;
     for row in rows {
         if insert_one(&mut statement, row)? == 0 {
@@ -151,16 +158,17 @@ pub(crate) fn insert(tx: &Transaction<'_>, rows: &[LedgerRow]) -> Result<()> {
         }
         for (kind, number) in [("day", row.reservation.day), ("month", row.reservation.month)] {
             let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
-            sum.posted = sum.posted.saturating_add(row.cost);
-            sum.held = sum.held.saturating_add(row.held);
-            sum.posted_tokens += row.settlement.usage.total_tokens();
-            sum.held_tokens += row.held_tokens;
+            let bill = row.bill();
+            sum.cost = sum.cost.saturating_add(bill.cost);
+            sum.held = sum.held.saturating_add(bill.held);
+            sum.tokens += bill.tokens;
+            sum.held_tokens += bill.held_tokens;
         }
     }
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {
-        let (tokens, held_tokens) = (signed(sum.posted_tokens), signed(sum.held_tokens));
-        post.execute(params![tenant.0, kind, number, sum.posted.0, sum.held.0, tokens, held_tokens])?;
+        let (tokens, held_tokens) = (signed(sum.tokens), signed(sum.held_tokens));
+        post.execute(params![tenant.0, kind, number, sum.cost.0, sum.held.0, tokens, held_tokens])?;
     }
     Ok(())
 }
@@ -201,6 +209,17 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
         u.output_audio,
         u.tool_calls,
     ])?)
+}
+
+/// What the row of a reservation did to its windows; `None` while there is no such row.
+pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<Bill>> {
+    let sql = "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
+        + reasoning_tokens + input_audio_tokens + output_audio_tokens, held_tokens FROM ledger WHERE id = ?1";
+    let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+    let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
+        Ok(Bill { cost: NanoUsd(row.get(0)?), held: NanoUsd(row.get(1)?), tokens: count(row, 2)?, held_tokens: count(row, 3)? })
+    });
+    Ok(bill.optional()?)
 }
 
 /// SQLite's integers are signed; token counts are far below their bound.

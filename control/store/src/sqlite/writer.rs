@@ -27,12 +27,19 @@ const BACKOFF: Duration = Duration::from_millis(250);
 /// What to say to the caller of a task once the commit's fate is known.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 type Task = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
+/// A row to be written, and the in-flight slot that holds it until then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Posting {
+    pub(crate) row: LedgerRow,
+    pub(crate) slot: u32,
+}
+
 /// Called on the writer's thread with rows that are durable.
-pub(crate) type OnPosted = Box<dyn Fn(&[LedgerRow]) + Send>;
+pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
 
 #[derive(Default)]
 struct Queue {
-    rows: Vec<LedgerRow>,
+    rows: Vec<Posting>,
     tasks: Vec<Task>,
     closing: bool,
     idle: bool,
@@ -81,7 +88,7 @@ impl Writer {
     }
 
     /// Queues a settled row. Never blocks on the disk and never fails: the in-flight table holds the row until it is durable.
-    pub(crate) fn post(&self, row: LedgerRow) {
+    pub(crate) fn post(&self, row: Posting) {
         let mut queue = self.shared.lock();
         queue.rows.push(row);
         if std::mem::take(&mut queue.idle) {
@@ -134,14 +141,21 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
+impl Writer {
+    /// Writes what is queued and ends the thread; later calls do nothing.
+    pub(crate) fn close(&self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the writer thread panicked; what it had not written is in the in-flight table");
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -154,7 +168,7 @@ fn in_savepoint<T>(tx: &Transaction<'_>, task: impl FnOnce(&Transaction<'_>) -> 
 }
 
 fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
-    let mut kept: Vec<LedgerRow> = Vec::new();
+    let mut kept: Vec<Posting> = Vec::new();
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
         let probing = shared.failing.load(Ordering::Acquire);
@@ -188,7 +202,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
 }
 
 /// Waits for work, lets rows gather unless a task waits, and takes all there is.
-fn next_batch(shared: &Shared, probing: bool) -> (Vec<LedgerRow>, Vec<Task>, bool) {
+fn next_batch(shared: &Shared, probing: bool) -> (Vec<Posting>, Vec<Task>, bool) {
     let mut queue = shared.lock();
     while !probing && queue.rows.is_empty() && queue.tasks.is_empty() && !queue.closing {
         queue.idle = true;
@@ -206,7 +220,7 @@ fn next_batch(shared: &Shared, probing: bool) -> (Vec<LedgerRow>, Vec<Task>, boo
     (std::mem::take(&mut queue.rows), std::mem::take(&mut queue.tasks), queue.closing)
 }
 
-fn commit(conn: &mut Connection, rows: &[LedgerRow], tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
+fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
     let mut replies = Vec::with_capacity(tasks.len());
     let tx = match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
@@ -217,7 +231,7 @@ fn commit(conn: &mut Connection, rows: &[LedgerRow], tasks: Vec<Task>) -> (Vec<R
             return (replies, Err(StoreError::Unavailable(message)));
         }
     };
-    let written = if rows.is_empty() && tasks.is_empty() { probe(&tx) } else { row::insert(&tx, rows) };
+    let written = if rows.is_empty() && tasks.is_empty() { probe(&tx) } else { row::insert(&tx, rows.iter().map(|posting| &posting.row)) };
     if let Err(err) = written {
         return (replies, Err(err));
     }

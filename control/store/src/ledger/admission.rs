@@ -1,0 +1,138 @@
+//! From a demand to a ticket: the budget's word, a slot in the in-flight table, and nothing else.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use crate::id::{RequestId, TenantKey, TokenKey};
+use crate::ledger::Ledger;
+use crate::ledger::budget::{Budget, Limits, Refused, Want};
+use crate::ledger::row::Reservation;
+use crate::ledger::ticket::{Open, Ticket, reservation_id};
+use crate::price::{Bound, ModelPrice};
+use crate::quota::Quota;
+use crate::store::Store;
+use crate::usage::Usage;
+use crate::window::Zone;
+
+/// One attempt that wants to be made.
+#[derive(Clone, Debug)]
+pub struct Demand<'a> {
+    /// The client request that it serves.
+    pub request_id: RequestId,
+    /// 0 for the first attempt; a later one doesn't count as a request.
+    pub attempt: u16,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whose budget.
+    pub tenant: TenantKey,
+    /// Which of its tokens.
+    pub token: TokenKey,
+    /// The tenant's limits.
+    pub quota: &'a Arc<Quota>,
+    /// The tenant's zone.
+    pub zone: &'a Zone,
+    /// The model's key, from [`Store::name_key`].
+    pub model: u32,
+    /// The upstream's key, from [`Store::name_key`].
+    pub upstream: u32,
+    /// The pinned price.
+    pub price: &'a Arc<ModelPrice>,
+    /// The rate card version that it comes from.
+    pub rate_card: u32,
+    /// What the attempt can use at most.
+    pub bound: Bound,
+    /// What the prompt will probably use; billed if the process dies in the attempt.
+    pub prompt_estimate: u32,
+}
+
+impl Store {
+    /// Reserves `demand.bound` in every bucket and in the in-flight table, or takes nothing from any.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was written.
+    pub fn admit(&self, demand: &Demand<'_>) -> Result<Ticket, Refused> {
+        let inner = &self.inner;
+        let ledger = &inner.ledger;
+        // Held while the slot is written: a hand-over waits for it, so that the next owner sees every slot.
+        let draining = ledger.draining.read().unwrap_or_else(PoisonError::into_inner);
+        if *draining {
+            return Err(Refused::Unavailable("this process is handing over to its successor".to_owned()));
+        }
+        if !ledger.writer().healthy() {
+            return Err(Refused::Unavailable("the last write to the store failed".to_owned()));
+        }
+        let budget = ledger.budget(demand.tenant);
+        let want = Want { usd: demand.price.upper_bound(demand.bound), tokens: demand.bound.total_tokens(), counts_as_request: demand.attempt == 0 };
+        let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
+        let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone }, want, now, now_ms)?;
+        let id = reservation_id(ledger.epoch, ledger.count.fetch_add(1, Ordering::Relaxed));
+        let reserved = id.and_then(|id| {
+            let reservation = Reservation {
+                id,
+                request_id: demand.request_id,
+                attempt: demand.attempt,
+                stream: demand.stream,
+                tenant: demand.tenant,
+                token: demand.token,
+                model: demand.model,
+                upstream: demand.upstream,
+                rate_card: demand.rate_card,
+                admitted_at: now,
+                day: taken.day,
+                month: taken.month,
+                reserved: want.usd,
+                reserved_tokens: want.tokens,
+                input_bound: demand.bound.input_tokens,
+            };
+            let prompt = Usage { input: demand.prompt_estimate.min(demand.bound.input_tokens), ..Usage::default() };
+            Ok((reservation, ledger.table.reserve(&reservation, &prompt)?))
+        });
+        match reserved {
+            Ok((reservation, Some(slot))) => Ok(Ticket {
+                inner: Some(Open {
+                    ledger: Arc::clone(ledger),
+                    budget,
+                    reservation,
+                    slot,
+                    price: Arc::clone(demand.price),
+                    quota: Arc::clone(demand.quota),
+                    standing: taken.standing,
+                    admitted_ms: now_ms,
+                }),
+            }),
+            Ok((_, None)) => {
+                budget.undo(&taken, want, demand.quota);
+                Err(Refused::Unavailable("the in-flight table is full".to_owned()))
+            }
+            Err(err) => {
+                budget.undo(&taken, want, demand.quota);
+                Err(Refused::Unavailable(err.to_string()))
+            }
+        }
+    }
+
+    /// Stops admitting for good and lets a successor own the ledger. What is in flight still settles.
+    pub fn hand_over(&self) {
+        *self.inner.ledger.draining.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.inner.release_lock();
+    }
+
+    /// Attempts in flight in this process, with those whose row is not durable yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.ledger.table.in_use()
+    }
+}
+
+impl Ledger {
+    /// The tenant's budget; made on first use, read from the store on its first admission.
+    pub(crate) fn budget(&self, tenant: TenantKey) -> Arc<Budget> {
+        let find = |map: &HashMap<TenantKey, Arc<Budget>>| map.get(&tenant).map(Arc::clone);
+        if let Some(budget) = find(&self.budgets.read().unwrap_or_else(PoisonError::into_inner)) {
+            return budget;
+        }
+        let mut budgets = self.budgets.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(budgets.entry(tenant).or_insert_with(|| Arc::new(Budget::new(tenant))))
+    }
+}

@@ -1,0 +1,370 @@
+//! A tenant's budget in memory: calendar windows, rates and concurrency under one short lock, so that a request takes from
+//! every bucket or from none. `posted + pending + held + want <= cap` holds at every admission.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::clock::UnixMs;
+use crate::error::Result;
+use crate::id::TenantKey;
+use crate::ledger::bucket::{Bucket, RateStanding};
+use crate::ledger::row::{Bill, LedgerRow, Reservation};
+use crate::money::NanoUsd;
+use crate::quota::Quota;
+use crate::sqlite::reader::Reader;
+use crate::window::{Windows, Zone};
+
+/// A budget bucket of a calendar window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetKind {
+    /// `usd_per_day`
+    UsdPerDay,
+    /// `usd_per_month`
+    UsdPerMonth,
+    /// `tokens_per_day`
+    TokensPerDay,
+}
+
+/// A rate bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateKind {
+    /// `requests_per_minute`
+    Requests,
+    /// `tokens_per_minute`
+    Tokens,
+}
+
+/// Why a demand was refused. Nothing was taken from any bucket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The upper bound does not fit what is left of a window.
+    #[error("the {kind:?} budget is spent")]
+    Budget {
+        /// Which window.
+        kind: BudgetKind,
+        /// Dollars that are left under the tighter dollar cap, if there is one.
+        usd_left: Option<NanoUsd>,
+        /// Tokens that are left under the token cap, if there is one.
+        tokens_left: Option<u64>,
+        /// When the window ends.
+        resets_at: UnixMs,
+    },
+    /// Too fast.
+    #[error("the {kind:?} rate is exceeded")]
+    Rate {
+        /// Which rate.
+        kind: RateKind,
+        /// Units a minute.
+        limit: u64,
+        /// Milliseconds until the demand fits; `None` when it is larger than a whole minute's worth.
+        retry_after_ms: Option<u64>,
+    },
+    /// Too many at once.
+    #[error("{limit} requests are in flight")]
+    Concurrency {
+        /// The cap.
+        limit: u32,
+    },
+    /// The quota can't be proved now. 503, retryable.
+    #[error("the quota cannot be proved: {0}")]
+    Unavailable(String),
+}
+
+/// What is left after an admission or a settlement, for the answer's headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The requests-per-minute bucket.
+    pub requests: Option<RateStanding>,
+    /// The tokens-per-minute bucket.
+    pub tokens: Option<RateStanding>,
+    /// Dollars left under the tighter dollar cap.
+    pub usd_left: Option<NanoUsd>,
+}
+
+/// Everything that a demand takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) usd: NanoUsd,
+    pub(crate) tokens: u64,
+    /// False for a retry, which the client did not ask for.
+    pub(crate) counts_as_request: bool,
+}
+
+/// One calendar window's sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Window {
+    pub(crate) number: i32,
+    pub(crate) ends_at: UnixMs,
+    pub(crate) posted: NanoUsd,
+    pub(crate) pending: NanoUsd,
+    pub(crate) held: NanoUsd,
+    pub(crate) posted_tokens: u64,
+    pub(crate) pending_tokens: u64,
+    pub(crate) held_tokens: u64,
+}
+
+impl Window {
+    pub(crate) fn used(&self) -> NanoUsd {
+        self.posted.saturating_add(self.pending).saturating_add(self.held)
+    }
+
+    pub(crate) fn used_tokens(&self) -> u64 {
+        self.posted_tokens.saturating_add(self.pending_tokens).saturating_add(self.held_tokens)
+    }
+
+    fn load(conn: &Connection, tenant: TenantKey, kind: &str, number: i32, ends_at: UnixMs) -> Result<Self> {
+        let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
+        let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+        let found = conn.prepare_cached(sql)?.query_row(params![tenant.0, kind, number], |row| {
+            Ok(Self {
+                number,
+                ends_at,
+                posted: NanoUsd(row.get(0)?),
+                held: NanoUsd(row.get(1)?),
+                posted_tokens: count(row, 2)?,
+                held_tokens: count(row, 3)?,
+                ..Self::default()
+            })
+        });
+        Ok(found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() }))
+    }
+
+    fn reserve(&mut self, usd: NanoUsd, tokens: u64) {
+        self.pending = self.pending.saturating_add(usd);
+        self.pending_tokens = self.pending_tokens.saturating_add(tokens);
+    }
+
+    /// Resolves a reservation of this window: pending becomes posted and held.
+    fn resolve(&mut self, reservation: &Reservation, bill: Bill) {
+        self.release(reservation.reserved, reservation.reserved_tokens);
+        self.posted = self.posted.saturating_add(bill.cost);
+        self.held = self.held.saturating_add(bill.held);
+        self.posted_tokens = self.posted_tokens.saturating_add(bill.tokens);
+        self.held_tokens = self.held_tokens.saturating_add(bill.held_tokens);
+    }
+
+    fn release(&mut self, usd: NanoUsd, tokens: u64) {
+        self.pending = self.pending.saturating_sub(usd);
+        self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) day: Window,
+    pub(crate) month: Window,
+    zone: Option<Zone>,
+    requests: Bucket,
+    tokens: Bucket,
+    pub(crate) concurrent: u32,
+}
+
+/// One tenant's budget.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    tenant: TenantKey,
+    state: Mutex<Option<State>>,
+}
+
+/// What a demand is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits<'a> {
+    pub(crate) quota: &'a Quota,
+    pub(crate) zone: &'a Zone,
+}
+
+/// What an admission took and from which windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) day: i32,
+    pub(crate) month: i32,
+    pub(crate) standing: Standing,
+}
+
+impl Budget {
+    pub(crate) fn new(tenant: TenantKey) -> Self {
+        Self { tenant, state: Mutex::new(None) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes `want` from every bucket, or refuses and takes nothing.
+    pub(crate) fn take(&self, reader: &Reader, limits: Limits<'_>, want: Want, now: UnixMs, now_ms: i64) -> Result<Taken, Refused> {
+        let mut guard = self.lock();
+        let state = current(&mut guard, self.tenant, reader, limits.zone, now).map_err(|err| Refused::Unavailable(err.to_string()))?;
+        state.refill(limits.quota, now_ms);
+        state.check_budgets(limits.quota, want)?;
+        state.check_rates(limits.quota, want)?;
+        state.day.reserve(want.usd, want.tokens);
+        state.month.reserve(want.usd, want.tokens);
+        if want.counts_as_request {
+            state.requests.take(1);
+        }
+        state.tokens.take(want.tokens);
+        state.concurrent = state.concurrent.saturating_add(1);
+        Ok(Taken { day: state.day.number, month: state.month.number, standing: state.standing(limits.quota) })
+    }
+
+    /// Undoes [`Budget::take`] for a reservation that never came to be.
+    pub(crate) fn undo(&self, taken: &Taken, want: Want, quota: &Quota) {
+        let mut guard = self.lock();
+        let Some(state) = guard.as_mut() else { return };
+        state.each_window(taken.day, taken.month, |window| window.release(want.usd, want.tokens));
+        if want.counts_as_request {
+            state.requests.put_back(quota.requests_per_minute.unwrap_or(u32::MAX).into(), 1);
+        }
+        state.tokens.put_back(quota.tokens_per_minute.unwrap_or(u64::MAX), want.tokens);
+        state.concurrent = state.concurrent.saturating_sub(1);
+    }
+
+    /// Posts a row of this process's own reservation and ends its place in flight.
+    pub(crate) fn settle(&self, row: &LedgerRow, quota: &Quota) -> Standing {
+        let mut guard = self.lock();
+        let Some(state) = guard.as_mut() else { return Standing::default() };
+        state.each_window(row.reservation.day, row.reservation.month, |window| window.resolve(&row.reservation, row.bill()));
+        let unused = row.reservation.reserved_tokens.saturating_sub(row.settlement.usage.total_tokens());
+        if let Some(limit) = quota.tokens_per_minute {
+            state.tokens.put_back(limit, unused);
+        }
+        state.concurrent = state.concurrent.saturating_sub(1);
+        state.standing(quota)
+    }
+
+    /// Counts a reservation that another process still holds. The caller reads `conn` in the snapshot that lacks its row.
+    pub(crate) fn add_foreign(&self, conn: &Connection, foreign: &Reservation) -> Result<()> {
+        let mut guard = self.lock();
+        if guard.as_ref().is_none_or(|state| state.day.number < foreign.day) {
+            let never = UnixMs(i64::MIN); // the first admission asks the calendar
+            let day = Window::load(conn, self.tenant, "day", foreign.day, never)?;
+            let month = match guard.as_ref().map(|state| state.month) {
+                Some(month) if month.number >= foreign.month => month,
+                Some(_) | None => Window::load(conn, self.tenant, "month", foreign.month, never)?,
+            };
+            *guard = Some(State::new(day, month));
+        }
+        if let Some(state) = guard.as_mut() {
+            state.each_window(foreign.day, foreign.month, |window| window.reserve(foreign.reserved, foreign.reserved_tokens));
+        }
+        Ok(())
+    }
+
+    /// Posts the bill that another process, or its recovery, wrote for a reservation counted by [`Budget::add_foreign`].
+    pub(crate) fn resolve_foreign(&self, foreign: &Reservation, bill: Bill) {
+        if let Some(state) = self.lock().as_mut() {
+            state.each_window(foreign.day, foreign.month, |window| window.resolve(foreign, bill));
+        }
+    }
+
+    /// A copy of the windows and the rates' standing, for the quota routes.
+    pub(crate) fn inspect<T>(&self, reader: &Reader, limits: Limits<'_>, now: UnixMs, now_ms: i64, see: impl FnOnce(&State, Standing) -> T) -> Result<T> {
+        let mut guard = self.lock();
+        let state = current(&mut guard, self.tenant, reader, limits.zone, now)?;
+        state.refill(limits.quota, now_ms);
+        let standing = state.standing(limits.quota);
+        Ok(see(state, standing))
+    }
+}
+
+impl State {
+    fn new(day: Window, month: Window) -> Self {
+        Self { day, month, zone: None, requests: Bucket::default(), tokens: Bucket::default(), concurrent: 0 }
+    }
+
+    fn refill(&mut self, quota: &Quota, now_ms: i64) {
+        if let Some(limit) = quota.requests_per_minute {
+            self.requests.refill(limit.into(), now_ms);
+        }
+        if let Some(limit) = quota.tokens_per_minute {
+            self.tokens.refill(limit, now_ms);
+        }
+    }
+
+    fn check_budgets(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
+        let fits = |cap: Option<NanoUsd>, window: &Window| cap.is_none_or(|cap| window.used().checked_add(want.usd).is_some_and(|sum| sum <= cap));
+        let tokens_fit = quota.tokens_per_day.is_none_or(|cap| self.day.used_tokens().saturating_add(want.tokens) <= cap);
+        let (kind, resets_at) = if !fits(quota.usd_per_month, &self.month) {
+            (BudgetKind::UsdPerMonth, self.month.ends_at)
+        } else if !fits(quota.usd_per_day, &self.day) {
+            (BudgetKind::UsdPerDay, self.day.ends_at)
+        } else if !tokens_fit {
+            (BudgetKind::TokensPerDay, self.day.ends_at)
+        } else {
+            return Ok(());
+        };
+        let tokens_left = quota.tokens_per_day.map(|cap| cap.saturating_sub(self.day.used_tokens()));
+        Err(Refused::Budget { kind, usd_left: self.usd_left(quota), tokens_left, resets_at })
+    }
+
+    fn check_rates(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
+        if let Some(limit) = quota.concurrent_requests
+            && self.concurrent >= limit
+        {
+            return Err(Refused::Concurrency { limit });
+        }
+        let requests = u64::from(want.counts_as_request);
+        let rates = [
+            (RateKind::Requests, quota.requests_per_minute.map(u64::from), &self.requests, requests),
+            (RateKind::Tokens, quota.tokens_per_minute, &self.tokens, want.tokens),
+        ];
+        for (kind, limit, bucket, units) in rates {
+            let Some(limit) = limit else { continue };
+            let retry_after_ms = bucket.wait_ms(limit, units);
+            if retry_after_ms != Some(0) {
+                return Err(Refused::Rate { kind, limit, retry_after_ms });
+            }
+        }
+        Ok(())
+    }
+
+    fn usd_left(&self, quota: &Quota) -> Option<NanoUsd> {
+        let left = |cap: Option<NanoUsd>, window: &Window| cap.map(|cap| cap.saturating_sub(window.used()).max(NanoUsd::ZERO));
+        [left(quota.usd_per_day, &self.day), left(quota.usd_per_month, &self.month)].into_iter().flatten().min()
+    }
+
+    fn standing(&self, quota: &Quota) -> Standing {
+        Standing {
+            requests: quota.requests_per_minute.map(|limit| self.requests.standing(limit.into())),
+            tokens: quota.tokens_per_minute.map(|limit| self.tokens.standing(limit)),
+            usd_left: self.usd_left(quota),
+        }
+    }
+
+    /// Applies `change` to the windows that a reservation was admitted into, where they are still the current ones.
+    fn each_window(&mut self, day: i32, month: i32, change: impl Fn(&mut Window)) {
+        for (window, number) in [(&mut self.day, day), (&mut self.month, month)] {
+            if window.number == number {
+                change(window);
+            }
+        }
+    }
+}
+
+/// The state with its windows brought up to `now`. A clock that goes back reopens nothing: windows only move forward.
+fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, zone: &Zone, now: UnixMs) -> Result<&'a mut State> {
+    let fresh = slot.as_ref().is_some_and(|state| now < state.day.ends_at && now < state.month.ends_at && state.zone.as_ref() == Some(zone));
+    if !fresh {
+        let windows = Windows::at(now, zone);
+        let (day, month) = reader.with(|conn| {
+            let (old_day, old_month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
+            let day = forward(old_day, windows.day, windows.day_ends_at, |n, end| Window::load(conn, tenant, "day", n, end))?;
+            let month = forward(old_month, windows.month, windows.month_ends_at, |n, end| Window::load(conn, tenant, "month", n, end))?;
+            Ok((day, month))
+        })?;
+        let state = slot.get_or_insert_with(|| State::new(day, month));
+        state.day = day;
+        state.month = month;
+        state.zone = Some(zone.clone());
+    }
+    Ok(slot.get_or_insert_with(|| State::new(Window::default(), Window::default())))
+}
+
+fn forward(old: Option<Window>, number: i32, ends_at: UnixMs, load: impl FnOnce(i32, UnixMs) -> Result<Window>) -> Result<Window> {
+    match old {
+        Some(old) if old.number == number => Ok(Window { ends_at, ..old }),
+        Some(old) if old.number > number => Ok(old),
+        Some(_) | None => load(number, ends_at),
+    }
+}

@@ -1,0 +1,253 @@
+//! A reservation's bytes while it is in flight: a head written once at admission, a tail written as it goes on.
+//!
+//! Each half carries its own checksum, so that a torn tail never costs the head. A head that is torn was being written when
+//! the process died, before anything was sent upstream. Little-endian, 256 bytes, never across a page.
+
+use zerocopy::little_endian::{I32, I64, U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::clock::UnixMs;
+use crate::id::{RequestId, ReservationId, TenantKey, TokenKey};
+use crate::ledger::row::{Outcome, Reservation, Settlement};
+use crate::money::NanoUsd;
+use crate::usage::Usage;
+
+/// Bytes of one slot.
+pub(crate) const SLOT_BYTES: usize = 256;
+/// Where the tail begins.
+pub(crate) const TAIL_AT: usize = 128;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Head {
+    crc: U32,
+    attempt: U16,
+    stream: u8,
+    reserved_byte: u8,
+    id: I64,
+    request_id: U128,
+    tenant: I64,
+    token: I64,
+    model: U32,
+    upstream: U32,
+    rate_card: U32,
+    input_bound: U32,
+    day: I32,
+    month: I32,
+    admitted_at: I64,
+    reserved: I64,
+    reserved_tokens: U64,
+    rest: [u8; 24],
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Tail {
+    crc: U32,
+    /// 0 while in flight, else the outcome's code.
+    outcome: u8,
+    estimated: u8,
+    http_status: U16,
+    id: I64,
+    usage: [U32; 9],
+    first_byte_ms: U32,
+    duration_ms: U32,
+    cost: I64,
+    rest: [u8; 60],
+}
+
+/// What is known of a reservation's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Still in flight when it was last written; the usage is an estimate of what had been sent and relayed.
+    Open(Usage),
+    /// Settled with this bill.
+    Settled(Settlement, NanoUsd),
+    /// The tail is torn.
+    Unknown,
+}
+
+/// The whole slot of a new reservation, its usage so far an estimate of the prompt.
+pub(crate) fn encode(reservation: &Reservation, usage: &Usage) -> [u8; SLOT_BYTES] {
+    let mut head = Head {
+        crc: U32::ZERO,
+        attempt: reservation.attempt.into(),
+        stream: u8::from(reservation.stream),
+        reserved_byte: 0,
+        id: reservation.id.0.into(),
+        request_id: reservation.request_id.0.into(),
+        tenant: reservation.tenant.0.into(),
+        token: reservation.token.0.into(),
+        model: reservation.model.into(),
+        upstream: reservation.upstream.into(),
+        rate_card: reservation.rate_card.into(),
+        input_bound: reservation.input_bound.into(),
+        day: reservation.day.into(),
+        month: reservation.month.into(),
+        admitted_at: reservation.admitted_at.0.into(),
+        reserved: reservation.reserved.0.into(),
+        reserved_tokens: reservation.reserved_tokens.into(),
+        rest: [0; 24],
+    };
+    head.crc = checksum(head.as_bytes()).into();
+    let tail = encode_open(reservation.id, usage);
+    let mut slot = [0; SLOT_BYTES];
+    for (to, from) in slot.iter_mut().zip(head.as_bytes().iter().chain(&tail)) {
+        *to = *from;
+    }
+    slot
+}
+
+/// The tail of a reservation that is still in flight.
+pub(crate) fn encode_open(id: ReservationId, usage: &Usage) -> [u8; SLOT_BYTES - TAIL_AT] {
+    tail(id, None, usage)
+}
+
+/// The tail of a reservation that has been settled.
+pub(crate) fn encode_settled(id: ReservationId, settlement: &Settlement, cost: NanoUsd) -> [u8; SLOT_BYTES - TAIL_AT] {
+    tail(id, Some((settlement, cost)), &settlement.usage)
+}
+
+fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -> [u8; SLOT_BYTES - TAIL_AT] {
+    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls } = *usage;
+    let counts = [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls];
+    let mut tail = Tail {
+        crc: U32::ZERO,
+        outcome: end.map_or(0, |(settlement, _)| settlement.outcome.code()),
+        estimated: u8::from(end.is_none_or(|(settlement, _)| settlement.estimated)),
+        http_status: end.map_or(0, |(settlement, _)| settlement.http_status).into(),
+        id: id.0.into(),
+        usage: counts.map(U32::new),
+        first_byte_ms: end.map_or(0, |(settlement, _)| settlement.first_byte_ms).into(),
+        duration_ms: end.map_or(0, |(settlement, _)| settlement.duration_ms).into(),
+        cost: end.map_or(0, |(_, cost)| cost.0).into(),
+        rest: [0; 60],
+    };
+    tail.crc = checksum(tail.as_bytes()).into();
+    zerocopy::transmute!(tail)
+}
+
+/// Reads a slot; `None` when it is free or its head is torn.
+pub(crate) fn decode(slot: &[u8; SLOT_BYTES]) -> Option<(Reservation, Progress)> {
+    let (head, tail) = slot.split_at(TAIL_AT);
+    let head = Head::read_from_bytes(head).ok()?;
+    if head.id.get() == 0 || head.crc.get() != checksum(head.as_bytes()) {
+        return None;
+    }
+    let reservation = Reservation {
+        id: ReservationId(head.id.get()),
+        request_id: RequestId(head.request_id.get()),
+        attempt: head.attempt.get(),
+        stream: head.stream != 0,
+        tenant: TenantKey(head.tenant.get()),
+        token: TokenKey(head.token.get()),
+        model: head.model.get(),
+        upstream: head.upstream.get(),
+        rate_card: head.rate_card.get(),
+        admitted_at: UnixMs(head.admitted_at.get()),
+        day: head.day.get(),
+        month: head.month.get(),
+        reserved: NanoUsd(head.reserved.get()),
+        reserved_tokens: head.reserved_tokens.get(),
+        input_bound: head.input_bound.get(),
+    };
+    let progress = Tail::read_from_bytes(tail).ok().and_then(|tail| decode_tail(&tail, reservation.id));
+    Some((reservation, progress.unwrap_or(Progress::Unknown)))
+}
+
+fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
+    if tail.id.get() != id.0 || tail.crc.get() != checksum(tail.as_bytes()) {
+        return None;
+    }
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] = tail.usage.map(U32::get);
+    let usage = Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls };
+    if tail.outcome == 0 {
+        return Some(Progress::Open(usage));
+    }
+    let settlement = Settlement {
+        outcome: Outcome::from_code(tail.outcome)?,
+        http_status: tail.http_status.get(),
+        estimated: tail.estimated != 0,
+        usage,
+        first_byte_ms: tail.first_byte_ms.get(),
+        duration_ms: tail.duration_ms.get(),
+    };
+    Some(Progress::Settled(settlement, NanoUsd(tail.cost.get())))
+}
+
+/// CRC-32 of a half, its own checksum field taken as absent.
+fn checksum(half: &[u8]) -> u32 {
+    crc32fast::hash(half.get(4..).unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn reservation(id: i64) -> Reservation {
+        Reservation {
+            id: ReservationId(id),
+            request_id: RequestId(0x0123_4567_89ab_cdef),
+            attempt: 1,
+            stream: true,
+            tenant: TenantKey(7),
+            token: TokenKey(8),
+            model: 9,
+            upstream: 10,
+            rate_card: 11,
+            admitted_at: UnixMs(1_700_000_000_000),
+            day: 20_000,
+            month: 658,
+            reserved: NanoUsd(123_456),
+            reserved_tokens: 4_000,
+            input_bound: 1_000,
+        }
+    }
+
+    pub(crate) fn settlement(outcome: Outcome) -> Settlement {
+        let usage = Usage { input: 5, output: 6, reasoning: 7, tool_calls: 1, ..Usage::default() };
+        Settlement { outcome, http_status: 200, estimated: false, usage, first_byte_ms: 3, duration_ms: 4 }
+    }
+
+    #[test]
+    fn halves_are_exactly_half_a_slot() {
+        assert_eq!(size_of::<Head>(), TAIL_AT);
+        assert_eq!(size_of::<Tail>(), SLOT_BYTES - TAIL_AT);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let reservation = reservation(42);
+        let usage = Usage { input: 250, ..Usage::default() };
+        let mut slot = encode(&reservation, &usage);
+        assert_eq!(decode(&slot), Some((reservation, Progress::Open(usage))));
+        slot[TAIL_AT..].copy_from_slice(&encode_settled(reservation.id, &settlement(Outcome::Partial), NanoUsd(99)));
+        assert_eq!(decode(&slot), Some((reservation, Progress::Settled(settlement(Outcome::Partial), NanoUsd(99)))));
+        assert_eq!(decode(&[0; SLOT_BYTES]), None);
+    }
+
+    #[test]
+    fn a_tail_of_the_slots_former_tenant_is_not_taken() {
+        let mut slot = encode(&reservation(42), &Usage::default());
+        slot[TAIL_AT..].copy_from_slice(&encode_settled(ReservationId(41), &settlement(Outcome::Complete), NanoUsd(1)));
+        assert_eq!(decode(&slot), Some((reservation(42), Progress::Unknown)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_byte_is_never_believed(at in 0..SLOT_BYTES, flip in 1..=255_u8) {
+            let whole = encode(&reservation(42), &Usage { input: 3, ..Usage::default() });
+            let mut torn = whole;
+            torn[at] ^= flip;
+            match decode(&torn) {
+                None => prop_assert!(at < TAIL_AT),
+                Some((found, Progress::Unknown)) => {
+                    prop_assert!(at >= TAIL_AT);
+                    prop_assert_eq!(found, reservation(42));
+                }
+                Some(other) => prop_assert!(false, "believed {:?}", other),
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The parts of the ledger together.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::id::TenantKey;
+use crate::ledger::budget::Budget;
+use crate::ledger::inflight::{self, InflightTable};
+use crate::ledger::syncer::Syncer;
+use crate::sqlite::writer::Writer;
+
+/// This process's ledger. Every open ticket holds it, so it outlives the store until the last one is settled.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) table: Arc<InflightTable>,
+    pub(crate) syncer: Option<Syncer>,
+    pub(crate) budgets: RwLock<HashMap<TenantKey, Arc<Budget>>>,
+    pub(crate) epoch: u32,
+    pub(crate) count: AtomicU64,
+    pub(crate) draining: RwLock<bool>,
+    pub(crate) clock: Arc<dyn Clock>,
+    writer: Arc<Writer>,
+}
+
+impl Ledger {
+    /// Opens owner `epoch`'s in-flight table and the writer that frees its slots.
+    pub(crate) fn open(database: &Path, data: &Path, epoch: u32, power: bool, clock: Arc<dyn Clock>) -> Result<Self> {
+        let table = Arc::new(InflightTable::create(&data.join(inflight::FOLDER), epoch, inflight::CAPACITY)?);
+        let freed = Arc::clone(&table);
+        let on_posted = move |postings: &[crate::sqlite::writer::Posting]| postings.iter().for_each(|posting| freed.free(posting.slot));
+        Ok(Self {
+            syncer: power.then(|| Syncer::start(Arc::clone(&table))).transpose()?,
+            writer: Arc::new(Writer::start(database, Box::new(on_posted))?),
+            table,
+            budgets: RwLock::default(),
+            epoch,
+            count: AtomicU64::new(0),
+            draining: RwLock::new(false),
+            clock,
+        })
+    }
+
+    /// The one writer.
+    pub(crate) fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.writer.close();
+        self.table.remove_if_empty();
+    }
+}
