@@ -46,8 +46,9 @@ fn rig() -> Place {
     }
     symlink("../outside", place.inside("swap.evil")).unwrap();
     symlink("../outside/secret.txt", place.inside("file.evil")).unwrap();
+    // Another file than the links lead to: that one must have one name, or its second would shield it.
     fs::hard_link(
-        place.path().join("outside/secret.txt"),
+        place.path().join("t1-evil/secret.txt"),
         place.inside("hard.evil"),
     )
     .unwrap();
@@ -70,23 +71,22 @@ fn swap_until(stop: &AtomicBool, place: &Place, swaps: &AtomicU64) {
 struct Tally {
     good: AtomicU64,
     refused: AtomicU64,
-    leaked: AtomicU64,
 }
 
 impl Tally {
+    /// Fails at the first leak.
     fn count(&self, outcome: Result<String, PathError>) {
-        match outcome {
-            Ok(text) if text == CANARY => &self.leaked,
+        let tally = match outcome {
             Ok(text) => {
-                assert_eq!(text, INSIDE);
+                assert_eq!(text, INSIDE, "the outside was reached");
                 &self.good
             }
             Err(error) => {
                 assert!(is_404(&error), "{error:?}");
                 &self.refused
             }
-        }
-        .fetch_add(1, Ordering::Relaxed);
+        };
+        tally.fetch_add(1, Ordering::Relaxed);
     }
 
     fn both_seen(&self, at_least: u64) -> bool {
@@ -144,7 +144,6 @@ fn p03_readers_of_swapped_names_never_see_the_outside() {
         || tallies.iter().all(|tally| tally.both_seen(100)),
     );
     for (path, tally) in paths.iter().zip(&tallies) {
-        assert_eq!(tally.leaked.load(Ordering::Relaxed), 0, "{path} leaked");
         assert!(tally.both_seen(100), "{path}");
     }
     assert!(swaps > 1000 && steady.into_inner() > 1000);
@@ -220,11 +219,6 @@ fn p03_writers_and_listers_of_swapped_names_never_touch_the_outside() {
         || written_to.both_seen(100) && listed.both_seen(10),
     );
     assert!(written_to.both_seen(100) && listed.both_seen(10));
-    assert_eq!(
-        listed.leaked.into_inner(),
-        0,
-        "a listing of the outside was seen"
-    );
     // `hard.evil` is a second name of the secret: the directory and its content are what they were.
     place.assert_outside_untouched();
 }
