@@ -1,2 +1,86 @@
-//! Placeholder.
-fn main() {}
+//! Measures what the gateway costs: CPU time per request and per streamed chunk, beside the bare Pingora proxy
+//! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
+//!
+//! Reads top down: `run` sets the stage and measures (`scenario`, `cpu`), `load` drives, `report` tells.
+//! Never links the gateway: it is measured from outside, as a process.
+#![allow(
+    clippy::float_arithmetic,
+    reason = "statistics over measurements; no money here"
+)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool: its output is its purpose"
+)]
+
+mod child;
+mod client;
+mod cpu;
+mod floor;
+mod gateway;
+mod interrupt;
+mod load;
+mod load_command;
+mod report;
+mod run;
+mod scenario;
+mod script;
+mod sse;
+mod stats;
+mod upstream;
+mod wire;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of OpenClawMU.
+#[derive(Debug, Parser)]
+#[command(name = "openclawmu-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Part,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Measure the gateway against the floor (what `make bench` does).
+    Run(run::Options),
+    /// A bare Pingora proxy.
+    Floor(floor::Options),
+    /// A scripted OpenAI-compatible upstream.
+    Upstream(upstream::Options),
+    /// Drive anything that speaks the API and is backed by the scripted upstream.
+    Load(load_command::Options),
+    /// Become another program, and die with the process that asked for it.
+    #[command(hide = true)]
+    Guarded {
+        parent: u32,
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let passed = match Cli::parse().command {
+        Part::Run(options) => run::run(&options, &*interrupt::flag()?)?,
+        Part::Floor(options) => {
+            floor::serve(&options);
+            true
+        }
+        Part::Upstream(options) => upstream::serve(&options).map(|()| true)?,
+        Part::Load(options) => load_command::run(&options, &*interrupt::flag()?).map(|()| true)?,
+        Part::Guarded {
+            parent,
+            program,
+            arguments,
+        } => child::become_guarded(parent, &program, &arguments).map(|()| true)?,
+    };
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

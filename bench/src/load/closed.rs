@@ -1,0 +1,36 @@
+//! Closed loop: every connection sends as soon as it was answered, so the proxy is never idle. For cost per
+//! request, never for latency: here a slow proxy slows the load down with it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::load::fleet::{self, Exchange};
+use crate::load::{Outcome, Target};
+use crate::script::BodySize;
+
+/// Sends `requests` in all over that many connections.
+pub(crate) fn drive(
+    target: &Target,
+    size: BodySize,
+    connections: usize,
+    requests: u64,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let exchange = Exchange::chat(target, size);
+    let taken = AtomicU64::new(0);
+    let outcome = fleet::run(target, connections, stop, |worker| {
+        let mut body = Vec::with_capacity(size.bytes());
+        while !worker.must_end() && taken.fetch_add(1, Ordering::Relaxed) < requests {
+            worker.ask(&exchange, Instant::now(), &mut body)?;
+        }
+        Ok(())
+    })?;
+    ensure!(
+        outcome.answers == requests,
+        "{} answers to {requests} requests",
+        outcome.answers
+    );
+    Ok(outcome)
+}

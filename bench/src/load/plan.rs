@@ -1,0 +1,100 @@
+//! What a load consists of and what comes out of it. Holds no clock and opens no connection.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::load::{closed, open, streams};
+use crate::script::{BodySize, StreamAsk};
+use crate::stats::percentile;
+
+/// Whom to send to, and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The listener.
+    pub(crate) address: SocketAddr,
+    /// The bearer credential.
+    pub(crate) bearer: String,
+}
+
+/// One load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Plan {
+    /// Each connection sends its next request when the last one is answered.
+    Closed {
+        /// Request and answer body.
+        size: BodySize,
+        /// Connections, each with a thread.
+        connections: usize,
+        /// Requests in all.
+        requests: u64,
+    },
+    /// Requests are due at fixed times, whatever became of the ones before.
+    Open {
+        /// Request and answer body.
+        size: BodySize,
+        /// Connections that take turns.
+        connections: usize,
+        /// Requests a second.
+        rate: u64,
+        /// Requests in all.
+        requests: u64,
+    },
+    /// Streams that run side by side, one for each connection.
+    Streams {
+        /// Connections.
+        streams: usize,
+        /// What each asks for.
+        ask: StreamAsk,
+    },
+}
+
+/// What a load measured. An outcome exists only if every answer was right.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Whole answers.
+    pub(crate) answers: u64,
+    /// Events with a choice, over all streams.
+    pub(crate) events: u64,
+    /// Chunks of the transfer coding that the events came in; fewer than events where a proxy joins them.
+    pub(crate) frames: u64,
+    /// From the first request to the last answer.
+    pub(crate) elapsed: Duration,
+    /// Nanoseconds to the end of each answer, ascending: from the intended send time in an open loop, else
+    /// from the send.
+    pub(crate) latencies_ns: Vec<u64>,
+}
+
+impl Outcome {
+    /// A percentile of the latency, in nanoseconds; zero where nothing was sent.
+    pub(crate) fn latency_ns(&self, per_mille: usize) -> u64 {
+        percentile(&self.latencies_ns, per_mille).unwrap_or(0)
+    }
+}
+
+/// Carries out a plan; fails at the first answer that is not what the script says, or when `stop` is raised.
+pub(crate) fn drive(target: &Target, plan: Plan, stop: &AtomicBool) -> Result<Outcome> {
+    match plan {
+        Plan::Closed {
+            size,
+            connections,
+            requests,
+        } => closed::drive(target, size, connections, requests, stop),
+        Plan::Open {
+            size,
+            connections,
+            rate,
+            requests,
+        } => {
+            let schedule = open::Schedule {
+                connections,
+                rate,
+                requests,
+            };
+            open::drive(target, size, schedule, stop)
+        }
+        Plan::Streams { streams, ask } => streams::drive(target, streams, ask, stop),
+    }
+}

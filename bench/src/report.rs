@@ -1,0 +1,287 @@
+//! What a run says: a table and the bars for a person, JSON for a program. Ratios are the median of the
+//! ratios of each pair, not the ratio of the medians: the two of a pair ran within seconds of each other.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::scenario::Unit;
+use crate::stats::Spread;
+
+/// One measurement of one proxy.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Figure {
+    /// Microseconds of CPU for each unit.
+    pub(crate) cpu_us: f64,
+    /// Whether the kernel's nanosecond counts were to be had (else clock ticks).
+    pub(crate) exact: bool,
+    /// Units: requests, or events of streams.
+    pub(crate) units: u64,
+    /// Writes that the events came in, by the transfer coding; zero without streams.
+    pub(crate) frames: u64,
+    /// Wall time of the load, in seconds.
+    pub(crate) elapsed_s: f64,
+    /// Median latency, in microseconds.
+    pub(crate) p50_us: f64,
+    /// 99th percentile of the latency, in microseconds.
+    pub(crate) p99_us: f64,
+}
+
+/// The two measurements that are compared.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Pair {
+    /// The bare proxy.
+    pub(crate) floor: Figure,
+    /// The gateway, or the second floor.
+    pub(crate) subject: Figure,
+}
+
+/// One scenario, measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Line {
+    /// Its name.
+    pub(crate) scenario: &'static str,
+    /// What CPU time is divided by.
+    pub(crate) unit: Unit,
+    /// Microseconds of the floor.
+    pub(crate) floor_us: Spread,
+    /// Microseconds of the subject.
+    pub(crate) subject_us: Spread,
+    /// Subject over floor.
+    pub(crate) ratio: Spread,
+    /// What the subject adds to the floor's median latency, in microseconds.
+    pub(crate) added_p50_us: Option<Spread>,
+    /// The same for the 99th percentile.
+    pub(crate) added_p99_us: Option<Spread>,
+    /// The most that the ratio may be.
+    pub(crate) bar: Option<f64>,
+    /// Whether the median ratio is within the bar.
+    pub(crate) met: Option<bool>,
+    /// All of it.
+    pub(crate) pairs: Vec<Pair>,
+}
+
+/// A whole run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// The processor, its count, and the kernel.
+    pub(crate) machine: String,
+    /// What was compared with the floor.
+    pub(crate) subject: &'static str,
+    /// Worker threads of either proxy.
+    pub(crate) threads: usize,
+    /// Milliseconds between the events of a stream.
+    pub(crate) pace_ms: u64,
+    /// Resident memory of the floor before any load, in bytes.
+    pub(crate) floor_idle_bytes: u64,
+    /// Resident memory of the subject before any load, in bytes.
+    pub(crate) subject_idle_bytes: u64,
+    /// Resident memory of the subject after all of it, in bytes.
+    pub(crate) subject_end_bytes: u64,
+    /// Scenario by scenario.
+    pub(crate) lines: Vec<Line>,
+}
+
+impl Line {
+    /// Sums up the pairs of a scenario; none where there are no pairs.
+    pub(crate) fn of(scenario: &crate::scenario::Scenario, pairs: Vec<Pair>) -> Option<Self> {
+        let spread = |value: fn(&Pair) -> f64| Spread::of(pairs.iter().map(value));
+        let ratio = spread(|pair| pair.subject.cpu_us / pair.floor.cpu_us)?;
+        let added = |value: fn(&Pair) -> f64| spread(value).filter(|_| scenario.has_latency);
+        Some(Self {
+            scenario: scenario.name,
+            unit: scenario.unit,
+            floor_us: spread(|pair| pair.floor.cpu_us)?,
+            subject_us: spread(|pair| pair.subject.cpu_us)?,
+            ratio,
+            added_p50_us: added(|pair| pair.subject.p50_us - pair.floor.p50_us),
+            added_p99_us: added(|pair| pair.subject.p99_us - pair.floor.p99_us),
+            bar: scenario.bar,
+            met: scenario.bar.map(|bar| ratio.median <= bar),
+            pairs,
+        })
+    }
+}
+
+impl Report {
+    /// Whether every bar is met.
+    pub(crate) fn all_met(&self) -> bool {
+        self.lines.iter().all(|line| line.met != Some(false))
+    }
+
+    /// The table and the bars.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        writeln!(text, "{}", self.machine)?;
+        writeln!(
+            text,
+            "{} worker thread(s) each; CPU of the whole process tree; median (min..max) of the pairs\n",
+            self.threads
+        )?;
+        writeln!(
+            text,
+            "{:<12} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            "scenario",
+            "per",
+            "floor us",
+            format!("{} us", self.subject),
+            "ratio",
+            "added p50 us",
+            "added p99 us"
+        )?;
+        for line in &self.lines {
+            line.write_row(&mut text)?;
+        }
+        self.write_notes(&mut text)?;
+        Ok(text)
+    }
+
+    fn write_notes(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(
+            text,
+            "\nidle RSS: floor {}, {} {}; {} after the run",
+            mebibytes(self.floor_idle_bytes),
+            self.subject,
+            mebibytes(self.subject_idle_bytes),
+            mebibytes(self.subject_end_bytes)
+        )?;
+        for line in &self.lines {
+            let inexact = line
+                .pairs
+                .iter()
+                .any(|pair| !pair.floor.exact || !pair.subject.exact);
+            if inexact {
+                writeln!(
+                    text,
+                    "{}: a thread ended in between; counted in clock ticks",
+                    line.scenario
+                )?;
+            }
+        }
+        writeln!(text)?;
+        for line in &self.lines {
+            let (Some(bar), Some(met)) = (line.bar, line.met) else {
+                continue;
+            };
+            writeln!(
+                text,
+                "bar {:<12} per {:<8} <= {bar:.2}x   {:.3}x   {}",
+                line.scenario,
+                line.unit.name(),
+                line.ratio.median,
+                if met { "met" } else { "MISSED" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn write_row(&self, text: &mut String) -> std::fmt::Result {
+        let latency = |spread: Option<Spread>| spread.map_or("-".to_owned(), |s| shown(s, 0));
+        writeln!(
+            text,
+            "{:<12} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            self.scenario,
+            self.unit.name(),
+            shown(self.floor_us, 1),
+            shown(self.subject_us, 1),
+            shown(self.ratio, 2),
+            latency(self.added_p50_us),
+            latency(self.added_p99_us)
+        )
+    }
+}
+
+fn shown(spread: Spread, digits: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{median:.digits$} ({min:.digits$}..{max:.digits$})")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Extent, all};
+
+    fn figure(cpu_us: f64, p50_us: f64) -> Figure {
+        let (exact, units, frames, elapsed_s) = (true, 10, 0, 1.0);
+        Figure {
+            cpu_us,
+            exact,
+            units,
+            frames,
+            elapsed_s,
+            p50_us,
+            p99_us: p50_us * 2.0,
+        }
+    }
+
+    fn line(name: &str, ratios: &[f64]) -> Line {
+        let scenario = all(Extent::Full)
+            .into_iter()
+            .find(|scenario| scenario.name == name)
+            .unwrap();
+        let pairs = ratios.iter().map(|ratio| Pair {
+            floor: figure(50.0, 100.0),
+            subject: figure(50.0 * ratio, 130.0),
+        });
+        Line::of(&scenario, pairs.collect()).unwrap()
+    }
+
+    fn report(lines: Vec<Line>) -> Report {
+        Report {
+            machine: "a machine".to_owned(),
+            subject: "gateway",
+            threads: 1,
+            pace_ms: 10,
+            floor_idle_bytes: 10 << 20,
+            subject_idle_bytes: (20 << 20) + (1 << 19),
+            subject_end_bytes: 30 << 20,
+            lines,
+        }
+    }
+
+    #[test]
+    fn a_bar_is_held_against_the_median_of_the_ratios() {
+        assert_eq!(line("closed_1k", &[1.0, 1.25, 9.0]).met, Some(true));
+        assert_eq!(line("closed_1k", &[1.0, 1.26, 1.3]).met, Some(false));
+        assert_eq!(line("streams_200", &[0.96]).met, Some(false));
+        assert_eq!(line("open_100", &[9.0]).met, None);
+    }
+
+    #[test]
+    fn one_missed_bar_is_a_missed_run_and_is_named() {
+        let text = report(vec![line("closed_1k", &[1.1]), line("streams_200", &[0.9])]);
+        assert!(text.all_met());
+        let missed = report(vec![line("closed_1k", &[1.1]), line("streams_200", &[1.0])]);
+        assert!(!missed.all_met());
+        let text = missed.text().unwrap();
+        assert!(
+            text.lines()
+                .any(|line| line.contains("streams_200") && line.ends_with("MISSED"))
+        );
+        assert!(
+            text.lines()
+                .any(|line| line.contains("closed_1k") && line.ends_with("met"))
+        );
+    }
+
+    #[test]
+    fn only_an_open_loop_has_added_latency() {
+        assert_eq!(line("open_1000", &[1.0]).added_p50_us.unwrap().median, 30.0);
+        assert!(line("closed_1k", &[1.0]).added_p50_us.is_none());
+    }
+
+    #[test]
+    fn memory_is_shown_in_mebibytes() {
+        let text = report(Vec::new()).text().unwrap();
+        assert!(
+            text.contains("floor 10.0 MiB, gateway 20.5 MiB; 30.0 MiB after"),
+            "{text}"
+        );
+    }
+}

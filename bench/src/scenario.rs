@@ -1,0 +1,128 @@
+//! What a run measures: a fixed list, each entry a load, the unit that its CPU time is divided by, and the
+//! bar it is held to. Holds no measurement.
+
+use crate::load::Plan;
+use crate::script::{BodySize, StreamAsk};
+
+/// What the CPU time of a scenario is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    /// Whole requests.
+    Request,
+    /// Events of streams.
+    Chunk,
+}
+
+impl Unit {
+    /// For a table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Chunk => "chunk",
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scenario {
+    /// Stable, for JSON and `--only`.
+    pub(crate) name: &'static str,
+    /// What is counted.
+    pub(crate) unit: Unit,
+    /// The load that is measured.
+    pub(crate) plan: Plan,
+    /// The load before it, which is not.
+    pub(crate) warm_up: Plan,
+    /// The most that the ratio to the floor may be.
+    pub(crate) bar: Option<f64>,
+    /// Whether the latency means anything: only where the load does not wait for the proxy.
+    pub(crate) has_latency: bool,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Extent {
+    /// For figures.
+    Full,
+    /// To see that it works.
+    Quick,
+}
+
+/// Connections of the closed loop: enough that the proxy always has work.
+const CLOSED_CONNECTIONS: usize = 16;
+/// Connections of the open loop: enough that none is still busy when its turn comes, unless the proxy stalls.
+const OPEN_CONNECTIONS: usize = 32;
+
+/// Every scenario, in the order in which they run.
+pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
+    let divisor = match extent {
+        Extent::Full => 1,
+        Extent::Quick => 10,
+    };
+    vec![
+        closed("closed_1k", BodySize::Kib1, 20_000 / divisor, Some(1.25)),
+        closed("closed_64k", BodySize::Kib64, 4_000 / divisor, None),
+        open("open_100", 100, 500 / divisor),
+        open("open_1000", 1_000, 5_000 / divisor),
+        streams("streams_200", 100, 200, Some(0.95)),
+    ]
+}
+
+fn closed(name: &'static str, size: BodySize, requests: u64, bar: Option<f64>) -> Scenario {
+    let plan = |requests| Plan::Closed {
+        size,
+        connections: CLOSED_CONNECTIONS,
+        requests,
+    };
+    let (plan, warm_up) = (plan(requests), plan(requests / 10));
+    Scenario {
+        name,
+        unit: Unit::Request,
+        plan,
+        warm_up,
+        bar,
+        has_latency: false,
+    }
+}
+
+fn open(name: &'static str, rate: u64, requests: u64) -> Scenario {
+    let plan = |requests| {
+        let size = BodySize::Kib1;
+        Plan::Open {
+            size,
+            connections: OPEN_CONNECTIONS,
+            rate,
+            requests,
+        }
+    };
+    let (plan, warm_up) = (plan(requests), plan(requests / 10));
+    Scenario {
+        name,
+        unit: Unit::Request,
+        plan,
+        warm_up,
+        bar: None,
+        has_latency: true,
+    }
+}
+
+fn streams(name: &'static str, streams: usize, chunks: usize, bar: Option<f64>) -> Scenario {
+    let plan = |chunks| {
+        let ask = StreamAsk {
+            chunks,
+            include_usage: false,
+        };
+        Plan::Streams { streams, ask }
+    };
+    let (plan, warm_up) = (plan(chunks), plan(chunks / 10));
+    Scenario {
+        name,
+        unit: Unit::Chunk,
+        plan,
+        warm_up,
+        bar,
+        has_latency: false,
+    }
+}
