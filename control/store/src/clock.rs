@@ -34,6 +34,45 @@ impl UnixMs {
     }
 }
 
+/// The form of an instant in the API, for serde's `with`.
+pub(crate) mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::UnixMs;
+
+    pub(crate) fn serialize<S: Serializer>(at: &UnixMs, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&at.rfc3339())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMs, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        UnixMs::parse_rfc3339(&text).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
+    }
+}
+
+/// The same where the instant may be absent or null.
+pub(crate) mod rfc3339_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::UnixMs;
+
+    #[expect(clippy::ref_option, reason = "serde's serialize_with passes a reference to the field")]
+    pub(crate) fn serialize<S: Serializer>(at: &Option<UnixMs>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::rfc3339::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        let parse = |text: String| {
+            UnixMs::parse_rfc3339(&text).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
+        };
+        text.map(parse).transpose()
+    }
+}
+
 /// A source of wall-clock time.
 pub trait Clock: Send + Sync + Debug {
     /// Now. May go backwards: callers that need order keep their own floor.

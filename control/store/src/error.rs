@@ -22,6 +22,9 @@ pub enum StoreError {
         /// What it must be.
         message: String,
     },
+    /// The idempotency key was used for another request. 422.
+    #[error("this Idempotency-Key came with another request before; use a new key for a new request")]
+    KeyReused,
     /// Another process owns this data directory.
     #[error("{} is in use by another process; stop that one, or give this one its own `--data` directory", .0.display())]
     Locked(PathBuf),

@@ -32,18 +32,21 @@ impl TenantId {
     }
 }
 
+impl TenantId {
+    /// Whether `text` has the form of a tenant's id.
+    pub(crate) fn is_valid(text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain);
+        ends && bytes.len() <= 32 && bytes.iter().all(|byte| plain(byte) || *byte == b'-')
+    }
+}
+
 impl FromStr for TenantId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let bytes = text.as_bytes();
-        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let ends = bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain);
-        if ends && bytes.len() <= 32 && bytes.iter().all(|byte| plain(byte) || *byte == b'-') {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(IdError::Tenant)
-        }
+        if Self::is_valid(text) { Ok(Self(text.to_owned())) } else { Err(IdError::Tenant) }
     }
 }
 

@@ -5,15 +5,20 @@
 //!
 //! Map:
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
-//! - `tenant`, `token`, `rate`, `idempotency`, `audit`: the registry
+//! - `tenant`, `token`, `rate`: the registry; `model`: the names in it
+//! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `ledger`: reservations, budgets, rows, reports
 //! - `sqlite`: the engine, private
 //! - `store`: opening and closing it all
 
+mod audit;
+mod change;
 mod clock;
 mod error;
 mod id;
+mod idempotency;
 mod ledger;
+mod model;
 mod money;
 mod name;
 mod price;
@@ -21,16 +26,27 @@ mod quota;
 mod rate;
 mod sqlite;
 mod store;
+mod tenant;
+mod token;
 mod usage;
 mod window;
 
+pub use audit::{Actor, ActorKind};
+pub use change::Change;
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};
 pub use error::{Result, StoreError};
 pub use id::{IdError, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
-pub use ledger::{BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled, Settlement, Standing, Ticket};
+pub use idempotency::{Answered, Idempotency, StoredAnswer};
+pub use ledger::{
+    BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled, Settlement, Standing, Ticket, UsageKey, UsageQuery, UsageReport, UsageRow,
+    UsageSums,
+};
 pub use money::{AmountError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};
 pub use quota::{OnTightBudget, Quota};
+pub use rate::{ModelPrices, PinnedPrice, RateCard, RateTable};
 pub use store::{Durability, Store, StoreOptions};
+pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
+pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
 pub use usage::Usage;
 pub use window::{Windows, Zone, day_name};

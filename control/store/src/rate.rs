@@ -1,11 +1,209 @@
-//! Rate cards: placeholder until the registry lands.
+//! Rate cards: versions of prices. A version never changes; a row of the ledger pins the one that it was admitted with.
+//!
+//! - `table`: the prices in effect at one instant
 
-use rusqlite::Connection;
+mod table;
 
-use crate::error::Result;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::audit::{self, Actor, Entry};
+use crate::change::Change;
+use crate::clock::{UnixMs, rfc3339};
+use crate::error::{Result, StoreError};
+use crate::model;
 use crate::price::ModelPrice;
+use crate::sqlite::reader::Reader;
+use crate::store::Store;
 
-/// The price that `model` had under one rate card version.
-pub(crate) fn priced_row(_conn: &Connection, _card: u32, _model: &str) -> Result<Option<ModelPrice>> {
-    Ok(None)
+pub use table::{PinnedPrice, RateTable};
+
+/// The most models in one version.
+const MAX_MODELS: usize = 5_000;
+/// How long a table is used before somebody else's new version is looked for, in milliseconds.
+const LOOK_EVERY_MS: i64 = 1_000;
+
+/// Prices by model name; a name may end in `*`; `None` withdraws what an earlier version listed.
+pub type ModelPrices = BTreeMap<String, Option<ModelPrice>>;
+
+/// One version of the prices. It lists the models that it prices and says nothing about others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateCard {
+    /// Counts up from 1.
+    pub version: u32,
+    /// From when on it counts.
+    #[serde(with = "rfc3339")]
+    pub effective_from: UnixMs,
+    /// When it was stored.
+    #[serde(with = "rfc3339")]
+    pub created_at: UnixMs,
+    /// What it prices.
+    pub models: ModelPrices,
+}
+
+/// The table in use, and when to look for another.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    current: ArcSwap<RateTable>,
+    loading: Mutex<()>,
+}
+
+impl Rates {
+    pub(crate) fn open(reader: &Reader, now: UnixMs) -> Result<Self> {
+        let table = reader.with(|conn| load(conn, now))?;
+        Ok(Self { current: ArcSwap::from_pointee(table), loading: Mutex::new(()) })
+    }
+}
+
+impl Store {
+    /// The prices in effect now. A version that this store was given counts at once, a scheduled one at its moment, and
+    /// one that another process wrote within a second.
+    #[must_use]
+    pub fn rates(&self) -> Arc<RateTable> {
+        let now = self.inner.clock.now();
+        let table = self.inner.rates.current.load();
+        if table.valid_at(now) {
+            return Arc::clone(&table);
+        }
+        let _loading = self.inner.rates.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.inner.rates.current.load_full();
+        if table.valid_at(now) {
+            return table;
+        }
+        match self.inner.reader.with(|conn| refreshed(conn, &table, now)) {
+            Ok(fresh) => self.inner.rates.current.store(Arc::new(fresh)),
+            Err(err) => tracing::warn!(%err, "can't look for new rates; the known ones stay in use"),
+        }
+        self.inner.rates.current.load_full()
+    }
+
+    /// Adds a version. A past or absent `effective_from` is now; rows that exist keep the prices they were admitted with.
+    ///
+    /// Fails with [`StoreError::Invalid`] on a bad name or price, or more than 5,000 models.
+    pub fn put_rates(&self, actor: &Actor, effective_from: Option<UnixMs>, models: ModelPrices) -> Change<RateCard> {
+        let actor = actor.clone();
+        Change::new(self, move |tx, now| put(tx, now, &actor, effective_from, models)).then(look_again)
+    }
+
+    /// Adds the first version, in effect now; `None` when there is one already.
+    pub fn import_first_rates(&self, actor: &Actor, models: ModelPrices) -> Change<Option<RateCard>> {
+        let actor = actor.clone();
+        let import = move |tx: &Transaction<'_>, now| {
+            let any: bool = tx.query_row("SELECT EXISTS (SELECT 1 FROM rate_cards)", [], |row| row.get(0))?;
+            if any { Ok(None) } else { put(tx, now, &actor, None, models).map(Some) }
+        };
+        Change::new(self, import).then(look_again)
+    }
+
+    /// At most `limit` versions, those after `after`, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn rate_cards(&self, after: Option<u32>, limit: u32) -> Result<Vec<RateCard>> {
+        self.inner.reader.with(|conn| {
+            let sql = "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version > ?1 ORDER BY version LIMIT ?2";
+            cards(conn, sql, params![after.unwrap_or(0), limit])
+        })
+    }
+
+    /// What `model` costs at `at`, which may lie in the future.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn rate_price_at(&self, model: &str, at: UnixMs) -> Result<Option<PinnedPrice>> {
+        Ok(self.inner.reader.with(|conn| load(conn, at))?.price(model))
+    }
+
+    /// What version `card` alone says about `model`: the price that a row pinned.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn priced_row(&self, card: u32, model: &str) -> Result<Option<ModelPrice>> {
+        self.inner.reader.with(|conn| priced_row(conn, card, model))
+    }
+}
+
+/// [`Store::priced_row`], for who has a connection and no store yet.
+pub(crate) fn priced_row(conn: &Connection, card: u32, model: &str) -> Result<Option<ModelPrice>> {
+    let mut statement = conn.prepare_cached("SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version = ?1")?;
+    let mut rows = statement.query([card])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let card = read(row)?;
+    let at = card.effective_from;
+    let price = RateTable::new(vec![card], at).price(model);
+    Ok(price.map(|pinned| ModelPrice::clone(&pinned.price)))
+}
+
+/// Makes the next [`Store::rates`] see what was just written. If this never runs, the look of every second does the same.
+fn look_again(store: &Store) {
+    let rates = &store.inner.rates;
+    let _loading = rates.loading.lock().unwrap_or_else(PoisonError::into_inner);
+    match store.inner.reader.with(|conn| load(conn, store.inner.clock.now())) {
+        Ok(table) => rates.current.store(Arc::new(table)),
+        Err(err) => tracing::warn!(%err, "can't read the new rates; trying again within a second"),
+    }
+}
+
+/// The table for `now`: the known one for another second where nothing was added and nothing was due.
+fn refreshed(conn: &Connection, table: &RateTable, now: UnixMs) -> Result<RateTable> {
+    let newest: Option<u32> = conn.prepare_cached("SELECT max(version) FROM rate_cards")?.query_row([], |row| row.get(0)).optional()?.flatten();
+    if newest.unwrap_or(0) == table.newest_version() && table.unchanged_at(now) { Ok(table.looked_at(now)) } else { load(conn, now) }
+}
+
+fn load(conn: &Connection, now: UnixMs) -> Result<RateTable> {
+    let sql = "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards";
+    Ok(RateTable::new(cards(conn, sql, [])?, now))
+}
+
+fn put(tx: &Transaction<'_>, now: UnixMs, actor: &Actor, effective_from: Option<UnixMs>, models: ModelPrices) -> Result<RateCard> {
+    check(&models)?;
+    let effective_from = effective_from.map_or(now, |from| from.max(now));
+    tx.execute(
+        "INSERT INTO rate_cards (effective_from_ms, created_at_ms, models) VALUES (?1, ?2, ?3)",
+        params![effective_from.0, now.0, serde_json::to_string(&models)?],
+    )?;
+    let version = u32::try_from(tx.last_insert_rowid()).map_err(|_| StoreError::Conflict("there are too many rate versions".to_owned()))?;
+    let withdrawn: Vec<&String> = models.iter().filter(|(_, price)| price.is_none()).map(|(name, _)| name).collect();
+    let detail = json!({"effective_from": effective_from.rfc3339(), "models": models.len(), "withdrawn": withdrawn});
+    audit::record(tx, now, actor, &Entry { action: "rates.put", tenant: None, target: Some(&version.to_string()), detail })?;
+    Ok(RateCard { version, effective_from, created_at: now, models })
+}
+
+fn check(models: &ModelPrices) -> Result<()> {
+    if models.is_empty() || models.len() > MAX_MODELS {
+        return Err(StoreError::invalid("models", format!("must list 1 to {MAX_MODELS} models")));
+    }
+    for (name, price) in models {
+        model::check_pattern("models", name)?;
+        if let Some(price) = price {
+            price.check().map_err(|message| StoreError::invalid(format!("models.{name}"), message))?;
+        }
+    }
+    Ok(())
+}
+
+fn cards(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Vec<RateCard>> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut cards = Vec::new();
+    while let Some(row) = rows.next()? {
+        cards.push(read(row)?);
+    }
+    Ok(cards)
+}
+
+fn read(row: &Row<'_>) -> Result<RateCard> {
+    let models: String = row.get(3)?;
+    Ok(RateCard {
+        version: row.get(0)?,
+        effective_from: UnixMs(row.get(1)?),
+        created_at: UnixMs(row.get(2)?),
+        models: serde_json::from_str(&models)?,
+    })
 }

@@ -11,12 +11,13 @@ use crate::error::{Result, StoreError};
 use crate::ledger::{Ledger, Reservation, recovery};
 use crate::name::{self, Names};
 use crate::price::ModelPrice;
-use crate::rate;
+use crate::rate::{self, Rates};
 use crate::sqlite::checkpoint::Checkpointer;
 use crate::sqlite::lock::FileLock;
 use crate::sqlite::reader::Reader;
 use crate::sqlite::writer::Writer;
 use crate::sqlite::{migrate, open};
+use crate::token::{Auth, Pepper};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) reader: Reader,
     pub(crate) names: Names,
+    pub(crate) auth: Auth,
+    pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
     _checkpointer: Checkpointer,
@@ -71,16 +74,21 @@ impl Store {
         let database = dir.join("openclawmu.db");
         let mut conn = open::writable(&database)?;
         migrate::run(&mut conn)?;
+        let has_tokens = conn.query_row("SELECT EXISTS (SELECT 1 FROM tokens)", [], |row| row.get(0))?;
+        let auth = Auth::new(Pepper::open(&dir.join("pepper.key"), has_tokens)?);
         let epoch = new_epoch(&conn, options.clock.as_ref())?;
         let living = recovery::resolve_dead(&mut conn, dir, epoch, pinned_price)?;
         drop(conn);
         let power = options.durability == Durability::Power;
         let ledger = Arc::new(Ledger::open(&database, dir, epoch, power, Arc::clone(&options.clock))?);
         living.watch(&ledger, &database, pinned_price)?;
+        let reader = Reader::new(database.clone());
         let inner = Inner {
             ledger,
-            reader: Reader::new(database.clone()),
             names: Names::default(),
+            auth,
+            rates: Rates::open(&reader, options.clock.now())?,
+            reader,
             clock: Arc::clone(&options.clock),
             dir: dir.clone(),
             _checkpointer: Checkpointer::start(database)?,

@@ -9,6 +9,7 @@
 //! - `ticket`: one admitted attempt, and its end
 //! - `recovery`: what dead and departing owners left in flight
 //! - `standing`: what a tenant has used and has left, for the quota routes
+//! - `report`: sums of rows
 //! - `state`: the parts together
 
 pub(crate) mod admission;
@@ -16,6 +17,7 @@ pub(crate) mod bucket;
 pub(crate) mod budget;
 pub(crate) mod inflight;
 pub(crate) mod recovery;
+mod report;
 pub(crate) mod row;
 pub(crate) mod slot;
 pub(crate) mod standing;
@@ -26,6 +28,7 @@ pub(crate) mod ticket;
 pub use admission::Demand;
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};
+pub use report::{UsageKey, UsageQuery, UsageReport, UsageRow, UsageSums};
 pub use row::{LedgerRow, Outcome, Reservation, Settlement};
 pub use standing::QuotaStatus;
 pub(crate) use state::Ledger;

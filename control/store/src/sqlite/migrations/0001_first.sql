@@ -106,6 +106,8 @@ CREATE TABLE idempotency (
     created_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX idempotency_by_age ON idempotency (created_at_ms);
+
 -- Every state change, written in the transaction that makes it.
 CREATE TABLE audit_outbox (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,85 @@
+//! A state change: prepared by a noun's function, done when it is awaited, at most once where a key says so.
+//!
+//! A change is checked, made and put on record in one transaction on the writer's thread, so that two callers never see
+//! each other half done. It must never hold the [`Store`] itself: a store whose last owner were its own queue would wait
+//! for itself to end.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rusqlite::Transaction;
+
+use crate::clock::UnixMs;
+use crate::error::Result;
+use crate::idempotency::{self, Answered, Idempotency};
+use crate::store::Store;
+
+/// What a change does, inside the transaction, at the moment it runs.
+pub(crate) type Task<T> = Box<dyn FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send>;
+
+/// A change that has not happened yet. Await it to make it; a future that is dropped midway may still have made it.
+#[must_use = "a change happens when it is awaited"]
+pub struct Change<T> {
+    store: Store,
+    task: Task<T>,
+    after: fn(&Store),
+}
+
+impl<T> fmt::Debug for Change<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Change<T> {
+    pub(crate) fn new(store: &Store, task: impl FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send + 'static) -> Self {
+        Self { store: store.clone(), task: Box::new(task), after: |_| {} }
+    }
+
+    /// Runs `after` once the change is durable. What it does must also come about without it, if later.
+    pub(crate) fn then(mut self, after: fn(&Store)) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// Makes the change unless `key` has made it already; then gives the answer that was kept.
+    ///
+    /// # Errors
+    /// Those of the change, and [`crate::StoreError::KeyReused`] when the key came with another request.
+    pub async fn once(self, key: Option<Idempotency<T>>) -> Result<Answered<T>> {
+        let Self { store, task, after } = self;
+        let clock = Arc::clone(store.clock());
+        let answered = store.inner.writer().run(move |tx| idempotency::once(tx, clock.now(), key, task)).await?;
+        after(&store);
+        Ok(answered)
+    }
+
+    /// Makes the change from outside an async runtime.
+    ///
+    /// # Errors
+    /// Those of the change.
+    pub fn wait(self) -> Result<T> {
+        let Self { store, task, after } = self;
+        let clock = Arc::clone(store.clock());
+        let done = store.inner.writer().run_blocking(move |tx| task(tx, clock.now()))?;
+        after(&store);
+        Ok(done)
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Change<T> {
+    type Output = Result<T>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { store, task, after } = self;
+        Box::pin(async move {
+            let clock = Arc::clone(store.clock());
+            let done = store.inner.writer().run(move |tx| task(tx, clock.now())).await?;
+            after(&store);
+            Ok(done)
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! The prices in effect at one instant. Immutable; a pure function of the versions and the instant.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::clock::UnixMs;
+use crate::price::ModelPrice;
+use crate::rate::{LOOK_EVERY_MS, RateCard};
+
+/// A model's price and the version that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedPrice {
+    /// The price.
+    pub price: Arc<ModelPrice>,
+    /// The rate card version that lists it.
+    pub card: u32,
+}
+
+/// What is withdrawn is known too: it must not fall through to a wider pattern.
+type Listed = HashMap<String, Option<PinnedPrice>>;
+
+/// The prices in effect from one instant until the next scheduled change.
+#[derive(Clone, Debug)]
+pub struct RateTable {
+    prices: Arc<Prices>,
+    newest_version: u32,
+    /// Since when the prices are these.
+    since: UnixMs,
+    next_change_at: UnixMs,
+    /// When new versions were last looked for.
+    looked_at: UnixMs,
+}
+
+#[derive(Debug)]
+struct Prices {
+    exact: Listed,
+    /// By what stands before the `*`.
+    patterns: Listed,
+    /// The lengths of the patterns, the longest first.
+    lengths: Vec<usize>,
+    /// Every name with a price, patterns with their `*`, sorted.
+    names: Vec<(String, PinnedPrice)>,
+}
+
+impl RateTable {
+    /// The table at `now`. A name's price is that of the version in effect that lists it and is newest by
+    /// `effective_from`, then by number.
+    pub(super) fn new(mut cards: Vec<RateCard>, now: UnixMs) -> Self {
+        cards.sort_by_key(|card| (card.effective_from, card.version));
+        let newest_version = cards.iter().map(|card| card.version).max().unwrap_or(0);
+        let due = cards.partition_point(|card| card.effective_from <= now);
+        let next_change_at = cards.get(due).map_or(UnixMs(i64::MAX), |card| card.effective_from);
+        cards.truncate(due);
+        let since = cards.last().map_or(UnixMs(i64::MIN), |card| card.effective_from);
+        Self { prices: Arc::new(Prices::of(cards)), newest_version, since, next_change_at, looked_at: now }
+    }
+
+    /// What `model` costs: by its exact name, else by the longest pattern. A name that was withdrawn has no price, even
+    /// where a pattern would match it; nor has one whose longest pattern was withdrawn.
+    #[must_use]
+    pub fn price(&self, model: &str) -> Option<PinnedPrice> {
+        let Prices { exact, patterns, lengths, .. } = &*self.prices;
+        if let Some(listed) = exact.get(model) {
+            return listed.clone();
+        }
+        let beginnings = lengths.iter().filter_map(|&length| model.get(..length));
+        beginnings.into_iter().find_map(|beginning| patterns.get(beginning)).cloned().flatten()
+    }
+
+    /// Every name that has a price, sorted; patterns end in `*`.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &PinnedPrice)> {
+        self.prices.names.iter().map(|(name, pinned)| (name.as_str(), pinned))
+    }
+
+    pub(super) fn newest_version(&self) -> u32 {
+        self.newest_version
+    }
+
+    /// Whether no scheduled version comes or goes between this table's instant and `now`.
+    pub(super) fn unchanged_at(&self, now: UnixMs) -> bool {
+        self.since <= now && now < self.next_change_at
+    }
+
+    /// Whether the table may be used at `now` without a look for new versions.
+    pub(super) fn valid_at(&self, now: UnixMs) -> bool {
+        self.unchanged_at(now) && now.0.saturating_sub(self.looked_at.0).unsigned_abs() < LOOK_EVERY_MS.unsigned_abs()
+    }
+
+    /// The same prices, after a look at `now` that found nothing new.
+    pub(super) fn looked_at(&self, now: UnixMs) -> Self {
+        Self { looked_at: now, ..self.clone() }
+    }
+}
+
+impl Prices {
+    fn of(cards: Vec<RateCard>) -> Self {
+        let (mut exact, mut patterns) = (Listed::new(), Listed::new());
+        for RateCard { version: card, models, .. } in cards {
+            for (name, price) in models {
+                let pinned = price.map(|price| PinnedPrice { price: Arc::new(price), card });
+                match name.strip_suffix('*') {
+                    Some(beginning) => patterns.insert(beginning.to_owned(), pinned),
+                    None => exact.insert(name, pinned),
+                };
+            }
+        }
+        let mut lengths: Vec<usize> = patterns.keys().map(String::len).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        lengths.dedup();
+        let starred = patterns.iter().map(|(beginning, pinned)| (format!("{beginning}*"), pinned));
+        let listed = exact.iter().map(|(name, pinned)| (name.clone(), pinned)).chain(starred);
+        let mut names: Vec<(String, PinnedPrice)> = listed.filter_map(|(name, pinned)| Some((name, pinned.clone()?))).collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { exact, patterns, lengths, names }
+    }
+}

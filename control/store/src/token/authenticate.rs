@@ -1,0 +1,239 @@
+//! From what a caller presents to what it may do.
+//!
+//! The row's versions and revocation are read on every request, so a change acts on the next one, whichever process
+//! made it. Only the parsed policy is cached, under those versions: a stale one can't be reached.
+//! An unknown id costs what a wrong secret costs, and both are refused in the same words.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::sync::Cache;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::clock::UnixMs;
+use crate::error::{Result, StoreError};
+use crate::id::{TenantKey, TokenId, TokenKey};
+use crate::store::Store;
+use crate::token::pepper::Pepper;
+use crate::token::plain::ParsedToken;
+use crate::token::policy::{Policy, parse_ips};
+use crate::window::Zone;
+
+/// The most policies kept.
+const CACHED_POLICIES: u64 = 100_000;
+/// How often a row that changes between two looks is looked at again.
+const LOOKS: usize = 8;
+
+/// Why a caller was not let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No valid credential: 401, the same for every reason.
+    #[error("the credential was rejected: {reason:?}")]
+    Rejected {
+        /// For the log only.
+        reason: Rejection,
+        /// For the log only: the id that was presented.
+        token: Option<TokenId>,
+    },
+    /// The token is right, the address is not: 403.
+    #[error("token {token} is not allowed from this address")]
+    IpNotAllowed {
+        /// The token.
+        token: TokenId,
+    },
+    /// The token is right, its tenant is suspended: 403.
+    #[error("the tenant of token {token} is suspended")]
+    TenantSuspended {
+        /// The token.
+        token: TokenId,
+    },
+    /// The store can't tell now: 503.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Why a credential was rejected. Never told to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Not a token, or its CRC is wrong; the store was not asked.
+    Malformed,
+    /// No such id.
+    UnknownToken,
+    /// The id exists, the secret is another.
+    WrongSecret,
+    /// It was hashed with a key that the pepper file does not hold.
+    UnknownPepper,
+    /// The token is of another tenant than it says.
+    OtherTenant,
+    /// It was revoked, or its tenant is gone.
+    Revoked,
+    /// It has expired.
+    Expired,
+}
+
+/// The state of authentication.
+pub(crate) struct Auth {
+    pepper: Arc<Pepper>,
+    /// By token, its version, its tenant's version.
+    policies: Cache<(i64, i64, i64), Arc<Policy>>,
+    reads: AtomicU64,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    pub(crate) fn new(pepper: Pepper) -> Self {
+        Self { pepper: Arc::new(pepper), policies: Cache::new(CACHED_POLICIES), reads: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn pepper(&self) -> Arc<Pepper> {
+        Arc::clone(&self.pepper)
+    }
+}
+
+/// A token's row, without what a cached policy holds.
+struct Found {
+    token_key: i64,
+    token_version: i64,
+    tenant_version: i64,
+    pepper: Option<usize>,
+    hash: [u8; 32],
+    same_tenant: bool,
+    revoked: bool,
+    expires_at: Option<UnixMs>,
+    suspended: bool,
+}
+
+const FIND: &str = "
+    SELECT t.row_id, t.version, n.version, t.kid, t.hash, n.id = ?2, t.revoked_at_ms IS NOT NULL OR n.status = 'deleted',
+        t.expires_at_ms, n.status = 'suspended'
+    FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
+
+const LOAD: &str = "
+    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips
+    FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.row_id = ?1 AND t.version = ?2 AND n.version = ?3";
+
+impl Store {
+    /// Lets in who presents a valid token from an allowed address.
+    ///
+    /// Expiry goes by the clock as it is now, so a clock set wrong and then right harms nobody for long; a revoked token
+    /// is revoked whatever the clock says.
+    ///
+    /// # Errors
+    /// Why not; see [`AuthError`] for what the caller may be told.
+    pub fn authenticate(&self, presented: &str, peer: IpAddr) -> Result<Arc<Policy>, AuthError> {
+        let parsed = ParsedToken::parse(presented).map_err(|_| AuthError::Rejected { reason: Rejection::Malformed, token: None })?;
+        let now = self.inner.clock.now();
+        for _ in 0..LOOKS {
+            self.inner.auth.reads.fetch_add(1, Ordering::Relaxed);
+            let policy = self.inner.reader.with(|conn| Ok(self.policy(conn, &parsed, now))).map_err(|err| unavailable(&err))??;
+            let Some(policy) = policy else { continue };
+            return if policy.allows_ip(peer) { Ok(policy) } else { Err(AuthError::IpNotAllowed { token: policy.token.clone() }) };
+        }
+        Err(AuthError::Unavailable("the token changes too often to be read".to_owned()))
+    }
+
+    /// How often a token row was looked up.
+    #[must_use]
+    pub fn token_reads(&self) -> u64 {
+        self.inner.auth.reads.load(Ordering::Relaxed)
+    }
+
+    /// The policy of a token that is right; `None` when its row changed between two looks.
+    fn policy(&self, conn: &Connection, parsed: &ParsedToken<'_>, now: UnixMs) -> Result<Option<Arc<Policy>>, AuthError> {
+        let auth = &self.inner.auth;
+        let found = find(conn, &auth.pepper, parsed).map_err(|err| unavailable(&err))?;
+        verdict(found.as_ref(), &auth.pepper, parsed, now)?;
+        let Some(found) = found else { return Ok(None) };
+        let versions = (found.token_key, found.token_version, found.tenant_version);
+        if let Some(policy) = auth.policies.get(&versions) {
+            return Ok(Some(policy));
+        }
+        let loaded = load(conn, &found).map_err(|err| unavailable(&err))?;
+        Ok(loaded.map(|policy| {
+            let policy = Arc::new(policy);
+            auth.policies.insert(versions, Arc::clone(&policy));
+            policy
+        }))
+    }
+}
+
+/// Hashes once whatever was found, then says what is wrong, if anything.
+fn verdict(found: Option<&Found>, pepper: &Pepper, parsed: &ParsedToken<'_>, now: UnixMs) -> Result<(), AuthError> {
+    let (position, hash) = found.map_or((None, &[0; 32]), |found| (found.pepper, &found.hash));
+    let genuine = pepper.verify(position, hash, parsed.id(), parsed.secret());
+    let rejected = |reason| Err(AuthError::Rejected { reason, token: parsed.token_id() });
+    let Some(found) = found else { return rejected(Rejection::UnknownToken) };
+    if found.pepper.is_none() {
+        return rejected(Rejection::UnknownPepper);
+    }
+    if !genuine {
+        return rejected(Rejection::WrongSecret);
+    }
+    if !found.same_tenant {
+        return rejected(Rejection::OtherTenant);
+    }
+    if found.revoked {
+        return rejected(Rejection::Revoked);
+    }
+    if found.expires_at.is_some_and(|at| at <= now) {
+        return rejected(Rejection::Expired);
+    }
+    match (found.suspended, parsed.token_id()) {
+        (true, Some(token)) => Err(AuthError::TenantSuspended { token }),
+        _ => Ok(()),
+    }
+}
+
+fn find(conn: &Connection, pepper: &Pepper, parsed: &ParsedToken<'_>) -> Result<Option<Found>> {
+    let mut statement = conn.prepare_cached(FIND)?;
+    let found = statement.query_row(params![parsed.id(), parsed.tenant()], |row| {
+        Ok(Found {
+            token_key: row.get(0)?,
+            token_version: row.get(1)?,
+            tenant_version: row.get(2)?,
+            pepper: row.get_ref(3)?.as_str().ok().and_then(|kid| pepper.position(kid)),
+            hash: row.get(4)?,
+            same_tenant: row.get(5)?,
+            revoked: row.get(6)?,
+            expires_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
+            suspended: row.get(8)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+fn load(conn: &Connection, found: &Found) -> Result<Option<Policy>> {
+    let mut statement = conn.prepare_cached(LOAD)?;
+    let mut rows = statement.query([found.token_key, found.token_version, found.tenant_version])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let text = |column: usize| -> Result<String> { Ok(row.get(column)?) };
+    let list = |column: usize| -> Result<Option<Vec<String>>> {
+        let json: Option<String> = row.get(column)?;
+        Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
+    };
+    let allowed_ips = parse_ips(list(8)?.as_deref()).map_err(|err| StoreError::Corrupt(err.to_string()))?;
+    Ok(Some(Policy {
+        tenant: text(0)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
+        tenant_key: TenantKey(row.get(1)?),
+        tenant_version: found.tenant_version,
+        token: text(2)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
+        token_key: TokenKey(found.token_key),
+        quota: serde_json::from_str(&text(3)?)?,
+        zone: Zone::parse(&text(4)?).map_err(StoreError::Corrupt)?,
+        scopes: serde_json::from_str(&text(5)?)?,
+        expires_at: found.expires_at,
+        tenant_models: list(6)?,
+        token_models: list(7)?,
+        allowed_ips,
+    }))
+}
+
+fn unavailable(err: &StoreError) -> AuthError {
+    AuthError::Unavailable(err.to_string())
+}
