@@ -1,7 +1,7 @@
 //! Measures what the gateway costs: CPU time per request and per streamed chunk, beside the bare Pingora proxy
 //! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
 //!
-//! Reads top down: `run` sets the stage and measures (`scenario`, `cpu`), `load` drives, `report` tells.
+//! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
 //! Never links the gateway: it is measured from outside, as a process.
 #![allow(
     clippy::float_arithmetic,
@@ -26,6 +26,7 @@ mod run;
 mod scenario;
 mod script;
 mod sse;
+mod stage;
 mod stats;
 mod upstream;
 mod wire;
