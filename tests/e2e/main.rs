@@ -1,2 +1,40 @@
-//! Placeholder.
+//! The named checks of the project against the real `openclawmu` process. One module per rule; a test's doc line carries the id of its check.
+//!
+//! Long checks run at a reduced count; `OPENCLAWMU_SOAK=1` runs them in full.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::large_futures,
+    reason = "tests assert: a broken expectation is a failed test, and a scenario reads best in one piece"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests spawn clients that end with the test's runtime, and read the machine's clock"
+)]
 
+mod admin_access;
+mod admin_api;
+mod auth;
+mod cli;
+mod crash;
+mod drain;
+mod fault;
+mod http_edge;
+mod isolation;
+mod metering;
+mod quota;
+mod rate_limit;
+mod report;
+mod route;
+mod sdk;
+mod secrets;
+mod smuggling;
+mod start;
+mod stream;
+mod token;
+mod upstream;
+mod window;

@@ -1,0 +1,323 @@
+//! Limits and forms of HTTP at the edge: what is too long, too deep or oddly shaped is refused by name, and the connection stays sane.
+
+use openclawmu_tests::client::chat;
+use openclawmu_tests::raw::{self, Connection, Message};
+use openclawmu_tests::{Scene, Setup, Upstream};
+use serde_json::json;
+
+async fn ask(scene: &Scene, bytes: &[u8]) -> Option<Message> {
+    let mut connection = Connection::open(scene.gateway.edge()).await;
+    connection.send(bytes).await;
+    connection.answer().await
+}
+
+fn bearer(scene: &Scene) -> String {
+    format!("Bearer {}", scene.tenant.token)
+}
+
+/// E-09, headers and URI
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_block_over_32_kib_is_431_and_a_uri_over_8_kib_is_414() {
+    let scene = Scene::new().await;
+    let bearer = bearer(&scene);
+    let ask = |target: String, filler: usize| {
+        let filler = "f".repeat(filler);
+        let bytes = raw::request(
+            "GET",
+            &target,
+            &[
+                ("authorization", bearer.as_str()),
+                ("x-filler", filler.as_str()),
+            ],
+            b"",
+        );
+        let scene = &scene;
+        async move { self::ask(scene, &bytes).await.map(|answer| answer.status()) }
+    };
+    assert_eq!(
+        ask("/v1/models".into(), 30 * 1024).await,
+        Some(200),
+        "30 KiB of headers pass"
+    );
+    assert_eq!(ask("/v1/models".into(), 33 * 1024).await, Some(431));
+    assert_eq!(
+        ask(format!("/v1/models?q={}", "u".repeat(7 * 1024)), 10).await,
+        Some(200),
+        "7 KiB of URI pass"
+    );
+    assert_eq!(
+        ask(format!("/v1/models?q={}", "u".repeat(9 * 1024)), 10).await,
+        Some(414)
+    );
+}
+
+/// E-09, bodies: counted while they stream
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_413_however_it_is_framed_and_memory_stays_flat() {
+    let scene = Scene::new().await;
+    scene.client.chat(&chat("alpha", "warm up", 5)).await.ok();
+    let before = scene.gateway.resident_kib();
+    let bearer = bearer(&scene);
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\n"
+    );
+    let announced = ask(
+        &scene,
+        format!("{head}content-length: 40000000\r\n\r\n{{").as_bytes(),
+    )
+    .await
+    .expect("an answer before the body");
+    assert_eq!(announced.status(), 413, "{}", announced.text());
+    assert_eq!(announced.json()["error"]["type"], "invalid_request_error");
+    let mut connection = Connection::open(scene.gateway.edge()).await;
+    connection
+        .send(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
+        .await;
+    let mut chunk = b"100000\r\n".to_vec();
+    chunk.extend(std::iter::repeat_n(b' ', 0x0010_0000));
+    chunk.extend_from_slice(b"\r\n");
+    let mut taken = 0;
+    while taken < 40 && connection.send(&chunk).await {
+        taken += 1;
+    }
+    if let Some(answer) = connection.answer().await {
+        assert_eq!(answer.status(), 413, "{}", answer.text());
+    }
+    assert!(taken >= 30, "the limit is 32 MiB: {taken} MiB were taken");
+    let grown = scene.gateway.resident_kib().saturating_sub(before);
+    assert!(
+        grown < 96 * 1024,
+        "one 40 MiB body grew the gateway by {grown} KiB"
+    );
+    assert_eq!(scene.upstream.calls(), 1);
+}
+
+/// E-09: the limit is the operator's
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_limit_follows_the_config() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).edge_key("max_body_bytes = 100000");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let reply = scene
+        .client
+        .chat(&chat("alpha", &"x".repeat(100_001), 5))
+        .await;
+    assert_eq!(reply.status, 413, "{}", reply.text());
+    scene
+        .client
+        .chat(&chat("alpha", &"x".repeat(90_000), 5))
+        .await
+        .ok();
+}
+
+/// E-10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_body_is_refused() {
+    let scene = Scene::new().await;
+    let body = chat("alpha", "hello", 5).to_string();
+    for coding in ["gzip", "br", "deflate", "zstd"] {
+        let bytes = raw::request(
+            "POST",
+            "/v1/chat/completions",
+            &[
+                ("authorization", &bearer(&scene)),
+                ("content-encoding", coding),
+            ],
+            body.as_bytes(),
+        );
+        let answer = ask(&scene, &bytes).await.expect("an answer");
+        assert!(
+            matches!(answer.status(), 400 | 415),
+            "{coding}: {} {}",
+            answer.start,
+            answer.text()
+        );
+    }
+    assert_eq!(scene.upstream.calls(), 0);
+    let plain = raw::request(
+        "POST",
+        "/v1/chat/completions",
+        &[
+            ("authorization", &bearer(&scene)),
+            ("content-encoding", "identity"),
+        ],
+        body.as_bytes(),
+    );
+    assert_eq!(ask(&scene, &plain).await.expect("an answer").status(), 200);
+}
+
+/// E-11, and bodies that are no JSON at all
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_deep_or_no_json_is_400_in_the_dialect() {
+    let scene = Scene::new().await;
+    let deep_value = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep_object = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+    let bodies: Vec<Vec<u8>> = vec![
+        format!("{{\"model\":\"alpha\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],\"metadata\":{deep_value}}}").into_bytes(),
+        format!("{{\"model\":\"alpha\",\"messages\":{deep_object}}}").into_bytes(),
+        deep_value.into_bytes(),
+        b"".to_vec(),
+        b"{".to_vec(),
+        b"[]".to_vec(),
+        b"null".to_vec(),
+        b"\"text\"".to_vec(),
+        b"{\"messages\":[]}".to_vec(),
+        b"{\"model\":\"alpha\"}".to_vec(),
+        b"{\"model\":\"alpha\",\"messages\":\"hi\"}".to_vec(),
+        b"{\"model\":\"alpha\",\"model\":\"beta\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}".to_vec(),
+        b"{\"model\":\"alpha\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}".to_vec(),
+        b"{\"model\":\"alpha\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]} trailing".to_vec(),
+    ];
+    for body in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(90)]).into_owned();
+        let reply = scene.client.post_bytes("/v1/chat/completions", body).await;
+        assert_eq!(reply.status, 400, "{shown}: {}", reply.text());
+        assert_eq!(reply.openai_error().0, "invalid_request_error", "{shown}");
+    }
+    assert_eq!(scene.upstream.calls(), 0);
+    scene.client.chat(&chat("alpha", "fine", 5)).await.ok();
+}
+
+/// E-12
+#[tokio::test(flavor = "multi_thread")]
+async fn absolute_form_and_a_missing_or_double_host_are_400() {
+    let scene = Scene::new().await;
+    let bearer = bearer(&scene);
+    let cases = [
+        format!(
+            "GET http://127.0.0.1/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"
+        ),
+        format!(
+            "GET http://evil.example/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"
+        ),
+        format!("GET /v1/models HTTP/1.1\r\nauthorization: {bearer}\r\n\r\n"),
+        format!("GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\nauthorization: {bearer}\r\n\r\n"),
+    ];
+    for case in cases {
+        let answer = ask(&scene, case.as_bytes()).await;
+        assert_eq!(answer.as_ref().map(Message::status), Some(400), "{case}");
+    }
+    let good = format!(
+        "GET /v1/models HTTP/1.1\r\nhost: gateway.example:8080\r\nauthorization: {bearer}\r\n\r\n"
+    );
+    assert_eq!(
+        ask(&scene, good.as_bytes())
+            .await
+            .expect("an answer")
+            .status(),
+        200
+    );
+}
+
+/// E-13
+#[tokio::test(flavor = "multi_thread")]
+async fn expect_100_with_a_bad_credential_is_401_without_an_invitation_to_send() {
+    let scene = Scene::new().await;
+    let body = chat("alpha", "hello", 5).to_string();
+    let head = |bearer: &str| {
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: {bearer}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+    };
+    let mut connection = Connection::open(scene.gateway.edge()).await;
+    connection
+        .send(head("Bearer tk_acme_nobody").as_bytes())
+        .await;
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!(answer.status(), 401, "no 100 first: {}", answer.start);
+    let mut connection = Connection::open(scene.gateway.edge()).await;
+    connection.send(head(&bearer(&scene)).as_bytes()).await;
+    assert_eq!(
+        connection.answer().await.expect("the invitation").status(),
+        100
+    );
+    connection.send(body.as_bytes()).await;
+    assert_eq!(connection.answer().await.expect("an answer").status(), 200);
+}
+
+/// pingora.md: `Upgrade` has no place on these routes
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_on_a_plain_route_is_refused() {
+    let scene = Scene::new().await;
+    let bearer = bearer(&scene);
+    let websocket = [
+        ("authorization", bearer.as_str()),
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let answer = ask(&scene, &raw::request("GET", "/v1/models", &websocket, b""))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 400, "{}", answer.text());
+}
+
+/// E-05, E-06: headers that would speak for the gateway reach nobody
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_headers_from_outside_are_dropped() {
+    let scene = Scene::new().await;
+    let body = chat("alpha", "hello", 5).to_string();
+    let bearer = bearer(&scene);
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("x-openclawmu-tenant", "other"),
+        ("x_openclawmu_tenant", "other"),
+        ("x-openclawmu-signature", "0"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-host", "evil.example"),
+        ("connection", "keep-alive, authorization, x-request-id"),
+        ("openai-organization", "org-of-the-tenant"),
+    ];
+    let answer = ask(
+        &scene,
+        &raw::request("POST", "/v1/chat/completions", &headers, body.as_bytes()),
+    )
+    .await
+    .expect("an answer");
+    assert!(
+        matches!(answer.status(), 200 | 400 | 401),
+        "{}",
+        answer.text()
+    );
+    for exchange in scene.upstream.exchanges() {
+        for (name, value) in &exchange.headers {
+            assert!(
+                !name.contains("openclawmu")
+                    && !name.starts_with("x-forwarded")
+                    && value != "other",
+                "{name}: {value}"
+            );
+        }
+    }
+    let sane = [
+        ("authorization", bearer.as_str()),
+        ("x-openclawmu-tenant", "other"),
+    ];
+    let quota = ask(&scene, &raw::request("GET", "/v1/quota", &sane, b""))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        quota.status(),
+        200,
+        "a spoofed header changes nobody's identity"
+    );
+}
+
+/// pingora.md: a connection carries at most 1,000 requests
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_serves_many_requests_and_then_closes() {
+    let scene = Scene::new().await;
+    let request = raw::request("GET", "/healthz", &[], b"");
+    let mut connection = Connection::open(scene.gateway.edge()).await;
+    let mut served = 0;
+    while served < 1_200 && connection.send(&request).await {
+        match connection.answer().await {
+            Some(answer) => assert_eq!(answer.status(), 200),
+            None => break,
+        }
+        served += 1;
+    }
+    assert_eq!(served, 1_000);
+}

@@ -1,0 +1,325 @@
+//! An operator's mistake refuses to start: a non-zero exit code, and a message on stderr that says what to do.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use openclawmu_tests::gateway::{Refusal, binary, free_address};
+use openclawmu_tests::{Gateway, Scene, Setup, Upstream};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A `serve` command on a directory of its own.
+struct Attempt {
+    dir: TempDir,
+    edge: String,
+    admin: String,
+    env: Vec<(String, String)>,
+    config: PathBuf,
+    data: PathBuf,
+}
+
+impl Attempt {
+    fn new(setup: &Setup) -> Self {
+        let dir = TempDir::new().expect("a temp dir");
+        let config = setup.write(dir.path());
+        let data = dir.path().join("data");
+        Self {
+            dir,
+            edge: free_address().to_string(),
+            admin: free_address().to_string(),
+            env: setup.env.clone(),
+            config,
+            data,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .current_dir(self.dir.path())
+            .env_remove("OPENCLAWMU_ADMIN_KEY")
+            .envs(self.env.iter().map(|(key, value)| (key, value)));
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--data")
+            .arg(&self.data);
+        command.args(["--edge", &self.edge, "--admin", &self.admin]);
+        command
+    }
+
+    async fn refused(&self) -> Refusal {
+        let refusal = Gateway::refusal(self.command()).await;
+        assert!(
+            !refusal.status.success(),
+            "it was meant to refuse: {refusal:?}"
+        );
+        assert!(
+            refusal.status.code().is_some(),
+            "an exit code, not a signal: {refusal:?}"
+        );
+        assert!(
+            !refusal.stderr.contains("panicked at"),
+            "{}",
+            refusal.stderr
+        );
+        refusal
+    }
+}
+
+fn says(refusal: &Refusal, words: &[&str]) {
+    let said = refusal.stderr.to_lowercase();
+    for word in words {
+        assert!(
+            said.contains(&word.to_lowercase()),
+            "{word:?} in: {}",
+            refusal.stderr
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_refuses_to_start_and_names_the_address() {
+    for admin in [false, true] {
+        let mut attempt = Attempt::new(&Setup::bare());
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound").to_string();
+        if admin {
+            attempt.admin.clone_from(&address);
+        } else {
+            attempt.edge.clone_from(&address);
+        }
+        says(&attempt.refused().await, &["in use", &address]);
+    }
+}
+
+/// Where not even root can write: over a file, and in `/proc`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_cannot_be_written_refuses_to_start() {
+    let attempt = Attempt::new(&Setup::bare());
+    std::fs::write(&attempt.data, "a file where the directory should be").expect("a file");
+    says(&attempt.refused().await, &["data"]);
+    let mut attempt = Attempt::new(&Setup::bare());
+    attempt.data = PathBuf::from("/proc/openclawmu-data");
+    says(&attempt.refused().await, &["/proc/openclawmu-data"]);
+}
+
+/// N-10
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_bind_without_a_configured_admin_key_refuses_to_start() {
+    for admin in [false, true] {
+        let mut attempt = Attempt::new(&Setup::bare());
+        let port = free_address().port();
+        if admin {
+            attempt.admin = format!("0.0.0.0:{port}");
+        } else {
+            attempt.edge = format!("0.0.0.0:{port}");
+        }
+        says(&attempt.refused().await, &["admin", "key"]);
+    }
+}
+
+/// N-10, the positive twin
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_admin_key_is_used_and_no_file_is_written() {
+    let key = "ak_0123456789abcdefghijklmnopqrstuvwxyzABCDEF";
+    let mut setup = Setup::bare();
+    setup
+        .admin
+        .push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
+    setup
+        .env
+        .push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), key.into()));
+    let gateway = Gateway::start(setup).await;
+    assert!(!gateway.data().join("admin.key").exists());
+    let admin = gateway.admin().with_key(key);
+    assert!(admin.get("/v1/tenants").await.is_object());
+    assert_eq!(
+        gateway
+            .admin()
+            .with_key("ak_wrong-wrong-wrong-wrong-wrong-wrong")
+            .send(http::Method::GET, "/v1/tenants")
+            .await
+            .status,
+        401
+    );
+    let shown = admin.get("/v1/config").await.to_string();
+    assert!(!shown.contains(key), "N-06: {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_admin_key_or_a_missing_secret_refuses_to_start() {
+    let mut setup = Setup::bare();
+    setup
+        .admin
+        .push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
+    let missing = Attempt::new(&setup);
+    says(&missing.refused().await, &["OPENCLAWMU_TEST_ADMIN_KEY"]);
+    setup
+        .env
+        .push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), "short".into()));
+    says(&Attempt::new(&setup).refused().await, &["32"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_or_broken_key_file_refuses_to_start() {
+    let mut scene = Scene::new().await;
+    assert!(scene.gateway.terminate().await.success());
+    let pepper = scene.gateway.data().join("pepper.key");
+    let kept = std::fs::read(&pepper).expect("the pepper");
+    for broken in [&b""[..], b"short"] {
+        std::fs::write(&pepper, broken).expect("a broken key");
+        let refusal = Gateway::refusal(scene.gateway.command()).await;
+        assert!(!refusal.status.success());
+        says(&refusal, &["pepper.key"]);
+    }
+    std::fs::remove_file(&pepper).expect("it goes");
+    std::fs::create_dir(&pepper).expect("a directory in its place");
+    let refusal = Gateway::refusal(scene.gateway.command()).await;
+    assert!(!refusal.status.success());
+    says(&refusal, &["pepper.key"]);
+    std::fs::remove_dir(&pepper).expect("it goes");
+    std::fs::write(&pepper, &kept).expect("the right one");
+    std::fs::set_permissions(&pepper, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    let refusal = Gateway::refusal(scene.gateway.command()).await;
+    assert!(
+        !refusal.status.success(),
+        "a key that everybody may read is refused"
+    );
+    says(&refusal, &["pepper.key", "600"]);
+}
+
+/// D-07, from outside
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_schema_refuses_to_start_and_is_left_alone() {
+    let mut scene = Scene::new().await;
+    assert!(scene.gateway.terminate().await.success());
+    let database = scene.gateway.data().join("openclawmu.db");
+    let connection = rusqlite::Connection::open(&database).expect("the database");
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .expect("a version");
+    assert!(version > 0, "the schema's version is SQLite's user_version");
+    connection
+        .pragma_update(None, "user_version", version + 1_000)
+        .expect("a newer schema");
+    drop(connection);
+    let refusal = Gateway::refusal(scene.gateway.command()).await;
+    assert!(!refusal.status.success());
+    says(&refusal, &["newer"]);
+    let connection = rusqlite::Connection::open(&database).expect("the database");
+    let after: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .expect("a version");
+    assert_eq!(after, version + 1_000);
+    connection
+        .pragma_update(None, "user_version", version)
+        .expect("the right schema");
+    drop(connection);
+    scene.restarted().await;
+    scene.client.get("/v1/quota").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_with_a_mistake_refuses_to_start_and_names_it() {
+    let cases = [
+        ("[edge]\nlisten = \"nowhere\"", "listen"),
+        ("[edge]\nlistens = \"127.0.0.1:1\"", "listens"),
+        ("[unknown_table]\nx = 1", "unknown_table"),
+        ("[[upstream]]\nname = \"x\"\nkind = \"nobody\"", "kind"),
+        (
+            "[[upstream]]\nname = \"x\"\nkind = \"openai\"\nbase_url = \"not a url\"\napi_key = \"env:HOME\"\nmodels = [\"m\"]",
+            "base_url",
+        ),
+        (
+            "[[model]]\nname = \"fast\"\ntargets = [{ upstream = \"missing\", model = \"m\", weight = 1 }]",
+            "missing",
+        ),
+        ("[rates]\nfile = \"no/such/rates.json\"", "rates.json"),
+        ("this is [not TOML", "toml"),
+    ];
+    for (text, word) in cases {
+        let attempt = Attempt::new(&Setup::bare());
+        std::fs::write(&attempt.config, text).expect("a config");
+        let refusal = attempt.refused().await;
+        assert!(
+            refusal.stderr.to_lowercase().contains(word),
+            "{word:?} for {text:?}: {}",
+            refusal.stderr
+        );
+        assert!(
+            !attempt.data.join("openclawmu.db").exists(),
+            "nothing was made for {text:?}"
+        );
+    }
+    let attempt = Attempt::new(&Setup::bare());
+    std::fs::remove_file(&attempt.config).expect("it goes");
+    says(&attempt.refused().await, &["openclawmu.toml"]);
+}
+
+fn words_of(dir: &Path, text: &str) -> bool {
+    text.contains(dir.to_str().expect("UTF-8"))
+}
+
+/// contract.md, "Start": the first start prints what works as it stands
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_prints_where_the_key_is_and_how_to_call() {
+    let gateway = Gateway::start(Setup::bare()).await;
+    let said = gateway.stdout() + &gateway.stderr();
+    assert!(
+        words_of(&gateway.data(), &said) && said.contains("admin.key"),
+        "the path of the key: {said}"
+    );
+    assert!(
+        said.contains("curl") && said.contains("OpenAI("),
+        "a curl line and a Python snippet: {said}"
+    );
+    assert!(
+        !said.contains(gateway.key()),
+        "but not the key itself: {said}"
+    );
+}
+
+/// The built-in upstream needs nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_no_config_but_defaults_the_echo_model_answers_streams_and_costs() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::bare();
+    setup.rates = None;
+    let scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1" })).await;
+    let body = json!({ "model": "echo", "messages": [{ "role": "user", "content": "say it again, Sam" }] });
+    let reply = scene.client.chat(&body).await.ok();
+    assert_eq!(
+        reply["choices"][0]["message"]["content"],
+        "say it again, Sam"
+    );
+    assert!(
+        reply["usage"]["prompt_tokens"].as_u64() > Some(0)
+            && reply["usage"]["completion_tokens"].as_u64() > Some(0),
+        "{reply}"
+    );
+    let events = scene.client.stream(&body).await.rest().await;
+    assert_eq!(
+        events
+            .iter()
+            .map(openclawmu_tests::sse::Event::text)
+            .collect::<String>(),
+        "say it again, Sam"
+    );
+    assert!(
+        events.len() > 3
+            && events
+                .last()
+                .is_some_and(openclawmu_tests::sse::Event::done)
+    );
+    let rows = scene.rows_once(2).await;
+    assert!(
+        rows.iter()
+            .all(|row| row.cost > 0 && row.cost == rows[0].cost && !row.estimated),
+        "priced, and the same each time: {rows:?}"
+    );
+    assert_eq!(scene.upstream.calls(), 0);
+}

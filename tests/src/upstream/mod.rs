@@ -1,0 +1,20 @@
+//! The scripted upstream: an OpenAI-compatible server in the test's process whose every byte, pause and cut is under
+//! control, which remembers each request and keeps its own bill. It never asks the gateway for anything.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `behaviour.rs` | what a test may ask of it |
+//! | `wire.rs` | OpenAI's bodies, byte for byte |
+//! | `plan.rs` | a request and a behaviour become a list of steps |
+//! | `record.rs` | what was received, and the bill |
+//! | `server.rs` | sockets: reads requests, carries out the steps |
+
+mod behaviour;
+mod plan;
+mod record;
+mod server;
+mod wire;
+
+pub use behaviour::{Behaviour, Fault, Gate, Pace};
+pub use record::{Bill, Exchange};
+pub use server::Upstream;
