@@ -42,7 +42,7 @@ async fn every_route_answers_with_and_without_the_prefix() {
             .ok();
         assert_eq!(
             floats["data"][0]["embedding"],
-            json!([0.125, -0.5, 0.75, 0.0])
+            json!([0.125, -0.5, 0.75, 0.25])
         );
         let base64 = scene
             .client

@@ -1,6 +1,6 @@
 //! K1: the official OpenAI clients for Python and Node, unmodified, with nothing but the base URL and the key changed.
 
-use openclawmu_tests::{Behaviour, Fault, Scene, Tenant, sdk};
+use openclawmu_tests::{Behaviour, Fault, Scene, Tenant, Upstream, sdk};
 use serde_json::{Value, json};
 
 const ANSWER: &str = "word0 word1 word2 word3 word4 ";
@@ -41,7 +41,7 @@ async fn cast() -> Cast {
 }
 
 impl Cast {
-    fn arguments(&self) -> [String; 5] {
+    fn arguments(&self, mode: &str) -> [String; 6] {
         let base = format!("http://{}/v1", self.scene.gateway.edge());
         [
             base,
@@ -49,6 +49,7 @@ impl Cast {
             self.spent.token.clone(),
             self.narrow.clone(),
             self.limited.token.clone(),
+            mode.to_owned(),
         ]
     }
 }
@@ -77,7 +78,7 @@ fn assert_error(error: &Value, class: &str, status: u16, code: &str) {
     );
 }
 
-async fn assert_result(cast: &Cast, result: &Value) {
+fn assert_good_answers(result: &Value) {
     assert_eq!(
         result["chat"],
         json!({ "text": ANSWER, "finish": "stop", "prompt": 1, "completion": 5, "request_id": true })
@@ -92,9 +93,13 @@ async fn assert_result(cast: &Cast, result: &Value) {
     );
     assert_eq!(
         result["embeddings"],
-        json!({ "vectors": [[0.125, -0.5, 0.75, 0.0], [0.125, -0.5, 0.75, 1.0]], "prompt": 2 })
+        json!({ "vectors": [[0.125, -0.5, 0.75, 0.25], [0.125, -0.5, 0.75, 1.25]], "prompt": 2 })
     );
     assert_eq!(result["completion"]["text"], ANSWER);
+}
+
+async fn assert_result(cast: &Cast, result: &Value) {
+    assert_good_answers(result);
     assert_eq!(result["model"], "alpha");
     let models = result["models"].as_array().expect("a list");
     for model in ["alpha", "beta", "embed", "instruct"] {
@@ -177,7 +182,7 @@ async fn assert_asked_once(cast: &Cast, result: &Value) {
 async fn the_official_python_client_works_unmodified() {
     let cast = cast().await;
     limit_once(&cast.scene);
-    let arguments = cast.arguments();
+    let arguments = cast.arguments("all");
     let result = sdk::run_python(
         "openai_client.py",
         &arguments.each_ref().map(String::as_str),
@@ -190,7 +195,7 @@ async fn the_official_python_client_works_unmodified() {
 async fn the_official_node_client_works_unmodified() {
     let cast = cast().await;
     limit_once(&cast.scene);
-    let arguments = cast.arguments();
+    let arguments = cast.arguments("all");
     let result = sdk::run_node(
         "openai_client.mjs",
         &arguments.each_ref().map(String::as_str),
@@ -203,9 +208,8 @@ async fn the_official_node_client_works_unmodified() {
 async fn a_spent_budget_is_answered_once_and_not_retried_by_either_client() {
     for node in [false, true] {
         let cast = cast().await;
-        let arguments = cast.arguments();
-        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        arguments.push("spent");
+        let arguments = cast.arguments("spent");
+        let arguments = arguments.each_ref().map(String::as_str);
         let result = if node {
             sdk::run_node("openai_client.mjs", &arguments).await
         } else {
@@ -213,4 +217,22 @@ async fn a_spent_budget_is_answered_once_and_not_retried_by_either_client() {
         };
         assert_asked_once(&cast, &result).await;
     }
+}
+
+/// Without a gateway between: what the clients make of the scripted upstream is what they make of the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_clients_understand_the_scripted_upstream_itself() {
+    let upstream = Upstream::start().await;
+    let arguments = [
+        upstream.base_url().as_str(),
+        "any",
+        "any",
+        "any",
+        "any",
+        "wire",
+    ]
+    .map(str::to_owned);
+    let arguments = arguments.each_ref().map(String::as_str);
+    assert_good_answers(&sdk::run_python("openai_client.py", &arguments).await);
+    assert_good_answers(&sdk::run_node("openai_client.mjs", &arguments).await);
 }

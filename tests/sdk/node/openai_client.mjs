@@ -1,12 +1,12 @@
 // The official OpenAI client for Node, unmodified, against the gateway. Prints one JSON object; asserts nothing itself.
 //
-// Arguments: base URL, a good token, a token whose budget is spent, a token that may call only `alpha`, a token with a low request rate.
-// With `spent` as a sixth argument only the two calls on the spent budget are made, so that they can be counted.
+// Arguments: base URL, a good token, a token whose budget is spent, a token that may call only `alpha`, a token with a low request rate, and
+// the mode: `all`; `spent`, only the two calls on the spent budget, so that they can be counted; `wire`, only good answers.
 
 import OpenAI from "openai";
 import { VERSION } from "openai/version";
 
-const [baseURL, good, spent, narrow, limited] = process.argv.slice(2);
+const [baseURL, good, spent, narrow, limited, mode] = process.argv.slice(2);
 
 const client = (apiKey, options = {}) => new OpenAI({ baseURL, apiKey, ...options });
 
@@ -39,7 +39,7 @@ async function collected(token, options) {
   return chunks;
 }
 
-if (process.argv[7] === "spent") {
+if (mode === "spent") {
   console.log(JSON.stringify({ whole: await errorOf(() => ask(spent)), stream: await errorOf(() => ask(spent, { stream: true })) }));
   process.exit(0);
 }
@@ -74,6 +74,11 @@ result.embeddings = { vectors: vectors.data.map((item) => Array.from(item.embedd
 
 const completion = await client(good).completions.create({ model: "instruct", prompt: "once upon a time", max_tokens: 10 });
 result.completion = { text: completion.choices[0].text };
+
+if (mode === "wire") {
+  console.log(JSON.stringify(result));
+  process.exit(0);
+}
 
 result.models = [];
 for await (const model of client(good).models.list()) result.models.push(model.id);

@@ -1,7 +1,7 @@
 """The official OpenAI client for Python, unmodified, against the gateway. Prints one JSON object; asserts nothing itself.
 
-Arguments: base URL, a good token, a token whose budget is spent, a token that may call only `alpha`, a token with a low request rate.
-With `spent` as a sixth argument only the two calls on the spent budget are made, so that they can be counted.
+Arguments: base URL, a good token, a token whose budget is spent, a token that may call only `alpha`, a token with a low request rate, and
+the mode: `all`; `spent`, only the two calls on the spent budget, so that they can be counted; `wire`, only good answers.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 
 import openai
 
-base_url, good, spent, narrow, limited = sys.argv[1:6]
+base_url, good, spent, narrow, limited, mode = sys.argv[1:7]
 
 
 def client(token, **options):
@@ -41,7 +41,7 @@ def ask(token, model="alpha", content="hello", **options):
     )
 
 
-if sys.argv[6:] == ["spent"]:
+if mode == "spent":
     print(json.dumps({"whole": error_of(lambda: ask(spent)), "stream": error_of(lambda: ask(spent, stream=True))}))
     sys.exit(0)
 
@@ -77,6 +77,10 @@ result["embeddings"] = {"vectors": [item.embedding for item in vectors.data], "p
 
 completion = client(good).completions.create(model="instruct", prompt="once upon a time", max_tokens=10)
 result["completion"] = {"text": completion.choices[0].text}
+
+if mode == "wire":
+    print(json.dumps(result))
+    sys.exit(0)
 
 result["models"] = sorted(model.id for model in client(good).models.list())
 result["model"] = client(good).models.retrieve("alpha").id

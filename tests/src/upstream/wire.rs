@@ -109,7 +109,7 @@ pub(super) fn embeddings(model: &str, inputs: usize, base64: bool, bill: &Bill) 
                 0.125_f32,
                 -0.5,
                 0.75,
-                f32::from(u8::try_from(index % 100).expect("small")),
+                format!("{index}.25").parse::<f32>().expect("a number"),
             ];
             let embedding = if base64 {
                 let bytes: Vec<u8> = vector
