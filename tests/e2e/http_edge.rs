@@ -1,7 +1,10 @@
 //! Limits and forms of HTTP at the edge: what is too long, too deep or oddly shaped is refused by name, and the connection stays sane.
 
+use std::time::{Duration, Instant};
+
 use openclawmu_tests::client::chat;
 use openclawmu_tests::raw::{self, Connection, Message};
+use openclawmu_tests::wait::until;
 use openclawmu_tests::{Scene, Setup, Upstream};
 use serde_json::json;
 
@@ -320,4 +323,86 @@ async fn a_connection_serves_many_requests_and_then_closes() {
         served += 1;
     }
     assert_eq!(served, 1_000);
+}
+
+/// E-07, for one connection: a head or a body that dribbles is cut at its deadline, whatever bytes still come
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_or_a_body_that_dribbles_is_cut() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream)
+        .edge_key("header_timeout_seconds = 1")
+        .edge_key("body_timeout_seconds = 1");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let bearer = bearer(&scene);
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: {bearer}\r\n");
+    let mut slow_head = Connection::open(scene.gateway.edge()).await;
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    while slow_head.send(b"x-filler: y\r\n").await {
+        tick.tick().await;
+        assert!(
+            began.elapsed() < Duration::from_secs(15),
+            "a head without end is still read"
+        );
+    }
+    let mut slow_body = Connection::open(scene.gateway.edge()).await;
+    slow_body
+        .send(format!("{head}content-length: 100000\r\n\r\n{{").as_bytes())
+        .await;
+    if let Some(answer) = slow_body.answer().await {
+        assert!(matches!(answer.status(), 400 | 408), "{}", answer.text());
+    }
+    assert_eq!(scene.upstream.calls(), 0);
+    scene
+        .client
+        .chat(&chat("alpha", "and a good one", 5))
+        .await
+        .ok();
+}
+
+/// pingora.md: connections are capped for each address
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_can_open_only_so_many_connections() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).edge_key("max_connections_per_ip = 8");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let ping = raw::request("GET", "/healthz", &[], b"");
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let mut connection = Connection::open(scene.gateway.edge()).await;
+        connection.send(&ping).await;
+        if connection
+            .answer()
+            .await
+            .is_some_and(|answer| answer.status() == 200)
+        {
+            open.push(connection);
+        }
+    }
+    assert!(open.len() >= 6, "{} of eight were served", open.len());
+    let mut refused = 0;
+    for _ in 0..8 {
+        let mut connection = Connection::open(scene.gateway.edge()).await;
+        connection.send(&ping).await;
+        match connection.answer().await {
+            Some(answer) if answer.status() == 200 => open.push(connection),
+            Some(_) | None => refused += 1,
+        }
+    }
+    assert!(
+        open.len() <= 8 && refused >= 8,
+        "{} open, {refused} refused",
+        open.len()
+    );
+    drop(open);
+    until("room again", || async {
+        let mut connection = Connection::open(scene.gateway.edge()).await;
+        connection.send(&ping).await;
+        connection
+            .answer()
+            .await
+            .filter(|answer| answer.status() == 200)
+    })
+    .await;
 }

@@ -54,7 +54,7 @@ async fn requests_over_the_minute_rate_are_429_of_type_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_over_the_minute_rate_are_429_of_type_tokens() {
-    let scene = Scene::with_quota(json!({ "tokens_per_minute": 2_000 })).await;
+    let scene = Scene::with_quota(json!({ "tokens_per_minute": 2_500 })).await;
     scene.upstream.always(Behaviour::words(900));
     assert_eq!(
         scene.client.chat(&chat("alpha", "hi", 900)).await.status,
