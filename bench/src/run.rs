@@ -1,5 +1,5 @@
-//! `make bench`: measures the floor and the gateway in interleaved pairs, and reports. The order is floor,
-//! gateway, floor, gateway: a machine that changes speed changes both.
+//! `make bench`: measures the floor and the gateway in interleaved pairs, and reports. A pair is a few
+//! short rounds of each in turn: a machine that changes speed changes both.
 //!
 //! Never compares figures of different runs, and never reports a run in which one answer was wrong.
 
@@ -14,7 +14,7 @@ use crate::cpu::{Snapshot, resident_bytes};
 use crate::load::{Outcome, Plan, drive};
 use crate::report::{Figure, Line, Pair, Report};
 use crate::scenario::{Extent, Scenario, Unit, all};
-use crate::stage::{Opponent, Stage, StageOptions, Subject};
+use crate::stage::{Opponent, Stage, StageOptions};
 
 /// How long the bookkeeping behind a load may take before the CPU time is read.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Pairs for each scenario.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// One pair and a tenth of the load: to see that it works, not for figures.
+    /// One pair of one round: to see that it works, not for figures.
     #[arg(long, conflicts_with = "pairs")]
     quick: bool,
     /// Only the scenarios whose name starts so; may be repeated.
@@ -117,15 +117,36 @@ impl Bench<'_> {
             .context("warming up the subject")?;
         let mut measured = Vec::with_capacity(pairs);
         for _ in 0..pairs {
-            let load = |plan| drive(&stage.floor.target, plan, self.stop);
-            let floor = figure(&stage.floor, scenario, load).context("the floor")?;
-            let load = |plan| self.drive_subject(stage, plan);
-            let subject = figure(&stage.subject, scenario, load).context(stage.name())?;
-            eprint!(" {:.2}", subject.cpu_us / floor.cpu_us);
-            measured.push(Pair { floor, subject });
+            let pair = self.pair(stage, scenario)?;
+            eprint!(" {:.2}", pair.subject.cpu_us / pair.floor.cpu_us);
+            measured.push(pair);
         }
         eprintln!();
         Line::of(scenario, measured).context("no pairs")
+    }
+
+    /// Some rounds of either in turn, the first of a round being the last of the one before: what disturbs the
+    /// machine for a second disturbs both.
+    fn pair(&mut self, stage: &Stage, scenario: &Scenario) -> Result<Pair> {
+        let (mut floor, mut subject) = (Tally::default(), Tally::default());
+        for round in 0..scenario.rounds {
+            let floor_first = round % 2 == 0;
+            for floor_is_due in [floor_first, !floor_first] {
+                if floor_is_due {
+                    let load = || drive(&stage.floor.target, scenario.plan, self.stop);
+                    floor.add(stage.floor.process, load).context("the floor")?;
+                } else {
+                    let load = || self.drive_subject(stage, scenario.plan);
+                    subject
+                        .add(stage.subject.process, load)
+                        .context(stage.name())?;
+                }
+            }
+        }
+        Ok(Pair {
+            floor: floor.figure(scenario.unit)?,
+            subject: subject.figure(scenario.unit)?,
+        })
     }
 
     fn drive_subject(&mut self, stage: &Stage, plan: Plan) -> Result<Outcome> {
@@ -141,28 +162,43 @@ impl Bench<'_> {
     }
 }
 
-fn figure(
-    subject: &Subject,
-    scenario: &Scenario,
-    load: impl FnOnce(Plan) -> Result<Outcome>,
-) -> Result<Figure> {
-    let before = Snapshot::when_quiet(subject.process, QUIET_LIMIT)?;
-    let outcome = load(scenario.plan)?;
-    let spent = Snapshot::when_quiet(subject.process, QUIET_LIMIT)?.since(&before);
-    let units = match scenario.unit {
-        Unit::Request => outcome.answers,
-        Unit::Chunk => outcome.events,
-    };
-    ensure!(units > 0, "nothing was sent");
-    Ok(Figure {
-        cpu_us: spent.ns as f64 / 1_000.0 / units as f64,
-        exact: spent.exact,
-        units,
-        frames: outcome.frames,
-        elapsed_s: outcome.elapsed.as_secs_f64(),
-        p50_us: outcome.latency_ns(500) as f64 / 1_000.0,
-        p99_us: outcome.latency_ns(990) as f64 / 1_000.0,
-    })
+/// What the rounds of one proxy add up to.
+#[derive(Debug, Default)]
+struct Tally {
+    cpu_ns: u64,
+    inexact: bool,
+    outcome: Outcome,
+}
+
+impl Tally {
+    /// Carries out one load and takes the CPU time that the process tree spent on it.
+    fn add(&mut self, process: u32, load: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+        let before = Snapshot::when_quiet(process, QUIET_LIMIT)?;
+        let outcome = load()?;
+        let spent = Snapshot::when_quiet(process, QUIET_LIMIT)?.since(&before);
+        self.cpu_ns += spent.ns;
+        self.inexact |= !spent.exact;
+        self.outcome.join(outcome);
+        Ok(())
+    }
+
+    fn figure(&self, unit: Unit) -> Result<Figure> {
+        let outcome = &self.outcome;
+        let units = match unit {
+            Unit::Request => outcome.answers,
+            Unit::Chunk => outcome.events,
+        };
+        ensure!(units > 0, "nothing was sent");
+        Ok(Figure {
+            cpu_us: self.cpu_ns as f64 / 1_000.0 / units as f64,
+            exact: !self.inexact,
+            units,
+            frames: outcome.frames,
+            elapsed_s: outcome.elapsed.as_secs_f64(),
+            p50_us: outcome.latency_ns(500) as f64 / 1_000.0,
+            p99_us: outcome.latency_ns(990) as f64 / 1_000.0,
+        })
+    }
 }
 
 /// The processor, how many, and the kernel.

@@ -33,6 +33,8 @@ pub(crate) struct Scenario {
     pub(crate) unit: Unit,
     /// The load that is measured.
     pub(crate) plan: Plan,
+    /// How often a pair repeats that load on either side, in turn.
+    pub(crate) rounds: usize,
     /// The load before it, which is not.
     pub(crate) warm_up: Plan,
     /// The most that the ratio to the floor may be.
@@ -46,7 +48,7 @@ pub(crate) struct Scenario {
 pub(crate) enum Extent {
     /// For figures.
     Full,
-    /// To see that it works.
+    /// One round of each, to see that it works.
     Quick,
 }
 
@@ -57,37 +59,44 @@ const OPEN_CONNECTIONS: usize = 32;
 
 /// Every scenario, in the order in which they run.
 pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
-    let divisor = match extent {
-        Extent::Full => 1,
-        Extent::Quick => 10,
+    let rounds = |full| match extent {
+        Extent::Full => full,
+        Extent::Quick => 1,
     };
     vec![
-        closed("closed_1k", BodySize::Kib1, 20_000 / divisor, Some(1.25)),
-        closed("closed_64k", BodySize::Kib64, 4_000 / divisor, None),
-        open("open_100", 100, 500 / divisor),
-        open("open_1000", 1_000, 5_000 / divisor),
-        streams("streams_200", 100, 200, Some(0.95)),
+        Scenario {
+            bar: Some(1.25),
+            ..closed("closed_1k", BodySize::Kib1, 4_000, rounds(6))
+        },
+        closed("closed_64k", BodySize::Kib64, 800, rounds(6)),
+        open("open_100", 100, 150, rounds(4)),
+        open("open_1000", 1_000, 1_500, rounds(4)),
+        Scenario {
+            bar: Some(0.95),
+            ..streams("streams_200", 100, 200, rounds(2))
+        },
     ]
 }
 
-fn closed(name: &'static str, size: BodySize, requests: u64, bar: Option<f64>) -> Scenario {
+fn closed(name: &'static str, size: BodySize, requests: u64, rounds: usize) -> Scenario {
     let plan = |requests| Plan::Closed {
         size,
         connections: CLOSED_CONNECTIONS,
         requests,
     };
-    let (plan, warm_up) = (plan(requests), plan(requests / 10));
+    let (plan, warm_up) = (plan(requests), plan(requests / 2));
     Scenario {
         name,
         unit: Unit::Request,
         plan,
+        rounds,
         warm_up,
-        bar,
+        bar: None,
         has_latency: false,
     }
 }
 
-fn open(name: &'static str, rate: u64, requests: u64) -> Scenario {
+fn open(name: &'static str, rate: u64, requests: u64, rounds: usize) -> Scenario {
     let plan = |requests| {
         let size = BodySize::Kib1;
         Plan::Open {
@@ -97,18 +106,19 @@ fn open(name: &'static str, rate: u64, requests: u64) -> Scenario {
             requests,
         }
     };
-    let (plan, warm_up) = (plan(requests), plan(requests / 10));
+    let (plan, warm_up) = (plan(requests), plan(requests / 3));
     Scenario {
         name,
         unit: Unit::Request,
         plan,
+        rounds,
         warm_up,
         bar: None,
         has_latency: true,
     }
 }
 
-fn streams(name: &'static str, streams: usize, chunks: usize, bar: Option<f64>) -> Scenario {
+fn streams(name: &'static str, streams: usize, chunks: usize, rounds: usize) -> Scenario {
     let plan = |chunks| {
         let ask = StreamAsk {
             chunks,
@@ -121,8 +131,9 @@ fn streams(name: &'static str, streams: usize, chunks: usize, bar: Option<f64>) 
         name,
         unit: Unit::Chunk,
         plan,
+        rounds,
         warm_up,
-        bar,
+        bar: None,
         has_latency: false,
     }
 }

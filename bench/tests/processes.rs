@@ -124,7 +124,7 @@ fn a_quick_run_of_the_floor_against_itself_answers_everything_and_tells_it_in_js
     );
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     let units = |line: usize| report["lines"][line]["pairs"][0]["subject"]["units"].as_u64();
-    assert_eq!((units(0), units(1)), (Some(2_000), Some(100 * 200)));
+    assert_eq!((units(0), units(1)), (Some(4_000), Some(100 * 200)));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
         text.contains("closed_1k") && text.contains("idle RSS"),

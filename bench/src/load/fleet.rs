@@ -135,22 +135,12 @@ pub(crate) fn run(
             .collect::<Result<Vec<_>>>()
     })?;
     ensure!(!stop.load(Ordering::Relaxed), "interrupted");
-    Ok(joined(outcomes, started.elapsed()))
-}
-
-fn joined(outcomes: Vec<Outcome>, elapsed: Duration) -> Outcome {
     let mut all = Outcome {
-        elapsed,
+        elapsed: started.elapsed(),
         ..Outcome::default()
     };
-    for outcome in outcomes {
-        all.answers += outcome.answers;
-        all.events += outcome.events;
-        all.frames += outcome.frames;
-        all.latencies_ns.extend(outcome.latencies_ns);
-    }
-    all.latencies_ns.sort_unstable();
-    all
+    outcomes.into_iter().for_each(|outcome| all.merge(outcome));
+    Ok(all)
 }
 
 /// Nanoseconds, as a number that adds up.

@@ -10,3 +10,6 @@ mod plan;
 mod streams;
 
 pub(crate) use plan::{Outcome, Plan, Target, drive};
+
+#[cfg(test)]
+mod tests;

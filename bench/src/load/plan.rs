@@ -68,6 +68,21 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what another load measured, one that ran after this one.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.elapsed += other.elapsed;
+        self.merge(other);
+    }
+
+    /// Adds what another thread of the same load measured.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.answers += other.answers;
+        self.events += other.events;
+        self.frames += other.frames;
+        self.latencies_ns.extend(other.latencies_ns);
+        self.latencies_ns.sort_unstable();
+    }
+
     /// A percentile of the latency, in nanoseconds; zero where nothing was sent.
     pub(crate) fn latency_ns(&self, per_mille: usize) -> u64 {
         percentile(&self.latencies_ns, per_mille).unwrap_or(0)
