@@ -87,6 +87,7 @@ pub trait Clock: Send + Sync + Debug {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
     fn now(&self) -> UnixMs {
         UnixMs(jiff::Timestamp::now().as_millisecond())
     }

@@ -6,6 +6,9 @@
 //!
 //! The answer may hold a new secret, so this file never sees it: the caller's `seal` hands over encrypted bytes.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};

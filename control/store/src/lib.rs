@@ -24,6 +24,8 @@ mod name;
 mod price;
 mod quota;
 mod rate;
+#[cfg(test)]
+mod scene;
 mod sqlite;
 mod store;
 mod tenant;
@@ -44,7 +46,7 @@ pub use ledger::{
 pub use money::{AmountError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};
 pub use quota::{OnTightBudget, Quota};
-pub use rate::{ModelPrices, PinnedPrice, RateCard, RateTable};
+pub use rate::{ModelPrices, NewRateCard, PinnedPrice, RateCard, RateTable};
 pub use store::{Durability, Store, StoreOptions};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};

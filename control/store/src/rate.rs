@@ -3,6 +3,8 @@
 //! - `table`: the prices in effect at one instant
 
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +16,7 @@ use serde_json::json;
 
 use crate::audit::{self, Actor, Entry};
 use crate::change::Change;
-use crate::clock::{UnixMs, rfc3339};
+use crate::clock::{UnixMs, rfc3339, rfc3339_option};
 use crate::error::{Result, StoreError};
 use crate::model;
 use crate::price::ModelPrice;
@@ -44,6 +46,17 @@ pub struct RateCard {
     #[serde(with = "rfc3339")]
     pub created_at: UnixMs,
     /// What it prices.
+    pub models: ModelPrices,
+}
+
+/// A version to add, as the admin API and `conf/rates.json` write it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRateCard {
+    /// See [`RateCard::effective_from`]; absent is now.
+    #[serde(default, deserialize_with = "rfc3339_option::deserialize")]
+    pub effective_from: Option<UnixMs>,
+    /// See [`RateCard::models`].
     pub models: ModelPrices,
 }
 

@@ -16,6 +16,8 @@ use crate::token::{self, NewToken, PlainToken, Token};
 use crate::window::Zone;
 
 mod patch;
+#[cfg(test)]
+mod tests;
 
 pub use patch::TenantPatch;
 

@@ -9,6 +9,8 @@ mod authenticate;
 mod pepper;
 mod plain;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //! counts once in each row that it touches and once in the total: the total may be less than the rows' sum.
 
 mod csv;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;

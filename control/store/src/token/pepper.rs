@@ -35,7 +35,6 @@ impl fmt::Debug for Pepper {
 }
 
 /// What the database keeps of a token's secret.
-#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct HashedToken {
     pub(crate) kid: String,
     pub(crate) hash: [u8; 32],

@@ -194,7 +194,8 @@ mod tests {
         #[test]
         fn parsing_never_panics(text in "\\PC*", tail in "[0-9A-Za-z]{55,63}") {
             proptest::prop_assert!(ParsedToken::parse(&text).is_err());
-            drop(ParsedToken::parse(&format!("tk_{text}_{tail}")));
+            let made_up = format!("tk_{text}_{tail}");
+            proptest::prop_assert!(ParsedToken::parse(&made_up).is_err() || made_up.is_ascii());
         }
     }
 }

@@ -1,0 +1,154 @@
+//! What holds for rate cards.
+
+use super::*;
+use crate::money::NanoUsd;
+use crate::scene::{Scene, operator};
+
+const HOUR: i64 = 60 * 60 * 1000;
+
+/// Models by name, each with its input price in whole USD per million tokens; 0 withdraws.
+fn prices(models: &[(&str, i64)]) -> ModelPrices {
+    let price = |usd: i64| (usd != 0).then(|| ModelPrice::flat(NanoUsd(usd * 1_000_000_000), NanoUsd(0)));
+    models.iter().map(|(name, usd)| ((*name).to_owned(), price(*usd))).collect()
+}
+
+fn card(version: u32, effective_from: i64, models: &[(&str, i64)]) -> RateCard {
+    RateCard { version, effective_from: UnixMs(effective_from), created_at: UnixMs(0), models: prices(models) }
+}
+
+/// USD per million tokens and the version.
+fn seen(price: Option<PinnedPrice>) -> Option<(i64, u32)> {
+    price.map(|pinned| (pinned.price.base.input.0 / 1_000_000_000, pinned.card))
+}
+
+#[test]
+fn an_exact_name_goes_before_the_longest_pattern() {
+    let table = RateTable::new(vec![card(1, 0, &[("gpt-4o", 1), ("gpt-*", 2), ("gpt-4*", 3), ("*", 4)])], UnixMs(0));
+    for (model, usd) in [("gpt-4o", 1), ("gpt-4o-mini", 3), ("gpt-4", 3), ("gpt-3", 2), ("gpt-", 2), ("gpt", 4), ("é", 4), ("", 4)] {
+        assert_eq!(seen(table.price(model)), Some((usd, 1)), "{model}");
+    }
+    let names: Vec<&str> = table.models().map(|(name, _)| name).collect();
+    assert_eq!(names, ["*", "gpt-*", "gpt-4*", "gpt-4o"]);
+}
+
+#[test]
+fn the_newest_version_that_lists_a_name_prices_it() {
+    let cards = vec![card(1, 0, &[("a", 1), ("b", 1), ("c*", 1)]), card(2, 10, &[("a", 2)]), card(3, 10, &[("a", 3), ("c*", 3)])];
+    let table = RateTable::new(cards.clone(), UnixMs(10));
+    assert_eq!(["a", "b", "c1"].map(|model| seen(table.price(model))), [Some((3, 3)), Some((1, 1)), Some((3, 3))]);
+    let table = RateTable::new(cards, UnixMs(9));
+    assert_eq!(["a", "b", "c1"].map(|model| seen(table.price(model))), [Some((1, 1)), Some((1, 1)), Some((1, 1))]);
+}
+
+#[test]
+fn a_scheduled_version_goes_before_one_that_was_added_later_for_now() {
+    let cards = vec![card(1, 0, &[("a", 1)]), card(2, 100, &[("a", 2)]), card(3, 50, &[("a", 3)])];
+    let at = |now| seen(RateTable::new(cards.clone(), UnixMs(now)).price("a"));
+    assert_eq!([0, 49, 50, 99, 100].map(at), [Some((1, 1)), Some((1, 1)), Some((3, 3)), Some((3, 3)), Some((2, 2))]);
+}
+
+#[test]
+fn a_withdrawn_name_is_not_rescued_by_a_wider_pattern() {
+    let table = RateTable::new(vec![card(1, 0, &[("gpt-*", 1), ("gpt-4o", 2), ("gpt-5*", 3)]), card(2, 1, &[("gpt-4o", 0), ("gpt-5*", 0)])], UnixMs(1));
+    assert_eq!(["gpt-4o", "gpt-5-mini", "gpt-4o-mini"].map(|model| seen(table.price(model))), [None, None, Some((1, 1))]);
+    assert_eq!(table.models().map(|(name, _)| name).collect::<Vec<_>>(), ["gpt-*"]);
+    let back = RateTable::new(vec![card(1, 0, &[("a", 0)]), card(2, 1, &[("a", 5)])], UnixMs(1));
+    assert_eq!(seen(back.price("a")), Some((5, 2)));
+}
+
+#[tokio::test]
+async fn a_new_version_counts_at_once_and_a_scheduled_one_at_its_moment() {
+    let scene = Scene::new();
+    let store = &scene.store;
+    assert_eq!(seen(store.rates().price("a")), None);
+    let first = store.put_rates(&operator(), Some(scene.now().plus_ms(-HOUR)), prices(&[("a", 1)])).await.unwrap();
+    assert_eq!((first.version, first.effective_from), (1, scene.now()), "the past takes effect now");
+    assert_eq!(seen(store.rates().price("a")), Some((1, 1)));
+    let due = scene.now().plus_ms(HOUR);
+    store.put_rates(&operator(), Some(due), prices(&[("a", 2)])).await.unwrap();
+    assert_eq!(seen(store.rates().price("a")), Some((1, 1)));
+    assert_eq!(seen(store.rate_price_at("a", due).unwrap()), Some((2, 2)));
+    scene.move_ms(HOUR - 1);
+    assert_eq!(seen(store.rates().price("a")), Some((1, 1)));
+    scene.move_ms(1);
+    assert_eq!(seen(store.rates().price("a")), Some((2, 2)));
+    assert_eq!(seen(store.rate_price_at("a", due.plus_ms(-1)).unwrap()), Some((1, 1)));
+    assert_eq!(scene.audit().iter().map(|row| (row.0.as_str(), row.2.as_deref())).collect::<Vec<_>>(), [("rates.put", Some("1")), ("rates.put", Some("2"))]);
+}
+
+#[test]
+fn one_table_serves_until_somebody_may_have_added_a_version() {
+    let scene = Scene::new();
+    scene.store.put_rates(&operator(), None, prices(&[("a", 1)])).wait().unwrap();
+    let table = scene.store.rates();
+    scene.move_ms(999);
+    assert!(Arc::ptr_eq(&table, &scene.store.rates()));
+    // Another process of a split set-up writes by SQLite's own locking.
+    let other = crate::sqlite::open::writable(&scene.dir.path().join("openclawmu.db")).unwrap();
+    let models = serde_json::to_string(&prices(&[("a", 9)])).unwrap();
+    let sql = "INSERT INTO rate_cards (effective_from_ms, created_at_ms, models) VALUES (?1, ?1, ?2)";
+    other.execute(sql, params![scene.now().0, models]).unwrap();
+    assert_eq!(seen(scene.store.rates().price("a")), Some((1, 1)));
+    scene.move_ms(1);
+    assert_eq!(seen(scene.store.rates().price("a")), Some((9, 2)));
+}
+
+#[test]
+fn a_row_keeps_the_price_that_it_was_admitted_with() {
+    let scene = Scene::new();
+    let put = |models: &[(&str, i64)]| scene.store.put_rates(&operator(), None, prices(models)).wait().unwrap().version;
+    let first = put(&[("gpt-*", 1), ("gpt-4*", 2), ("gpt-4o", 3)]);
+    let second = put(&[("gpt-4o", 0), ("gpt-4*", 5)]);
+    let usd = |card, model: &str| scene.store.priced_row(card, model).unwrap().map(|price| price.base.input.0 / 1_000_000_000);
+    assert_eq!([usd(first, "gpt-4o"), usd(first, "gpt-4-x"), usd(first, "gpt-3")], [Some(3), Some(2), Some(1)]);
+    assert_eq!([usd(second, "gpt-4o"), usd(second, "gpt-4-x"), usd(second, "gpt-3"), usd(99, "gpt-4o")], [None, Some(5), None, None]);
+}
+
+#[test]
+fn the_first_rates_are_imported_once() {
+    let scene = Scene::new();
+    let import = |usd| scene.store.import_first_rates(&Actor::system(), prices(&[("a", usd)])).wait().unwrap();
+    assert_eq!(import(1).map(|card| card.version), Some(1));
+    assert_eq!(import(2), None);
+    assert_eq!(seen(scene.store.rates().price("a")), Some((1, 1)));
+    let scene = scene.restarted().unwrap();
+    assert_eq!(seen(scene.store.rates().price("a")), Some((1, 1)));
+}
+
+#[test]
+fn a_card_reads_back_as_it_was_written_and_pages_by_version() {
+    let scene = Scene::new();
+    let shipped: NewRateCard = serde_json::from_str(include_str!("../../../../conf/rates.json")).unwrap();
+    let mut models = shipped.models;
+    assert!(models.len() > 10);
+    models.insert("gone".to_owned(), None);
+    let first = scene.store.put_rates(&operator(), None, models).wait().unwrap();
+    let second = scene.store.put_rates(&operator(), None, prices(&[("a", 1)])).wait().unwrap();
+    assert_eq!(scene.store.rate_cards(None, 1).unwrap(), std::slice::from_ref(&first));
+    assert_eq!(scene.store.rate_cards(Some(1), 9).unwrap(), [second]);
+    let json = serde_json::to_value(&first).unwrap();
+    assert_eq!((&json["effective_from"], &json["models"]["gone"]), (&json!("2026-11-22T12:00:00.000Z"), &serde_json::Value::Null));
+    assert_eq!(serde_json::from_value::<RateCard>(json).unwrap(), first);
+}
+
+#[test]
+fn bad_cards_are_refused_and_leave_nothing() {
+    let scene = Scene::new();
+    let many: Vec<String> = (0..5001).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, i64)> = many.iter().map(|name| (name.as_str(), 1)).collect();
+    for (models, at_fault) in [
+        (prices(&many), "models"),
+        (prices(&[]), "models"),
+        (prices(&[("a*b", 1)]), "models"),
+        (prices(&[("", 1)]), "models"),
+        (prices(&[("x".repeat(201).as_str(), 1)]), "models"),
+        (prices(&[("neg", -1)]), "models.neg"),
+    ] {
+        match scene.store.put_rates(&operator(), None, models).wait() {
+            Err(StoreError::Invalid { field, .. }) => assert_eq!(field, at_fault),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scene.store.rate_cards(None, 9).unwrap(), []);
+    assert!(serde_json::from_str::<NewRateCard>(r#"{"models":{"a":{"input":"1","inptu":"2"}}}"#).is_err());
+}
