@@ -296,7 +296,8 @@ mod tests {
         fn affordable_output_fits_the_budget(price in any_price(), input_tokens in 0..400_000_u32, budget in 0..2_000_000_000_000_i64) {
             let affordable = price.affordable_output(NanoUsd(budget), input_tokens);
             if affordable > 0 && affordable < u32::MAX {
-                prop_assert!(price.upper_bound(Bound { input_tokens, output_tokens: affordable }) <= NanoUsd(budget));
+                let bound = Bound { input_tokens, output_tokens: affordable };
+                prop_assert!(price.upper_bound(bound) <= NanoUsd(budget));
             }
         }
     }

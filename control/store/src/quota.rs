@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::NanoUsd;
 
 /// A tenant's limits, as the admin API reads and echoes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// Cap on the calendar day's cost, in the tenant's time zone.

@@ -55,6 +55,16 @@ impl Windows {
             month_ends_at: start_of(next_month, zone),
         }
     }
+
+    /// When day window `day` ends in `zone`, whatever zone it was opened in.
+    pub(crate) fn end_of_day(day: i32, zone: &Zone) -> UnixMs {
+        start_of(civil::date(1970, 1, 1).saturating_add(day.saturating_add(1).days()), zone)
+    }
+
+    /// When month window `month` ends in `zone`.
+    pub(crate) fn end_of_month(month: i32, zone: &Zone) -> UnixMs {
+        start_of(civil::date(1970, 1, 1).saturating_add(month.saturating_add(1).months()), zone)
+    }
 }
 
 /// The civil date of a day window's id, as `YYYY-MM-DD`.
@@ -91,6 +101,16 @@ mod tests {
         assert_eq!(day_name(utc.day), "2026-10-31");
         assert_eq!(utc.day_ends_at, at("2026-11-01T00:00:00Z"));
         assert_eq!(utc.month_ends_at, at("2026-11-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn the_end_of_a_window_is_found_by_its_number() {
+        for (name, text) in [("UTC", "2026-11-18T12:00:00Z"), ("Europe/Berlin", "2026-10-24T22:00:00Z"), ("Asia/Beirut", "2024-03-30T12:00:00Z"), ("America/Lima", "1969-12-31T23:00:00Z")] {
+            let zone = Zone::parse(name).unwrap();
+            let windows = Windows::at(at(text), &zone);
+            assert_eq!(Windows::end_of_day(windows.day, &zone), windows.day_ends_at, "{name}");
+            assert_eq!(Windows::end_of_month(windows.month, &zone), windows.month_ends_at, "{name}");
+        }
     }
 
     #[test]

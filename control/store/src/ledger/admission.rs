@@ -29,7 +29,7 @@ pub struct Demand<'a> {
     /// Which of its tokens.
     pub token: TokenKey,
     /// The tenant's limits.
-    pub quota: &'a Arc<Quota>,
+    pub quota: &'a Quota,
     /// The tenant's zone.
     pub zone: &'a Zone,
     /// The model's key, from [`Store::name_key`].
@@ -65,7 +65,7 @@ impl Store {
         let budget = ledger.budget(demand.tenant);
         let want = Want { usd: demand.price.upper_bound(demand.bound), tokens: demand.bound.total_tokens(), counts_as_request: demand.attempt == 0 };
         let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
-        let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone }, want, now, now_ms)?;
+        let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want)?;
         let id = reservation_id(ledger.epoch, ledger.count.fetch_add(1, Ordering::Relaxed));
         let reserved = id.and_then(|id| {
             let reservation = Reservation {
@@ -96,7 +96,7 @@ impl Store {
                     reservation,
                     slot,
                     price: Arc::clone(demand.price),
-                    quota: Arc::clone(demand.quota),
+                    quota: *demand.quota,
                     standing: taken.standing,
                     admitted_ms: now_ms,
                 }),

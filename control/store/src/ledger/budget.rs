@@ -167,11 +167,15 @@ pub(crate) struct Budget {
     state: Mutex<Option<State>>,
 }
 
-/// What a demand is held against.
+/// What a demand is held against, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits<'a> {
     pub(crate) quota: &'a Quota,
     pub(crate) zone: &'a Zone,
+    /// For the calendar windows.
+    pub(crate) now: UnixMs,
+    /// For the rates: monotonic.
+    pub(crate) now_ms: i64,
 }
 
 /// What an admission took and from which windows.
@@ -192,10 +196,10 @@ impl Budget {
     }
 
     /// Takes `want` from every bucket, or refuses and takes nothing.
-    pub(crate) fn take(&self, reader: &Reader, limits: Limits<'_>, want: Want, now: UnixMs, now_ms: i64) -> Result<Taken, Refused> {
+    pub(crate) fn take(&self, reader: &Reader, limits: Limits<'_>, want: Want) -> Result<Taken, Refused> {
         let mut guard = self.lock();
-        let state = current(&mut guard, self.tenant, reader, limits.zone, now).map_err(|err| Refused::Unavailable(err.to_string()))?;
-        state.refill(limits.quota, now_ms);
+        let state = current(&mut guard, self.tenant, reader, limits).map_err(|err| Refused::Unavailable(err.to_string()))?;
+        state.refill(limits.quota, limits.now_ms);
         state.check_budgets(limits.quota, want)?;
         state.check_rates(limits.quota, want)?;
         state.day.reserve(want.usd, want.tokens);
@@ -243,10 +247,12 @@ impl Budget {
                 Some(month) if month.number >= foreign.month => month,
                 Some(_) | None => Window::load(conn, self.tenant, "month", foreign.month, never)?,
             };
-            *guard = Some(State::new(day, month));
+            let concurrent = guard.as_ref().map_or(0, |state| state.concurrent);
+            *guard = Some(State { concurrent, ..State::new(day, month) });
         }
         if let Some(state) = guard.as_mut() {
             state.each_window(foreign.day, foreign.month, |window| window.reserve(foreign.reserved, foreign.reserved_tokens));
+            state.concurrent = state.concurrent.saturating_add(1);
         }
         Ok(())
     }
@@ -255,14 +261,15 @@ impl Budget {
     pub(crate) fn resolve_foreign(&self, foreign: &Reservation, bill: Bill) {
         if let Some(state) = self.lock().as_mut() {
             state.each_window(foreign.day, foreign.month, |window| window.resolve(foreign, bill));
+            state.concurrent = state.concurrent.saturating_sub(1);
         }
     }
 
     /// A copy of the windows and the rates' standing, for the quota routes.
-    pub(crate) fn inspect<T>(&self, reader: &Reader, limits: Limits<'_>, now: UnixMs, now_ms: i64, see: impl FnOnce(&State, Standing) -> T) -> Result<T> {
+    pub(crate) fn inspect<T>(&self, reader: &Reader, limits: Limits<'_>, see: impl FnOnce(&State, Standing) -> T) -> Result<T> {
         let mut guard = self.lock();
-        let state = current(&mut guard, self.tenant, reader, limits.zone, now)?;
-        state.refill(limits.quota, now_ms);
+        let state = current(&mut guard, self.tenant, reader, limits)?;
+        state.refill(limits.quota, limits.now_ms);
         let standing = state.standing(limits.quota);
         Ok(see(state, standing))
     }
@@ -274,16 +281,18 @@ impl State {
     }
 
     fn refill(&mut self, quota: &Quota, now_ms: i64) {
-        if let Some(limit) = quota.requests_per_minute {
-            self.requests.refill(limit.into(), now_ms);
-        }
-        if let Some(limit) = quota.tokens_per_minute {
-            self.tokens.refill(limit, now_ms);
+        for (bucket, limit) in [(&mut self.requests, quota.requests_per_minute.map(u64::from)), (&mut self.tokens, quota.tokens_per_minute)] {
+            match limit {
+                Some(limit) => bucket.refill(limit, now_ms),
+                // What is taken while there is no limit must not count against one that comes back.
+                None => *bucket = Bucket::default(),
+            }
         }
     }
 
     fn check_budgets(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
-        let fits = |cap: Option<NanoUsd>, window: &Window| cap.is_none_or(|cap| window.used().checked_add(want.usd).is_some_and(|sum| sum <= cap));
+        // Without a cap the sum must still be countable: a sum that saturates would let pending go below zero later.
+        let fits = |cap: Option<NanoUsd>, window: &Window| window.used().checked_add(want.usd).is_some_and(|sum| cap.is_none_or(|cap| sum <= cap));
         let tokens_fit = quota.tokens_per_day.is_none_or(|cap| self.day.used_tokens().saturating_add(want.tokens) <= cap);
         let (kind, resets_at) = if !fits(quota.usd_per_month, &self.month) {
             (BudgetKind::UsdPerMonth, self.month.ends_at)
@@ -343,14 +352,18 @@ impl State {
 }
 
 /// The state with its windows brought up to `now`. A clock that goes back reopens nothing: windows only move forward.
-fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, zone: &Zone, now: UnixMs) -> Result<&'a mut State> {
+fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, limits: Limits<'_>) -> Result<&'a mut State> {
+    let Limits { zone, now, .. } = limits;
     let fresh = slot.as_ref().is_some_and(|state| now < state.day.ends_at && now < state.month.ends_at && state.zone.as_ref() == Some(zone));
     if !fresh {
         let windows = Windows::at(now, zone);
         let (day, month) = reader.with(|conn| {
+            // In another zone, or under a clock that went back, the calendar may be behind the newest window.
             let (old_day, old_month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
-            let day = forward(old_day, windows.day, windows.day_ends_at, |n, end| Window::load(conn, tenant, "day", n, end))?;
-            let month = forward(old_month, windows.month, windows.month_ends_at, |n, end| Window::load(conn, tenant, "month", n, end))?;
+            let number = old_day.map_or(windows.day, |old| old.number.max(windows.day));
+            let day = forward(old_day, number, Windows::end_of_day(number, zone), |n, end| Window::load(conn, tenant, "day", n, end))?;
+            let number = old_month.map_or(windows.month, |old| old.number.max(windows.month));
+            let month = forward(old_month, number, Windows::end_of_month(number, zone), |n, end| Window::load(conn, tenant, "month", n, end))?;
             Ok((day, month))
         })?;
         let state = slot.get_or_insert_with(|| State::new(day, month));
@@ -364,7 +377,6 @@ fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, 
 fn forward(old: Option<Window>, number: i32, ends_at: UnixMs, load: impl FnOnce(i32, UnixMs) -> Result<Window>) -> Result<Window> {
     match old {
         Some(old) if old.number == number => Ok(Window { ends_at, ..old }),
-        Some(old) if old.number > number => Ok(old),
         Some(_) | None => load(number, ends_at),
     }
 }

@@ -3,6 +3,8 @@
 //! One `pwrite` at admission, one now and then while a stream is relayed, one at settle. No sync and no await, and nothing is
 //! lost by `kill -9`, since the page cache outlives the process. Power loss is `durability`'s matter.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,6 +82,12 @@ impl InflightTable {
         self.give_back(index);
     }
 
+    /// Makes the file itself survive a power loss: its size and its name, so that [`InflightTable::sync`] has something to sync.
+    pub(crate) fn persist(&self) -> std::io::Result<()> {
+        self.lock.file().sync_all()?;
+        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+
     /// Makes everything written so far survive a power loss.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
         self.lock.file().sync_data()
@@ -108,7 +116,14 @@ impl InflightTable {
 
 /// Every occupied slot of a table file, by whoever owns it.
 pub(crate) fn read_all(path: &Path) -> Result<Vec<(Reservation, Progress)>> {
-    let bytes = std::fs::read(path).map_err(|err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read: {err}") })?;
+    let unreadable = |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read: {err}") };
+    read_open(&File::open(path).map_err(unreadable)?).map_err(unreadable)
+}
+
+/// [`read_all`] of a file that is open, whatever its name points to by now.
+pub(crate) fn read_open(mut file: &File) -> std::io::Result<Vec<(Reservation, Progress)>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
     let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
     Ok(slots.iter().filter_map(slot::decode).collect())
 }

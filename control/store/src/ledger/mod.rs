@@ -23,6 +23,8 @@ pub(crate) mod slot;
 pub(crate) mod standing;
 mod state;
 pub(crate) mod syncer;
+#[cfg(test)]
+mod tests;
 pub(crate) mod ticket;
 
 pub use admission::Demand;

@@ -34,13 +34,15 @@ pub(crate) struct Living {
     pending: Vec<Reservation>,
 }
 
-/// Resolves every dead owner's table but `own`'s, and tells which owners are alive. Runs before anything is admitted.
+/// Resolves every dead owner's table and tells which owners are alive. Runs before anything is admitted.
+///
+/// A table that has `own`'s number already is a dead owner's too, whose registration the database has lost.
 pub(crate) fn resolve_dead(conn: &mut Connection, data: &Path, own: u32, price_of: PriceOf) -> Result<Living> {
     let folder = data.join(FOLDER);
     let mut living = Living { tables: Vec::new(), pending: Vec::new() };
     for path in tables(&folder)? {
-        if path.file_name().is_some_and(|name| name.to_str() == Some(&own.to_string())) {
-            continue;
+        if table_number(&path) == Some(own) {
+            tracing::warn!(own, "this owner's number was in use before: the database has lost its newest commits");
         }
         if !resolve_table(conn, &path, price_of)? {
             living.pending.extend(inflight::read_all(&path)?.into_iter().map(|(reservation, _)| reservation));
@@ -53,12 +55,27 @@ pub(crate) fn resolve_dead(conn: &mut Connection, data: &Path, own: u32, price_o
 /// Turns a dead owner's slots into rows and removes its table; false when the owner is alive.
 fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Result<bool> {
     let Some(lock) = FileLock::take(path, Duration::ZERO)? else { return Ok(false) };
-    let slots = inflight::read_all(path)?;
+    let in_the_way = |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read or removed: {err}") };
+    let slots = inflight::read_open(lock.file()).map_err(in_the_way)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let rows = slots.into_iter().map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of)).collect::<Result<Vec<_>>>()?;
+    let mut known = Vec::with_capacity(slots.len());
+    let mut orphans = 0_usize;
+    for slot in slots {
+        if row::has_tenant(&tx, slot.0.tenant)? { known.push(slot) } else { orphans += 1 }
+    }
+    let rows = known.into_iter().map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of)).collect::<Result<Vec<_>>>()?;
     row::insert(&tx, rows.iter())?;
     tx.commit()?;
-    std::fs::remove_file(path).map_err(|err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be removed: {err}") })?;
+    if orphans > 0 {
+        let aside = path.with_extension("orphans");
+        tracing::error!(orphans, path = %aside.display(), "reservations of tenants that the database does not know were set aside: it has lost its newest commits");
+        std::fs::rename(path, aside).map_err(in_the_way)?;
+    } else {
+        match std::fs::remove_file(path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(in_the_way(err)),
+            Ok(()) | Err(_) => {}
+        }
+    }
     drop(lock);
     if !rows.is_empty() {
         tracing::warn!(rows = rows.len(), "reservations of a process that died were resolved; what is uncertain is held");
@@ -77,11 +94,18 @@ fn resolved(conn: &Connection, reservation: Reservation, progress: Progress, pri
 
 fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     let fail = |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
-    match std::fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(fail)).collect(),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(err) => Err(fail(err)),
-    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(fail(err)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(fail)).collect::<Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| table_number(path).is_some()).collect())
+}
+
+/// The epoch of a table's owner; `None` for a file that is not a table.
+fn table_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 impl Living {

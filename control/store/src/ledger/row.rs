@@ -222,6 +222,19 @@ pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<B
     Ok(bill.optional()?)
 }
 
+/// The first count of owner `epoch` that no row has: above zero only where a database lost its newest commits, and with them
+/// the memory of an owner whose reservations were recovered nonetheless.
+pub(crate) fn next_count(conn: &Connection, epoch: u32) -> Result<u64> {
+    let (Some(first), Some(past)) = (ReservationId::new(epoch, 0), ReservationId::new(epoch + 1, 0)) else { return Ok(0) };
+    let newest: Option<i64> = conn.query_row("SELECT max(id) FROM ledger WHERE id >= ?1 AND id < ?2", [first.0, past.0], |row| row.get(0))?;
+    Ok(newest.and_then(|id| u64::try_from(id - first.0 + 1).ok()).unwrap_or(0))
+}
+
+/// Whether the registry knows the tenant that a row would belong to.
+pub(crate) fn has_tenant(conn: &Connection, tenant: TenantKey) -> Result<bool> {
+    Ok(conn.prepare_cached("SELECT 1 FROM tenants WHERE row_id = ?1")?.exists([tenant.0])?)
+}
+
 /// SQLite's integers are signed; token counts are far below their bound.
 pub(crate) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

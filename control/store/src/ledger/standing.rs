@@ -70,7 +70,7 @@ impl Store {
     pub fn quota_status_of(&self, tenant: TenantKey, quota: &Quota, zone: &Zone) -> Result<QuotaStatus> {
         let (now, now_ms) = (self.inner.clock.now(), self.inner.clock.monotonic_ms());
         let budget = self.inner.ledger.budget(tenant);
-        budget.inspect(&self.inner.reader, Limits { quota, zone }, now, now_ms, |state, standing| status(state, standing, quota))
+        budget.inspect(&self.inner.reader, Limits { quota, zone, now, now_ms }, |state, standing| status(state, standing, quota))
     }
 }
 

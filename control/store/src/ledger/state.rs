@@ -6,11 +6,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::id::TenantKey;
 use crate::ledger::budget::Budget;
 use crate::ledger::inflight::{self, InflightTable};
+use crate::ledger::row;
 use crate::ledger::syncer::Syncer;
+use crate::sqlite::open;
 use crate::sqlite::writer::Writer;
 
 /// This process's ledger. Every open ticket holds it, so it outlives the store until the last one is settled.
@@ -30,6 +32,9 @@ impl Ledger {
     /// Opens owner `epoch`'s in-flight table and the writer that frees its slots.
     pub(crate) fn open(database: &Path, data: &Path, epoch: u32, power: bool, clock: Arc<dyn Clock>) -> Result<Self> {
         let table = Arc::new(InflightTable::create(&data.join(inflight::FOLDER), epoch, inflight::CAPACITY)?);
+        if power {
+            table.persist().map_err(|err| StoreError::Unavailable(format!("in-flight table: {err}")))?;
+        }
         let freed = Arc::clone(&table);
         let on_posted = move |postings: &[crate::sqlite::writer::Posting]| postings.iter().for_each(|posting| freed.free(posting.slot));
         Ok(Self {
@@ -38,7 +43,7 @@ impl Ledger {
             table,
             budgets: RwLock::default(),
             epoch,
-            count: AtomicU64::new(0),
+            count: AtomicU64::new(row::next_count(&open::read_only(database)?, epoch)?),
             draining: RwLock::new(false),
             clock,
         })

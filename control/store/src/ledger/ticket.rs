@@ -27,7 +27,7 @@ pub(crate) struct Open {
     pub(crate) reservation: Reservation,
     pub(crate) slot: u32,
     pub(crate) price: Arc<ModelPrice>,
-    pub(crate) quota: Arc<Quota>,
+    pub(crate) quota: Quota,
     pub(crate) standing: Standing,
     pub(crate) admitted_ms: i64,
 }
@@ -120,7 +120,11 @@ impl Open {
 
     fn settle(self, end: End) -> Settled {
         let End { outcome, http_status, estimated, usage, first_byte_ms } = end;
-        let usage = if outcome == Outcome::Void { Usage::default() } else { usage };
+        let usage = match (outcome, estimated) {
+            (Outcome::Void, _) => Usage::default(),
+            (_, true) => within(usage, self.reservation.reserved_tokens),
+            (_, false) => usage,
+        };
         let settlement = Settlement { outcome, http_status, estimated, usage, first_byte_ms, duration_ms: self.elapsed_ms() };
         let cost = bill(&self.reservation, &settlement, &self.price);
         let row = LedgerRow { reservation: self.reservation, settlement, cost, held: NanoUsd::ZERO, held_tokens: 0 };
@@ -131,6 +135,18 @@ impl Open {
         self.ledger.writer().post(Posting { row, slot: self.slot });
         Settled { cost, standing, over_reserved: cost > self.reservation.reserved }
     }
+}
+
+/// An estimate never passes the reservation, in tokens as in money: what is too much is cut, the answer first.
+fn within(mut usage: Usage, reserved_tokens: u64) -> Usage {
+    let mut excess = usage.total_tokens().saturating_sub(reserved_tokens);
+    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls: _ } = &mut usage;
+    for count in [output, reasoning, output_audio, input, cache_read, cache_write, cache_write_1h, input_audio] {
+        let cut = u32::try_from(excess).unwrap_or(u32::MAX).min(*count);
+        *count -= cut;
+        excess -= u64::from(cut);
+    }
+    usage
 }
 
 /// The bill of an attempt. An estimate never passes the reservation; what the provider states is billed as stated.
@@ -147,14 +163,15 @@ fn bill(reservation: &Reservation, settlement: &Settlement, price: &ModelPrice) 
 
 /// The row of a reservation whose process died while it was in flight: what had been relayed is billed, the rest stays held.
 pub(crate) fn recovered_row(reservation: Reservation, relayed: Usage, price: Option<&ModelPrice>) -> LedgerRow {
-    let settlement = Settlement { outcome: Outcome::Recovered, http_status: 0, estimated: true, usage: relayed, first_byte_ms: 0, duration_ms: 0 };
+    let usage = within(relayed, reservation.reserved_tokens);
+    let settlement = Settlement { outcome: Outcome::Recovered, http_status: 0, estimated: true, usage, first_byte_ms: 0, duration_ms: 0 };
     let cost = price.map_or(NanoUsd::ZERO, |price| bill(&reservation, &settlement, price));
     LedgerRow {
         reservation,
         settlement,
         cost,
         held: reservation.reserved.saturating_sub(cost),
-        held_tokens: reservation.reserved_tokens.saturating_sub(relayed.total_tokens()),
+        held_tokens: reservation.reserved_tokens.saturating_sub(usage.total_tokens()),
     }
 }
 

@@ -167,7 +167,22 @@ fn in_savepoint<T>(tx: &Transaction<'_>, task: impl FnOnce(&Transaction<'_>) -> 
     result
 }
 
+/// Refuses everything from now on if the thread panics; what was queued is in the in-flight table.
+struct LastWill<'a>(&'a Shared);
+
+impl Drop for LastWill<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failing.store(true, Ordering::Release);
+            let mut queue = self.0.lock();
+            queue.closing = true;
+            queue.tasks.clear();
+        }
+    }
+}
+
 fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
+    let _will = LastWill(shared);
     let mut kept: Vec<Posting> = Vec::new();
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
@@ -237,6 +252,10 @@ fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Rep
     }
     for task in tasks {
         replies.push(task(&tx));
+        if tx.is_autocommit() {
+            // SQLite has rolled back the whole transaction, as it does on a full disk: a later task would be on its own.
+            return (replies, Err(StoreError::Unavailable("the transaction was rolled back".to_owned())));
+        }
     }
     let committed = tx.commit().map_err(StoreError::from);
     (replies, committed)
@@ -246,4 +265,165 @@ fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Rep
 fn probe(tx: &Transaction<'_>) -> Result<()> {
     tx.execute("UPDATE owners SET started_at_ms = started_at_ms WHERE epoch = (SELECT max(epoch) FROM owners)", [])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::id::{ReservationId, TenantKey};
+    use crate::ledger::row::Outcome;
+    use crate::ledger::slot::tests::{reservation, settlement};
+    use crate::money::NanoUsd;
+    use crate::sqlite::migrate;
+
+    fn posting(id: i64) -> Posting {
+        let reservation = crate::ledger::row::Reservation { id: ReservationId(id), tenant: TenantKey(1), ..reservation(id) };
+        let row = LedgerRow { reservation, settlement: settlement(Outcome::Complete), cost: NanoUsd(5), held: NanoUsd::ZERO, held_tokens: 0 };
+        Posting { row, slot: u32::try_from(id).unwrap() }
+    }
+
+    /// A writer on a database with tenant 1; what it reports as durable, in order.
+    fn writer(dir: &Path) -> (Writer, Receiver<Vec<u32>>) {
+        let database = dir.join("x.db");
+        let mut conn = open::writable(&database).unwrap();
+        migrate::run(&mut conn).unwrap();
+        conn.execute("INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)", []).unwrap();
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let (report, posted) = channel();
+        let on_posted: OnPosted = Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
+        (Writer::start(&database, on_posted).unwrap(), posted)
+    }
+
+    fn count(dir: &Path, table: &str) -> i64 {
+        open::read_only(&dir.join("x.db")).unwrap().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    /// Commits in a log that was never reset: frames that carry the database's size (sqlite.org/fileformat2.html, 4.2).
+    fn commits(dir: &Path) -> usize {
+        let log = std::fs::read(dir.join("x.db-wal")).unwrap();
+        log[32..].as_chunks::<4_120>().0.iter().filter(|frame| frame[4..8] != [0; 4]).count()
+    }
+
+    #[test]
+    fn ten_thousand_rows_take_far_fewer_commits_and_none_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        let writer = &writer;
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || (0..2_500).for_each(|n| writer.post(posting(1 + thread * 2_500 + n))));
+            }
+        });
+        writer.run_blocking(|_| Ok(())).unwrap();
+        let batches: Vec<Vec<u32>> = posted.try_iter().filter(|batch| !batch.is_empty()).collect();
+        let mut slots: Vec<u32> = batches.concat();
+        slots.sort_unstable();
+        assert_eq!(slots, (1..=10_000).collect::<Vec<_>>(), "each is reported once");
+        assert_eq!(count(dir.path(), "ledger"), 10_000);
+        let commits = commits(dir.path());
+        assert!(commits < 500 && commits >= batches.len(), "{commits} commits, {} batches", batches.len());
+    }
+
+    #[test]
+    fn a_row_is_reported_only_after_it_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        for id in 1..=20 {
+            writer.post(posting(id));
+            assert_eq!(posted.recv_timeout(Duration::from_secs(10)).unwrap(), [u32::try_from(id).unwrap()]);
+            assert_eq!(count(dir.path(), "ledger"), id);
+        }
+    }
+
+    #[test]
+    fn a_task_that_fails_is_undone_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _posted) = writer(dir.path());
+        writer.post(posting(1));
+        let failed: Result<()> = writer.run_blocking(|tx| {
+            tx.execute("INSERT INTO names (name) VALUES ('half')", [])?;
+            Err(StoreError::NotFound("thing"))
+        });
+        assert!(matches!(failed, Err(StoreError::NotFound("thing"))));
+        writer.run_blocking(|tx| Ok(tx.execute("INSERT INTO names (name) VALUES ('whole')", [])?)).unwrap();
+        assert_eq!((count(dir.path(), "names"), count(dir.path(), "ledger")), (1, 1));
+        assert!(writer.healthy());
+    }
+
+    #[test]
+    fn a_task_that_ends_the_transaction_leaves_the_others_undone_and_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _posted) = writer(dir.path());
+        // Both tasks are queued before the writer can take either.
+        let gate = Arc::new(Mutex::new(()));
+        let (held, entered) = (gate.lock().unwrap(), Arc::new(AtomicUsize::new(0)));
+        std::thread::scope(|scope| {
+            let (writer, gate, entered) = (&writer, &gate, &entered);
+            let first = scope.spawn(move || {
+                let (gate, entered) = (Arc::clone(gate), Arc::clone(entered));
+                writer.run_blocking(move |_| {
+                    entered.store(1, Ordering::Release);
+                    drop(gate.lock().unwrap());
+                    Ok(())
+                })
+            });
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while entered.load(Ordering::Acquire) == 0 {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            // What SQLite does by itself on a full disk.
+            let ending = scope.spawn(|| writer.run_blocking(|tx| Ok(tx.execute_batch("ROLLBACK")?)));
+            while writer.shared.lock().tasks.is_empty() {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            let after = scope.spawn(|| writer.run_blocking(|tx| Ok(tx.execute("INSERT INTO names (name) VALUES ('alone')", [])?)));
+            while writer.shared.lock().tasks.len() < 2 {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            drop(held);
+            first.join().unwrap().unwrap();
+            assert!(ending.join().unwrap().is_err());
+            assert!(matches!(after.join().unwrap(), Err(StoreError::Unavailable(_))));
+        });
+        assert_eq!(count(dir.path(), "names"), 0);
+        // A failed commit is tried again; the next task waits for nothing but that.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while writer.run_blocking(|_| Ok(())).is_err() {
+            assert!(Instant::now() < deadline);
+        }
+        assert!(writer.healthy());
+    }
+
+    #[test]
+    fn a_writer_that_panicked_refuses_instead_of_hanging() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _posted) = writer(dir.path());
+        let died: Result<()> = writer.run_blocking(|_| panic!("a task's defect"));
+        assert!(matches!(died, Err(StoreError::Unavailable(_))));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while writer.healthy() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(matches!(writer.run_blocking(|_| Ok(())), Err(StoreError::Unavailable(_))));
+    }
+
+    #[test]
+    fn closing_writes_what_is_queued() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        for id in 1..=100 {
+            writer.post(posting(id));
+        }
+        writer.close();
+        assert_eq!(count(dir.path(), "ledger"), 100);
+        assert_eq!(posted.try_iter().flatten().count(), 100);
+        assert!(matches!(writer.run_blocking(|_| Ok(())), Err(StoreError::Unavailable(_))));
+    }
 }

@@ -1,0 +1,345 @@
+//! What a process leaves when it dies: whole, torn, or with the end of its log missing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::world::{Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, cap_of, copy_dir, end, open_at, price, usage};
+use crate::ledger::inflight::FOLDER;
+use crate::ledger::row::{Outcome, Reservation, Settlement};
+use crate::ledger::slot::tests::reservation;
+use crate::ledger::slot::{self, SLOT_BYTES, TAIL_AT};
+use crate::ledger::recovery::resolve_dead;
+use crate::sqlite::{migrate, open};
+use crate::{ManualClock, NanoUsd, Quota, ReservationId, TenantKey};
+
+/// Resolves what is in `dir` with the price of this test, as an owner with a number of its own would.
+fn resolve(conn: &mut Connection, dir: &Path) {
+    resolve_dead(conn, dir, 999, |_, _| Ok(Some(price()))).unwrap();
+}
+
+fn sorted(books: &Books) -> Vec<(String, NanoUsd, NanoUsd)> {
+    books.rows.values().map(|(outcome, _, cost, held)| (outcome.clone(), *cost, *held)).collect()
+}
+
+/// A killed owner's directory: one row written, one settled and not written, one relayed, one just admitted, one voided.
+fn after_a_busy_life() -> (World, tempfile::TempDir) {
+    let world = World::new(cap_of(5));
+    world.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
+    world.flush();
+    let lock = Connection::open(world.dir.path().join("openclawmu.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap(); // from here on nothing is written, as if the process died before
+    let (settled, relayed, admitted, voided) = (world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap());
+    settled.settle(end(Outcome::Complete, usage(70, 10)));
+    relayed.progress(&usage(40, 1));
+    relayed.progress(&usage(40, 20));
+    voided.settle(end(Outcome::Void, usage(0, 0)));
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(world.dir.path(), copy.path());
+    lock.execute_batch("ROLLBACK").unwrap();
+    drop((relayed, admitted));
+    (world, copy)
+}
+
+#[test]
+fn what_had_been_settled_is_exact_and_the_rest_is_billed_as_relayed_and_held() {
+    let (world, copy) = after_a_busy_life();
+    let mut conn = open::writable(&copy.path().join("openclawmu.db")).unwrap();
+    resolve(&mut conn, copy.path());
+    let books = Books::read(copy.path());
+    let expected = [
+        ("complete".to_owned(), RESERVED, NanoUsd::ZERO),
+        ("complete".to_owned(), NanoUsd(90_000), NanoUsd::ZERO),
+        ("recovered".to_owned(), NanoUsd(80_000), NanoUsd(120_000)),
+        ("recovered".to_owned(), NanoUsd(40_000), NanoUsd(160_000)),
+        ("void".to_owned(), NanoUsd::ZERO, NanoUsd::ZERO),
+    ];
+    assert_eq!(sorted(&books), expected);
+    assert!(books.rows.values().all(|row| row.1 == (row.0 == "recovered")), "what is recovered is flagged as an estimate");
+    drop(conn);
+
+    // What is held counts against the cap: 690,000 of 1,000,000 are used, one more fits and a second does not.
+    let revived = world.revive(copy);
+    let month = revived.status().usd_per_month;
+    assert_eq!((month.posted, month.held, month.pending), (NanoUsd(410_000), NanoUsd(280_000), NanoUsd::ZERO));
+    let tokens = revived.status().tokens_per_day;
+    assert_eq!((tokens.posted, tokens.held), (150 + 80 + 60 + 40, 2 * RESERVED_TOKENS - 100));
+    let one = revived.admit().unwrap();
+    assert!(revived.admit().is_err());
+    one.settle(end(Outcome::Void, usage(0, 0)));
+    assert_eq!(revived.books().rows.len(), 6);
+}
+
+#[test]
+fn recovery_is_the_same_however_often_it_runs() {
+    let (world, copy) = after_a_busy_life();
+    let tables = tempfile::tempdir().unwrap();
+    copy_dir(copy.path(), tables.path());
+    let mut world = world.revive(copy);
+    let first = world.books();
+    assert_eq!(first.rows.len(), 5);
+    for _ in 0..3 {
+        world = world.reopen();
+        assert_eq!(world.books(), first);
+    }
+    // Killed again between the commit and the removal of the table: the table is there once more.
+    let World { store, clock, dir, .. } = world;
+    drop(store);
+    fs::copy(tables.path().join(FOLDER).join("1"), dir.path().join(FOLDER).join("1")).unwrap();
+    drop(open_at(dir.path(), &clock, std::time::Duration::ZERO).unwrap());
+    assert_eq!(Books::read(dir.path()), first);
+    assert!(!dir.path().join(FOLDER).join("1").exists());
+}
+
+#[test]
+fn a_store_that_was_closed_leaves_no_table_and_no_holds() {
+    let world = World::new(cap_of(5));
+    world.admit().unwrap().settle(end(Outcome::Complete, usage(1, 1)));
+    let dir = world.dir.path().to_owned();
+    let world = world.reopen();
+    assert_eq!(fs::read_dir(dir.join(FOLDER)).unwrap().count(), 1, "its own");
+    assert_eq!(world.status().usd_per_month.posted, NanoUsd(3_000));
+    assert_eq!(world.books().rows.len(), 1);
+}
+
+/// A database with tenant 1 on which thousands of recoveries can be tried: what is synced does not matter here.
+fn workbench() -> (tempfile::TempDir, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(FOLDER)).unwrap();
+    let mut conn = open::writable(&dir.path().join("openclawmu.db")).unwrap();
+    migrate::run(&mut conn).unwrap();
+    conn.pragma_update(None, "synchronous", "OFF").unwrap();
+    add_tenant(dir.path(), 1);
+    (dir, conn)
+}
+
+fn reserved(id: i64) -> Reservation {
+    Reservation { tenant: TenantKey(1), reserved: RESERVED, reserved_tokens: RESERVED_TOKENS, ..reservation(id) }
+}
+
+/// The row that recovery makes of one slot; `None` when it makes none.
+fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Option<(String, i64, i64)> {
+    let count = |conn: &Connection| conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = count(conn);
+    for _ in 0..2 {
+        // Twice, as after a crash of the recovery itself.
+        fs::write(dir.join(FOLDER).join("7"), slot).unwrap();
+        resolve(conn, dir);
+    }
+    let row = conn.query_row("SELECT outcome, cost_nanos, held_nanos FROM ledger WHERE id = ?1", [id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let row = row.ok();
+    assert_eq!(count(conn) - before, i64::from(row.is_some()), "one row or none, and of this reservation");
+    row
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
+    let (dir, mut conn) = workbench();
+    let settlement = Settlement { outcome: Outcome::Complete, http_status: 200, estimated: false, usage: usage(100, 10), first_byte_ms: 1, duration_ms: 2 };
+    let mut id = 0;
+    for end in [None, Some(settlement)] {
+        for at in 0..=SLOT_BYTES - TAIL_AT {
+            for new_first in [true, false] {
+                id += 1;
+                let old = slot::encode(&reserved(id), &usage(40, 0));
+                let (new, new_row) = match &end {
+                    Some(end) => (slot::encode_settled(ReservationId(id), end, NanoUsd(120_000)), ("complete".to_owned(), 120_000, 0)),
+                    None => (slot::encode_open(ReservationId(id), &usage(40, 20)), ("recovered".to_owned(), 80_000, 120_000)),
+                };
+                let mut torn = old;
+                let written = if new_first { 0..at } else { at..SLOT_BYTES - TAIL_AT };
+                torn[TAIL_AT..][written.clone()].copy_from_slice(&new[written]);
+                let found = recovered_from(dir.path(), &mut conn, &torn, id).expect("the head is whole: the reservation has a row");
+                let expected = if torn[TAIL_AT..] == new {
+                    new_row
+                } else if torn == old {
+                    ("recovered".to_owned(), 40_000, 160_000)
+                } else {
+                    ("recovered".to_owned(), 0, RESERVED.0) // nothing is known of it: all of it is held
+                };
+                assert_eq!(found, expected, "torn at {at}");
+            }
+        }
+    }
+    Books::read(dir.path());
+}
+
+#[test]
+fn a_head_torn_at_any_byte_is_no_reservation() {
+    let (dir, mut conn) = workbench();
+    let mut id = 0;
+    for at in 0..=SLOT_BYTES {
+        for new_first in [true, false] {
+            id += 10;
+            // The slot's former life: settled, its row durable, the slot freed.
+            let mut torn = slot::encode(&Reservation { day: 3, input_bound: 9, attempt: 4, ..reserved(id + 1) }, &usage(9, 9));
+            torn[..16].fill(0);
+            let new = slot::encode(&reserved(id), &usage(40, 0));
+            let written = if new_first { 0..at } else { at..SLOT_BYTES };
+            torn[written.clone()].copy_from_slice(&new[written]);
+            let found = recovered_from(dir.path(), &mut conn, &torn, id);
+            if torn[..TAIL_AT] == new[..TAIL_AT] {
+                let (cost, held) = if torn == new { (40_000, 160_000) } else { (0, RESERVED.0) };
+                assert_eq!(found, Some(("recovered".to_owned(), cost, held)), "torn at {at}");
+            } else {
+                assert_eq!(found, None, "torn at {at}");
+            }
+        }
+    }
+    Books::read(dir.path());
+}
+
+#[test]
+fn a_table_cut_short_or_full_of_noise_never_stops_the_start() {
+    let (dir, mut conn) = workbench();
+    let whole = slot::encode(&reserved(5), &usage(40, 0));
+    for length in 0..SLOT_BYTES {
+        assert_eq!(recovered_from(dir.path(), &mut conn, &whole[..length], 5), None);
+    }
+    let noise: Vec<u8> = (0..64 * SLOT_BYTES).map(|n| u8::try_from((n * n + n / 7) % 251).unwrap()).collect();
+    assert_eq!(recovered_from(dir.path(), &mut conn, &noise, 5), None);
+    assert!(recovered_from(dir.path(), &mut conn, &whole, 5).is_some());
+    fs::write(dir.path().join(FOLDER).join("a note.txt"), "not a table").unwrap();
+    resolve(&mut conn, dir.path());
+    assert!(dir.path().join(FOLDER).join("a note.txt").exists(), "what is not a table is left alone");
+}
+
+/// After the loss of the newest commits the next owner gets a number that was in use, with that owner's table still there.
+#[test]
+fn an_owners_number_given_twice_costs_no_row() {
+    let world = World::new(cap_of(100));
+    let first = world.admit().unwrap();
+    let copy = world.killed_now();
+    first.settle(end(Outcome::Void, usage(0, 0)));
+    let conn = Connection::open(copy.path().join("openclawmu.db")).unwrap();
+    conn.execute_batch("DELETE FROM owners; DELETE FROM sqlite_sequence WHERE name = 'owners'").unwrap();
+    drop(conn);
+    let revived = world.revive(copy);
+    for _ in 0..3 {
+        revived.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
+    }
+    let books = revived.books();
+    assert_eq!(books.rows.len(), 4, "one recovered and three of its own");
+    assert_eq!(books.total().0.0 + books.total().1.0, RESERVED.0 * 4);
+    let clean = revived.reopen();
+    assert_eq!(clean.books(), books, "no slot of the dead owner is left in the table");
+}
+
+/// Commits of seven rows in the log, before the slots are kept and after.
+const BEFORE: usize = 10;
+const AFTER: usize = 3;
+
+/// A log whose base is `dir`'s database file, the in-flight tables at a moment before its last commits, and the ids that the
+/// slots hold settled.
+struct Logged {
+    base: tempfile::TempDir,
+    log: Vec<u8>,
+    in_slots: BTreeSet<i64>,
+    orphan: i64,
+}
+
+fn logged() -> Logged {
+    let world = World::new(Quota::default());
+    let dir = world.dir.path().to_owned();
+    let world = world.reopen();
+    let World { store, clock, dir: kept, .. } = world;
+    drop(store);
+    let checkpoint = Connection::open(dir.join("openclawmu.db")).unwrap();
+    checkpoint.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| assert_eq!(busy, 0))).unwrap();
+    drop(checkpoint);
+    let base = tempfile::tempdir().unwrap();
+    fs::copy(dir.join("openclawmu.db"), base.path().join("openclawmu.db")).unwrap();
+    // While this snapshot is held, no checkpoint may touch the database file.
+    let reader = Connection::open(dir.join("openclawmu.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM ledger;").unwrap();
+    let world = World::in_dir(&dir);
+    add_tenant(&dir, 2);
+    let batch = |world: &World| {
+        for n in 0..7 {
+            world.admit().unwrap().settle(end(Outcome::Complete, usage(n, n)));
+        }
+        world.flush();
+    };
+    (0..BEFORE).for_each(|_| batch(&world));
+    let lock = Connection::open(dir.join("openclawmu.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut in_slots = BTreeSet::new();
+    for _ in 0..5 {
+        let ticket = world.admit().unwrap();
+        in_slots.insert(ticket.reservation().unwrap().id.0);
+        ticket.settle(end(Outcome::Complete, usage(100, 50)));
+    }
+    let other = world.store.admit(&crate::Demand { tenant: TenantKey(2), ..world.demand() }).unwrap();
+    let orphan = other.reservation().unwrap().id.0;
+    other.settle(end(Outcome::Complete, usage(100, 50)));
+    fs::create_dir(base.path().join(FOLDER)).unwrap();
+    for table in fs::read_dir(dir.join(FOLDER)).unwrap().map(Result::unwrap) {
+        let slots = fs::read(table.path()).unwrap();
+        // The slots in use are the first ones; the rest are zeros.
+        let used = slots.len() - slots.iter().rev().take_while(|byte| **byte == 0).count();
+        fs::write(base.path().join(FOLDER).join(table.file_name()), &slots[..used.next_multiple_of(SLOT_BYTES)]).unwrap();
+    }
+    lock.execute_batch("ROLLBACK").unwrap();
+    world.flush();
+    (0..AFTER).for_each(|_| batch(&world));
+    assert_eq!(fs::read(dir.join("openclawmu.db")).unwrap(), fs::read(base.path().join("openclawmu.db")).unwrap(), "a checkpoint came between");
+    let log = fs::read(dir.join("openclawmu.db-wal")).unwrap();
+    drop((world, reader, clock, kept));
+    Logged { base, log, in_slots, orphan }
+}
+
+#[test]
+fn d_02_a_log_cut_at_any_offset_opens_as_a_prefix_and_the_slots_complete_what_is_missing() {
+    let Logged { base, log, in_slots, orphan } = logged();
+    assert!(log.len() > 200_000, "{}", log.len());
+    let mut lengths = BTreeSet::new();
+    for (nth, cut) in (0..log.len()).step_by(512).chain([log.len()]).enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        fs::copy(base.path().join("openclawmu.db"), dir.path().join("openclawmu.db")).unwrap();
+        for table in fs::read_dir(base.path().join(FOLDER)).unwrap().map(Result::unwrap) {
+            fs::copy(table.path(), dir.path().join(FOLDER).join(table.file_name())).unwrap();
+        }
+        fs::write(dir.path().join("openclawmu.db-wal"), &log[..cut]).unwrap();
+        if nth % 32 == 0 {
+            // The whole store: it admits, and what it admits gets a row.
+            let world = World::in_dir(dir.path());
+            let before = world.books().rows.len();
+            world.admit().unwrap().settle(end(Outcome::Complete, usage(1, 1)));
+            assert_eq!(world.books().rows.len(), before + 1, "cut at {cut}");
+            continue;
+        }
+        let mut conn = open::writable(&dir.path().join("openclawmu.db")).unwrap();
+        conn.pragma_update(None, "synchronous", "OFF").unwrap();
+        resolve(&mut conn, dir.path());
+        let books = Books::read(dir.path());
+        let ids: BTreeSet<i64> = books.rows.keys().copied().collect();
+        assert!(in_slots.is_subset(&ids), "cut at {cut}");
+        let set_aside = fs::read_dir(dir.path().join(FOLDER)).unwrap().count();
+        assert_eq!(set_aside, usize::from(!ids.contains(&orphan)), "a reservation of a tenant that is lost is set aside, cut at {cut}");
+        let plain: Vec<i64> = ids.iter().copied().filter(|id| *id != orphan && !in_slots.contains(id)).collect();
+        let first = plain.first().copied().unwrap_or_default();
+        assert_eq!(plain.len() % 7, 0, "a commit is whole or absent, cut at {cut}");
+        let gap = |nth: usize| if nth < BEFORE * 7 { 0 } else { 6 }; // the slots' ids lie between
+        assert!(plain.iter().enumerate().all(|(nth, id)| *id == first + i64::try_from(nth + gap(nth)).unwrap()), "not a prefix, cut at {cut}");
+        lengths.insert(plain.len());
+    }
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), (0..=BEFORE + AFTER).map(|batches| batches * 7).collect::<Vec<_>>(), "every commit was cut off once");
+}
+
+#[test]
+fn a_killed_world_opens_where_a_clock_went_back() {
+    let world = World::new(cap_of(1));
+    let ticket = world.admit().unwrap();
+    let copy = world.killed_now();
+    ticket.settle(end(Outcome::Void, usage(0, 0)));
+    let clock = std::sync::Arc::new(ManualClock::new(super::world::at("2026-11-17T12:00:00Z")));
+    let store = open_at(copy.path(), &clock, std::time::Duration::ZERO).unwrap();
+    let yesterday = World { clock, ..world.beside(store, WorldDir::Own(copy)) };
+    assert!(yesterday.admit().is_err(), "the month's cap is held by what was in flight");
+    assert_eq!(yesterday.status().usd_per_day.held, NanoUsd::ZERO);
+    let month = yesterday.status().usd_per_month;
+    assert_eq!(month.posted.0 + month.held.0, RESERVED.0);
+}

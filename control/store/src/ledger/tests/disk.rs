@@ -1,0 +1,129 @@
+//! No space left: refuse, keep, heal.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use super::world::{RESERVED, World, add_tenant, end, eventually, usage};
+use crate::{NanoUsd, Outcome, Refused};
+
+/// A file system of its own, in memory; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path()).output();
+        let done = done.expect("`mount` can't be run; this test needs it");
+        let why = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "this test fills a small tmpfs up and must be allowed to mount one (run it as root): {why}");
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let mut ballast = OpenOptions::new().create(true).append(true).open(self.path().join("ballast")).unwrap();
+        let mut piece = vec![1_u8; 1 << 20];
+        while !piece.is_empty() {
+            if ballast.write_all(&piece).is_err() {
+                piece.truncate(piece.len() / 2);
+            }
+        }
+    }
+
+    /// Gives it back.
+    fn clear(&self) {
+        File::create(self.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazy: a failed test may still have files open.
+        Command::new("umount").arg("-l").arg(self.path()).status().unwrap();
+    }
+}
+
+/// The in-flight table takes 16 MiB of it; 4 MiB are left.
+const SIZE: &str = "20m";
+
+#[test]
+fn d_03_a_full_disk_refuses_admissions_keeps_every_settled_row_and_heals_by_itself() {
+    let disk = SmallDisk::mount(SIZE);
+    let world = World::in_dir(disk.path());
+    add_tenant(disk.path(), 1);
+    world.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
+    world.flush();
+    let mut rows = 1;
+    for round in 0..3 {
+        disk.fill();
+        let mut open = Vec::new();
+        eventually("the full disk is noticed", || {
+            match world.admit() {
+                Ok(ticket) if open.len() < 50 => open.push(ticket),
+                Ok(ticket) => {
+                    rows += 1;
+                    ticket.settle(end(Outcome::Complete, usage(100, 50)));
+                }
+                Err(refused) => assert!(matches!(refused, Refused::Unavailable(_)), "{refused:?}"),
+            }
+            !world.store.healthy()
+        });
+        assert!(matches!(world.admit(), Err(Refused::Unavailable(_))));
+        assert!(super::world::flush(&world.store).is_err(), "nothing is acknowledged");
+        let month = world.status().usd_per_month;
+        assert_eq!(month.posted, NanoUsd(RESERVED.0 * rows), "reads go on, and are right");
+        // What is in flight still ends.
+        for ticket in open {
+            rows += 1;
+            ticket.settle(end(Outcome::Complete, usage(100, 50)));
+        }
+        disk.clear();
+        eventually("the store heals", || world.store.healthy());
+        let books = world.books();
+        assert_eq!(i64::try_from(books.rows.len()).unwrap(), rows, "round {round}");
+        assert_eq!(books.total(), (NanoUsd(RESERVED.0 * rows), NanoUsd::ZERO));
+        world.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
+        rows += 1;
+    }
+    assert_eq!(world.store.in_flight(), 1);
+    world.flush();
+    assert_eq!(world.store.in_flight(), 0);
+}
+
+#[test]
+fn d_03_rows_that_a_full_disk_kept_from_the_ledger_are_there_after_a_restart() {
+    let disk = SmallDisk::mount(SIZE);
+    let world = World::in_dir(disk.path());
+    add_tenant(disk.path(), 1);
+    disk.fill();
+    let mut rows = 0;
+    eventually("the full disk is noticed", || {
+        if let Ok(ticket) = world.admit() {
+            rows += 1;
+            ticket.settle(end(Outcome::Complete, usage(100, 50)));
+        }
+        !world.store.healthy()
+    });
+    assert!(rows > 0);
+    let World { store, .. } = world;
+    drop(store); // what could not be written stays in the in-flight table
+    disk.clear();
+    let world = World::in_dir(disk.path());
+    let books = world.books();
+    assert_eq!(books.rows.len(), rows);
+    assert!(books.rows.values().all(|row| row.0 == "complete" && row.2 == RESERVED && row.3 == NanoUsd::ZERO));
+}
+
+#[test]
+fn a_disk_too_small_for_the_in_flight_table_refuses_to_start_with_a_hint() {
+    let disk = SmallDisk::mount("4m");
+    let clock = std::sync::Arc::new(crate::ManualClock::new(super::world::at(super::world::NOON)));
+    let err = super::world::open_at(disk.path(), &clock, std::time::Duration::ZERO).unwrap_err().to_string();
+    assert!(err.contains("inflight") && err.contains("free space"), "{err}");
+}

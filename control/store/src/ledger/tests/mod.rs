@@ -1,0 +1,19 @@
+//! The ledger as a whole, each rule by its name. Files, threads and processes are real; only the clock is not.
+//!
+//! - `world`: a store with one tenant, and the books as any SQLite client reads them
+//! - `admission`: caps, rates, windows, zones
+//! - `ending`: settlements, each exactly once
+//! - `model`: random histories beside a model that is too simple to be wrong
+//! - `crash`: what a process leaves when it dies, whole or torn
+//! - `kill`: real processes, really killed
+//! - `handover`: two owners at once
+//! - `disk`: no space left
+
+mod admission;
+mod crash;
+mod disk;
+mod ending;
+mod handover;
+mod kill;
+mod model;
+mod world;
