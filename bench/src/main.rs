@@ -64,24 +64,31 @@ enum Part {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let passed = match Cli::parse().command {
-        Part::Run(options) => run::run(&options, &*interrupt::flag()?)?,
-        Part::Floor(options) => {
-            floor::serve(&options);
-            true
+fn main() -> ExitCode {
+    match play(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => {
+            eprintln!("openclawmu-bench: {fault:#}");
+            ExitCode::FAILURE
         }
-        Part::Upstream(options) => upstream::serve(&options).map(|()| true)?,
-        Part::Load(options) => load_command::run(&options, &*interrupt::flag()?).map(|()| true)?,
+    }
+}
+
+/// Plays one part to its end. False where a bar was missed and that was to matter.
+fn play(part: Part) -> anyhow::Result<bool> {
+    match part {
+        Part::Run(options) => return run::run(&options, &*interrupt::flag()?),
+        Part::Floor(options) => floor::serve(&options),
+        Part::Upstream(options) => upstream::serve(&options)?,
+        Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
         Part::Guarded {
             parent,
             program,
             arguments,
-        } => child::become_guarded(parent, &program, &arguments).map(|()| true)?,
-    };
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+        } => {
+            child::become_guarded(parent, &program, &arguments)?;
+        }
+    }
+    Ok(true)
 }

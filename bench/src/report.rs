@@ -145,6 +145,25 @@ impl Report {
             mebibytes(self.subject_idle_bytes),
             mebibytes(self.subject_end_bytes)
         )?;
+        for line in self.lines.iter().filter(|line| line.unit == Unit::Chunk) {
+            let joined = |figure: fn(&Pair) -> Figure| {
+                let figures = line.pairs.iter().map(figure);
+                Spread::of(figures.map(|figure| figure.units as f64 / figure.frames as f64))
+            };
+            let (Some(floor), Some(subject)) =
+                (joined(|pair| pair.floor), joined(|pair| pair.subject))
+            else {
+                continue;
+            };
+            writeln!(
+                text,
+                "{}: events per write: floor {}, {} {}",
+                line.scenario,
+                shown(floor, 2),
+                self.subject,
+                shown(subject, 2)
+            )?;
+        }
         for line in &self.lines {
             let inexact = line
                 .pairs
