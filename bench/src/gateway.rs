@@ -60,9 +60,7 @@ impl Gateway {
         fs::write(&config, config_of(setup, &data)?)?;
         let mut command = Command::new(setup.binary);
         command.arg("serve").arg("--config").arg(&config);
-        command
-            .env("OPENCLAWMU_BENCH_KEY", setup.upstream_key)
-            .env("RUST_LOG", "warn");
+        command.env("OPENCLAWMU_BENCH_KEY", setup.upstream_key);
         PROVIDER_KEYS.iter().for_each(|name| {
             command.env_remove(name);
         });
