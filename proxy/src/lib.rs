@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The request path of OpenClawMU: a Pingora plugin whose [`Gateway`] answers tenants' AI calls, each one authenticated,
+//! reserved, relayed and settled.
+//!
+//! Map, in the order of a request's life:
+//! - `edge`: connections: caps, deadlines, HTTP/1.1 and h2c
+//! - `head`: request heads: what is refused before anything is believed
+//! - `routes`: every route of the edge, in one list
+//! - `gateway`: the seven stages, top to bottom
+//! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
+//! - `refusal`: everything a client may be told when it is refused
+//! - `answer`: writing answers
+//! - `own`: routes that no upstream is needed for
+//! - `dialect`: what requests and answers mean, in each format
+//! - `upstream`: where requests go: pooled HTTP, and the built-in echo
+//! - `catalog`: which model names lead where
+//! - `sse`: server-sent events, cut out of any stream of bytes
+//! - `metrics`: what is counted
+//! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `doctor`: the process around it
+//!
+//! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
+//! about money: it asks for a ticket and settles it.
+
+mod admit;
+mod answer;
+mod authenticate;
+mod catalog;
+pub mod cli;
+pub mod config;
+mod dialect;
+mod doctor;
+mod edge;
+mod forward;
+mod gateway;
+mod head;
+mod lifecycle;
+mod listen;
+mod metrics;
+mod own;
+mod read;
+mod refusal;
+mod relay;
+mod route;
+mod routes;
+mod serve;
+mod settle;
+mod sse;
+mod upstream;
+
+pub use gateway::Gateway;

@@ -115,6 +115,11 @@ impl Store {
         &self.inner.dir
     }
 
+    /// Writes what is queued and stops writing; what is in flight after this is left for the next start to resolve.
+    pub fn close(&self) {
+        self.inner.ledger.close();
+    }
+
     /// Waits until everything queued so far is durable and visible to readers.
     ///
     /// # Errors

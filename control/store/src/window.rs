@@ -35,6 +35,8 @@ pub struct Windows {
     pub day: i32,
     /// Months since 1970-01.
     pub month: i32,
+    /// When the month began.
+    pub month_started_at: UnixMs,
     /// When the day ends, exclusive.
     pub day_ends_at: UnixMs,
     /// When the month ends, exclusive.
@@ -51,6 +53,7 @@ impl Windows {
         Self {
             day: day_number(date),
             month: i32::from(date.year()) * 12 + i32::from(date.month()) - 1 - 1970 * 12,
+            month_started_at: start_of(date.first_of_month(), zone),
             day_ends_at: start_of(date.saturating_add(1.day()), zone),
             month_ends_at: start_of(next_month, zone),
         }

@@ -102,6 +102,7 @@ impl InflightTable {
     pub(crate) fn remove_if_empty(&self) {
         if self.in_use() == 0
             && let Err(err) = std::fs::remove_file(&self.path)
+            && err.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%err, path = %self.path.display(), "the empty in-flight table could not be removed; the next start does it");
         }

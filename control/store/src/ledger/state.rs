@@ -55,9 +55,16 @@ impl Ledger {
     }
 }
 
-impl Drop for Ledger {
-    fn drop(&mut self) {
+impl Ledger {
+    /// Writes what is queued; an in-flight table with nothing in it is removed.
+    pub(crate) fn close(&self) {
         self.writer.close();
         self.table.remove_if_empty();
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
     }
 }

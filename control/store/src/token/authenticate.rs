@@ -237,3 +237,26 @@ fn load(conn: &Connection, found: &Found) -> Result<Option<Policy>> {
 fn unavailable(err: &StoreError) -> AuthError {
     AuthError::Unavailable(err.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scene::{Scene, operator};
+
+    #[test]
+    fn a_policy_is_not_taken_from_a_row_that_changed_since_it_was_looked_at() {
+        let scene = Scene::new();
+        let (tenant, token, plain) = scene.tenant("acme");
+        let parsed = ParsedToken::parse(plain.expose()).unwrap();
+        let conn = scene.sql();
+        let look = || find(&conn, &scene.store.inner.auth.pepper, &parsed).unwrap().unwrap();
+        let found = look();
+        assert!(load(&conn, &found).unwrap().is_some());
+        let patch = serde_json::from_str(r#"{"name":"new"}"#).unwrap();
+        scene.store.update_tenant(&operator(), &tenant.id, patch).wait().unwrap();
+        assert!(load(&conn, &found).unwrap().is_none());
+        let found = look();
+        scene.store.revoke_token(&operator(), &tenant.id, &token.id).wait().unwrap();
+        assert!(load(&conn, &found).unwrap().is_none());
+    }
+}

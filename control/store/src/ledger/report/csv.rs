@@ -100,8 +100,8 @@ fn write(csv: &mut Writer<&mut dyn Write>, query: &UsageQuery, row: &Row<'_>) ->
 
 /// A cell that a spreadsheet would run as a formula gets an apostrophe before it (owasp.org, CSV injection).
 fn neutral(cell: String) -> String {
-    const STARTS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－'];
-    let runs = cell.starts_with(STARTS) || cell.trim_start().starts_with(STARTS) || cell.starts_with('＠');
+    const STARTS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let runs = cell.starts_with(['\t', '\r', '\n']) || cell.trim_start().starts_with(STARTS);
     if runs { format!("'{cell}") } else { cell }
 }
 

@@ -149,7 +149,7 @@ fn m_10_no_cell_runs_as_a_formula_or_breaks_out_of_its_column() {
     let record = &csv(&scene, &query(Some("acme"), ""))[1];
     assert_eq!((record[3].as_str(), record[4].as_str()), ("'=HYPERLINK(\"http://x\",\"a\")", "'=cmd()"));
     assert_eq!(record[18], "-1.500000000", "a number stays a number");
-    for name in ["+1", "-1", "@SUM(1)", " =1", "＝1", "plain, with \"quotes\""] {
+    for name in ["+1", "-1", "@SUM(1)", " =1", "＝1", "＠1", "plain, with \"quotes\""] {
         let patch: TenantPatch = serde_json::from_value(json!({"name": name})).unwrap();
         scene.store.update_tenant(&operator(), &tenant_id("acme"), patch).wait().unwrap();
         let cell = csv(&scene, &query(Some("acme"), ""))[1][3].clone();

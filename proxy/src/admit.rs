@@ -1,0 +1,230 @@
+//! Stage 3. From a call to a ticket: what it can cost at most, and whether every bucket has that much left.
+
+use bytes::Bytes;
+use openclawmu_store::{Bound, Demand, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, Store, Ticket, Tokenizer};
+
+use crate::authenticate::Caller;
+use crate::catalog::Target;
+use crate::read::Call;
+use crate::refusal::Refusal;
+use crate::routes::AiRoute;
+
+/// Tokens that a chat template may add without any byte in the request.
+const TEMPLATE_TOKENS: u32 = 64;
+/// Tokens that a provider may add when tools are offered.
+const TOOL_TOKENS: u32 = 600;
+/// Bytes of text per token, for estimates that are billed only when a provider says nothing.
+const ESTIMATED_BYTES_PER_TOKEN: usize = 4;
+/// What an answer is assumed to reach where nothing limits it and nothing is capped.
+const UNCAPPED_OUTPUT: u32 = 65_536;
+/// The answer's cap of a legacy completion that names none, by that API's definition.
+const COMPLETIONS_DEFAULT: u32 = 16;
+/// Prompts longer than this are never counted token by token, in bytes.
+const COUNTED_BYTES: usize = 256 << 10;
+
+/// An admitted attempt.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The right to make it.
+    pub(crate) ticket: Ticket,
+    /// The cap on each answer that must be sent upstream, for the reservation to hold.
+    pub(crate) cap: Option<Cap>,
+}
+
+/// A cap on each answer's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cap {
+    /// The field that holds it, where the client named none.
+    pub(crate) field: &'static str,
+    /// Tokens.
+    pub(crate) tokens: u32,
+    /// The tenant's budget made it lower than what was asked for.
+    pub(crate) clamped: bool,
+}
+
+/// Reserves what the attempt can cost at most.
+pub(crate) async fn admit(store: &Store, caller: &Caller, call: &Call, target: &Target, attempt: u16) -> Result<Admitted, Refusal> {
+    let price = target.price(&store.rates()).ok_or_else(|| Refusal::Forbidden {
+        code: "model_not_priced",
+        message: format!("The model `{}` has no price, so it cannot be billed. Ask the operator to add it to the rate card.", call.ask.model),
+    })?;
+    let unavailable = |err: openclawmu_store::StoreError| {
+        tracing::error!(%err, "a name can't be stored");
+        Refusal::Store
+    };
+    let model = store.name_key(&target.model).await.map_err(unavailable)?;
+    let upstream = target.upstream.key(store).await.map_err(unavailable)?;
+    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), attempt };
+    wish.grant()
+}
+
+/// Everything that an admission depends on.
+struct Wish<'a> {
+    store: &'a Store,
+    caller: &'a Caller,
+    call: &'a Call,
+    price: &'a PinnedPrice,
+    keys: (u32, u32),
+    attempt: u16,
+}
+
+impl Wish<'_> {
+    fn grant(&self) -> Result<Admitted, Refusal> {
+        let input = input_bound(self.call, &self.price.price)?;
+        let output = self.output_each()?;
+        let mut refused = match self.try_for(input, output.tokens) {
+            Ok(ticket) => return Ok(Admitted { ticket, cap: output.cap(false) }),
+            Err(refused) => refused,
+        };
+        let mut input = input;
+        if let Some(exact) = self.exact_input(&refused).filter(|exact| *exact < input) {
+            input = exact;
+            refused = match self.try_for(input, output.tokens) {
+                Ok(ticket) => return Ok(Admitted { ticket, cap: output.cap(false) }),
+                Err(refused) => refused,
+            };
+        }
+        if let Some(tokens) = self.affordable(&refused, input).filter(|tokens| *tokens > 0 && *tokens < output.tokens) {
+            return match self.try_for(input, tokens) {
+                Ok(ticket) => Ok(Admitted { ticket, cap: Output { tokens, ..output }.cap(true) }),
+                Err(refused) => Err(self.refuse(refused)),
+            };
+        }
+        Err(self.refuse(refused))
+    }
+
+    fn refuse(&self, refused: Refused) -> Refusal {
+        if let Refused::Unavailable(reason) = &refused {
+            tracing::error!(reason, "an admission could not be proved");
+        }
+        Refusal::quota(refused, self.store.clock().now())
+    }
+
+    fn try_for(&self, input_tokens: u32, output_each: u32) -> Result<Ticket, Refused> {
+        let policy = &self.caller.policy;
+        self.store.admit(&Demand {
+            request_id: self.call.request_id,
+            attempt: self.attempt,
+            stream: self.call.ask.stream,
+            tenant: policy.tenant_key,
+            token: policy.token_key,
+            quota: &policy.quota,
+            zone: &policy.zone,
+            model: self.keys.0,
+            upstream: self.keys.1,
+            price: &self.price.price,
+            rate_card: self.price.card,
+            bound: Bound { input_tokens, output_tokens: self.output_all(output_each) },
+            prompt_estimate: estimate_tokens(self.call.body.len()),
+        })
+    }
+
+    /// The answers' tokens together, a predicted output included.
+    fn output_all(&self, each: u32) -> u32 {
+        let ask = &self.call.ask;
+        each.saturating_mul(ask.choices).saturating_mul(ask.inputs_that_generate()).saturating_add(ask.prediction_bytes.saturating_mul(ask.choices))
+    }
+
+    /// What each answer can have at most.
+    fn output_each(&self) -> Result<Output, Refusal> {
+        let (ask, price) = (&self.call.ask, &self.price.price);
+        let route = self.call.route;
+        if route == AiRoute::Embeddings {
+            return Ok(Output { tokens: 0, field: "max_tokens", inject: false });
+        }
+        // OpenAI's newer models know only the new name; other servers may know only the old one.
+        let new_name = route == AiRoute::ChatCompletions && price.tokenizer.is_some();
+        let field = if new_name { "max_completion_tokens" } else { "max_tokens" };
+        let capped = is_capped(&self.caller.policy.quota);
+        if let Some(tokens) = ask.max_output {
+            return Ok(Output { tokens, field, inject: false });
+        }
+        if route == AiRoute::Completions {
+            return Ok(Output { tokens: COMPLETIONS_DEFAULT, field, inject: capped });
+        }
+        match price.max_output_tokens.or(price.context_tokens) {
+            Some(tokens) => Ok(Output { tokens, field, inject: capped }),
+            None if !capped => Ok(Output { tokens: UNCAPPED_OUTPUT, field, inject: false }),
+            None => Err(Refusal::bad("max_tokens", format!("`max_tokens` is needed: the rate card states no output limit for `{}`, and this account has a budget.", ask.model))),
+        }
+    }
+
+    /// The prompt's exact size, where it is worth counting and the encoding is public.
+    fn exact_input(&self, refused: &Refused) -> Option<u32> {
+        let tight = matches!(refused, Refused::Budget { .. } | Refused::Rate { retry_after_ms: None, .. });
+        let parts = self.call.ask.parts;
+        let plain = parts.images == 0 && parts.unbounded == 0;
+        if !tight || !plain { None } else { count_tokens(&self.call.body, self.price.price.tokenizer).map(|tokens| tokens.saturating_add(overhead(self.call))) }
+    }
+
+    /// The cap on each answer that still fits, for a tenant that wants to be clamped.
+    fn affordable(&self, refused: &Refused, input: u32) -> Option<u32> {
+        let Refused::Budget { usd_left, tokens_left, .. } = refused else { return None };
+        if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || self.call.route == AiRoute::Embeddings {
+            return None;
+        }
+        let by_usd = usd_left.map_or(u32::MAX, |left| self.price.price.affordable_output(left, input));
+        let by_tokens = tokens_left.map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));
+        let ask = &self.call.ask;
+        let predicted = ask.prediction_bytes.saturating_mul(ask.choices);
+        by_usd.min(by_tokens).saturating_sub(predicted).checked_div(ask.choices.saturating_mul(ask.inputs_that_generate()))
+    }
+}
+
+/// What each answer can have at most, and how that is made sure.
+#[derive(Clone, Copy)]
+struct Output {
+    tokens: u32,
+    field: &'static str,
+    inject: bool,
+}
+
+impl Output {
+    fn cap(self, clamped: bool) -> Option<Cap> {
+        (self.inject || clamped).then_some(Cap { field: self.field, tokens: self.tokens, clamped })
+    }
+}
+
+fn is_capped(quota: &Quota) -> bool {
+    quota.usd_per_day.is_some() || quota.usd_per_month.is_some() || quota.tokens_per_day.is_some() || quota.tokens_per_minute.is_some()
+}
+
+/// Tokens of the prompt that no byte of the request stands for.
+fn overhead(call: &Call) -> u32 {
+    match call.route {
+        AiRoute::ChatCompletions => TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 },
+        AiRoute::Completions | AiRoute::Embeddings => 0,
+    }
+}
+
+/// The most tokens that the prompt can be billed as. A byte is an upper bound of a byte-level token; images count by tariff;
+/// what has no known size counts as the whole context window, which also bounds everything else.
+fn input_bound(call: &Call, price: &ModelPrice) -> Result<u32, Refusal> {
+    let parts = call.ask.parts;
+    let bytes = u32::try_from(call.body.len()).unwrap_or(u32::MAX).saturating_add(overhead(call));
+    let window = price.context_tokens.map(|context| context.saturating_mul(call.ask.inputs));
+    let needs_window = parts.unbounded > 0 || (parts.images > 0 && price.image_tokens.is_none());
+    if needs_window {
+        return window.ok_or_else(|| {
+            Refusal::bad("messages", "The rate card states neither a price for images of this model nor its context window, so this prompt cannot be bounded.")
+        });
+    }
+    let images = parts.images.saturating_mul(price.image_tokens.unwrap_or(0));
+    let bound = bytes.saturating_add(images);
+    Ok(window.map_or(bound, |window| bound.min(window)))
+}
+
+/// Tokens that `bytes` of text probably are; at least one.
+pub(crate) fn estimate_tokens(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(ESTIMATED_BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
+}
+
+/// The exact number of tokens of a body's text, where the encoding is public and the text is not too long to count.
+pub(crate) fn count_tokens(body: &Bytes, tokenizer: Option<Tokenizer>) -> Option<u32> {
+    let text = std::str::from_utf8(body).ok().filter(|text| text.len() <= COUNTED_BYTES)?;
+    let encoding = match tokenizer? {
+        Tokenizer::Cl100kBase => bpe_openai::cl100k_base(),
+        Tokenizer::O200kBase => bpe_openai::o200k_base(),
+    };
+    u32::try_from(encoding.count(text)).ok()
+}

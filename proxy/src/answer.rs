@@ -1,0 +1,163 @@
+//! Writing answers: heads, bodies, refusals. The only code that decides which headers a client gets.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use crate::head;
+use crate::refusal::Told;
+
+/// The most of an unread body that is read so that the connection can go on.
+const DRAIN_BYTES: usize = 64 << 10;
+/// Longest wait for the rest of a body that nobody will read.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// An answer's head, before it is written.
+#[derive(Debug)]
+pub(crate) struct Head {
+    inner: Box<ResponseHeader>,
+}
+
+impl Head {
+    /// A head with what every answer carries.
+    pub(crate) fn new(status: u16, request_id: RequestId) -> pingora::Result<Self> {
+        let mut head = Self { inner: Box::new(ResponseHeader::build(status, Some(16))?) };
+        head.set("x-request-id", request_id);
+        Ok(head)
+    }
+
+    /// Sets a header; a value that is no header value is left out.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Display) {
+        let Ok(value) = HeaderValue::try_from(value.to_string()) else { return };
+        if let Err(err) = self.inner.insert_header(name, value) {
+            tracing::error!(%err, name, "a header could not be set");
+        }
+    }
+
+    /// Sets `x-ratelimit-*` and the budget that is left.
+    pub(crate) fn set_standing(&mut self, standing: &Standing) {
+        let Standing { requests, tokens, usd_left } = standing;
+        if let Some(requests) = requests {
+            self.set("x-ratelimit-limit-requests", requests.limit);
+            self.set("x-ratelimit-remaining-requests", requests.remaining);
+            self.set("x-ratelimit-reset-requests", GoDuration(requests));
+        }
+        if let Some(tokens) = tokens {
+            self.set("x-ratelimit-limit-tokens", tokens.limit);
+            self.set("x-ratelimit-remaining-tokens", tokens.remaining);
+            self.set("x-ratelimit-reset-tokens", GoDuration(tokens));
+        }
+        if let Some(left) = usd_left {
+            self.set("x-openclawmu-budget-remaining-usd", left);
+        }
+    }
+
+    /// Sets what an attempt cost.
+    pub(crate) fn set_cost(&mut self, cost: NanoUsd) {
+        self.set("x-openclawmu-cost-usd", cost);
+    }
+
+    /// Writes the head of an answer whose body follows in pieces.
+    pub(crate) async fn begin(self, session: &mut Session) -> pingora::Result<()> {
+        session.as_downstream_mut().write_response_header(self.inner).await
+    }
+
+    /// Writes a whole answer.
+    pub(crate) async fn send(mut self, session: &mut Session, content_type: &str, body: Bytes) -> pingora::Result<()> {
+        self.set("content-type", content_type);
+        self.set("content-length", body.len());
+        let headless = session.req_header().method == Method::HEAD;
+        let session = session.as_downstream_mut();
+        session.write_response_header(self.inner).await?;
+        if headless {
+            return session.write_response_body(Bytes::new(), true).await;
+        }
+        session.write_response_body(body, true).await
+    }
+}
+
+/// Answers with JSON.
+pub(crate) async fn json(session: &mut Session, request_id: RequestId, value: &impl serde::Serialize) -> pingora::Result<()> {
+    let body = serde_json::to_vec(value).map_err(|err| pingora::Error::because(pingora::ErrorType::InternalError, "an answer can't be written as JSON", err))?;
+    Head::new(200, request_id)?.send(session, "application/json", body.into()).await
+}
+
+/// Answers with a refusal. What the client is still sending is read up to a bound, else the connection is closed, so that the
+/// rest of this body is never taken for the next request.
+pub(crate) async fn refuse(session: &mut Session, request_id: RequestId, told: &Told, standing: &Standing) -> pingora::Result<()> {
+    if !drained(session).await {
+        session.set_keepalive(None);
+    }
+    let mut head = Head::new(told.status, request_id)?;
+    head.set_standing(standing);
+    if let Some(ms) = told.retry_after_ms {
+        head.set("retry-after", ms.div_ceil(1000));
+        head.set("retry-after-ms", ms);
+    }
+    if let Some(should) = told.should_retry {
+        head.set("x-should-retry", should);
+    }
+    if let (405, Some(allow)) = (told.status, told.param) {
+        head.set("allow", allow);
+    }
+    head.send(session, "application/json", told.openai_body().into()).await
+}
+
+async fn drained(session: &mut Session) -> bool {
+    if session.is_body_done() || session.is_body_empty() {
+        return true;
+    }
+    if head::expects_continue(&session.req_header().headers) {
+        return false;
+    }
+    let rest = async {
+        let mut read = 0;
+        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
+            read += piece.len();
+            if read > DRAIN_BYTES {
+                return false;
+            }
+        }
+        session.is_body_done()
+    };
+    tokio::time::timeout(DRAIN_PATIENCE, rest).await.unwrap_or(false)
+}
+
+/// A bucket's reset time as Go prints durations, which is what `OpenAI`'s headers hold: `12ms`, `1.5s`, `6m0s`.
+struct GoDuration<'a>(&'a RateStanding);
+
+impl Display for GoDuration<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = self.0.reset_ms;
+        let (hours, minutes, seconds, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+        match ms {
+            0 => return f.write_str("0s"),
+            1..1000 => return write!(f, "{ms}ms"),
+            1000..60_000 => {}
+            60_000..3_600_000 => write!(f, "{minutes}m")?,
+            3_600_000.. => write!(f, "{hours}h{minutes}m")?,
+        }
+        if rest == 0 {
+            return write!(f, "{seconds}s");
+        }
+        let fraction = format!("{rest:03}");
+        write!(f, "{seconds}.{}s", fraction.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        for (reset_ms, text) in [(0, "0s"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (59_999, "59.999s"), (360_000, "6m0s"), (3_600_000, "1h0m0s"), (3_661_010, "1h1m1.01s")] {
+            assert_eq!(GoDuration(&RateStanding { limit: 1, remaining: 0, reset_ms }).to_string(), text);
+        }
+    }
+}

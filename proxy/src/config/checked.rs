@@ -1,0 +1,131 @@
+//! What the program runs on. Made only by [`check`](super::check), so every value here is usable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openclawmu_store::{Durability, ModelPrice};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+
+use super::raw::LogFormat;
+
+/// The checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// What an admission survives.
+    pub durability: Durability,
+    /// The tenants' listener.
+    pub edge: EdgeConfig,
+    /// The operator's listener.
+    pub admin: AdminConfig,
+    /// The first rate card's models.
+    pub first_rates: BTreeMap<String, Option<ModelPrice>>,
+    /// Where requests can go.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Aliases.
+    pub aliases: Vec<AliasConfig>,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// The log filter.
+    pub log_level: String,
+}
+
+/// The tenants' listener.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for a request's head.
+    pub header_timeout: Duration,
+    /// Longest pause within a request's body.
+    pub body_timeout: Duration,
+    /// Life of an idle connection, in seconds.
+    pub keepalive_seconds: u64,
+    /// Requests of one connection.
+    pub keepalive_requests: u32,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address.
+    pub max_connections_per_ip: usize,
+    /// How long running requests may go on after SIGTERM.
+    pub drain: Duration,
+    /// Certificate and key.
+    pub tls: Option<TlsConfig>,
+}
+
+/// Certificate and key, PEM.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// The operator's listener.
+#[derive(Debug)]
+pub struct AdminConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Configured keys; empty: the data directory's.
+    pub keys: Vec<SecretString>,
+}
+
+/// What an upstream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamKind {
+    /// The `OpenAI` dialect, by `OpenAI` or any compatible server.
+    Openai,
+    /// Built in: answers with the last user message.
+    Echo,
+}
+
+/// One upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    pub kind: UpstreamKind,
+    /// Its base URL; absent only for [`UpstreamKind::Echo`].
+    pub base_url: Option<http::Uri>,
+    /// Its key.
+    pub api_key: Option<SecretString>,
+    /// Names and patterns that it serves without a prefix.
+    pub models: Vec<String>,
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+    /// Longest time to the first byte of an answer.
+    pub first_byte_timeout: Duration,
+    /// Longest pause within an answer.
+    pub idle_timeout: Duration,
+}
+
+/// One alias.
+#[derive(Clone, Debug)]
+pub struct AliasConfig {
+    /// The name that tenants use.
+    pub name: String,
+    /// One of these serves a request, by weight.
+    pub targets: Vec<TargetConfig>,
+    /// Tried in order after it.
+    pub fallbacks: Vec<TargetConfig>,
+}
+
+/// A model at an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// The upstream's place in [`Config::upstreams`].
+    pub upstream: usize,
+    /// The model's name there.
+    pub model: String,
+    /// Its share.
+    pub weight: u32,
+}

@@ -1,0 +1,226 @@
+//! The configuration file's shape. `conf/openclawmu.toml` shows every key with its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use openclawmu_store::Durability;
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretRef;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// Where things are kept.
+    pub data: RawData,
+    /// The tenants' listener.
+    pub edge: RawEdge,
+    /// The operator's listener.
+    pub admin: RawAdmin,
+    /// The first rate card.
+    pub rates: RawRates,
+    /// Logging.
+    pub log: RawLog,
+    /// Where requests can go.
+    #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<RawUpstream>,
+    /// Aliases.
+    #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<RawAlias>,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawData {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// What an admission survives: `process` or `power`.
+    pub durability: Durability,
+}
+
+impl Default for RawData {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("./openclawmu-data"), durability: Durability::default() }
+    }
+}
+
+/// `[edge]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawEdge {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Worker threads; 0: one per core.
+    pub threads: usize,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Longest time a client may take to send a request's head, in seconds.
+    pub header_timeout_seconds: u64,
+    /// Longest pause while a client sends a body, in seconds.
+    pub body_timeout_seconds: u64,
+    /// How long an idle keep-alive connection is kept, in seconds.
+    pub keepalive_seconds: u64,
+    /// Requests after which a connection is closed.
+    pub keepalive_requests: u32,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address.
+    pub max_connections_per_ip: usize,
+    /// How long running requests may go on after SIGTERM, in seconds.
+    pub drain_seconds: u64,
+    /// PEM files; absent: plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RawTls>,
+}
+
+impl Default for RawEdge {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: 0,
+            max_body_bytes: 32 << 20,
+            header_timeout_seconds: 10,
+            body_timeout_seconds: 10,
+            keepalive_seconds: 60,
+            keepalive_requests: 1000,
+            max_connections: 20_000,
+            max_connections_per_ip: 4_096,
+            drain_seconds: 30,
+            tls: None,
+        }
+    }
+}
+
+/// `[edge.tls]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTls {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAdmin {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Admin keys; none: one is made in the data directory.
+    pub keys: Vec<SecretRef>,
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), keys: Vec::new() }
+    }
+}
+
+/// `[rates]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRates {
+    /// Imported as the first rate card if the store has none; absent: the built-in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLog {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,openclawmu_proxy=debug`.
+    pub level: String,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawUpstream {
+    /// Its name, in `<upstream>/<model>` and in reports.
+    pub name: String,
+    /// What it speaks.
+    pub kind: String,
+    /// The base of its routes; absent only where the kind has a default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Its key; absent: none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<SecretRef>,
+    /// The names it serves without a prefix; a trailing `*` matches any rest.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Longest time to connect, TLS included, in milliseconds.
+    #[serde(default = "connect_timeout_ms")]
+    pub connect_timeout_ms: u64,
+    /// Longest time to the first byte of an answer, in milliseconds.
+    #[serde(default = "first_byte_timeout_ms")]
+    pub first_byte_timeout_ms: u64,
+    /// Longest pause within an answer, in milliseconds.
+    #[serde(default = "idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+}
+
+fn connect_timeout_ms() -> u64 {
+    5_000
+}
+
+fn first_byte_timeout_ms() -> u64 {
+    600_000
+}
+
+fn idle_timeout_ms() -> u64 {
+    120_000
+}
+
+/// `[[model]]`: an alias.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAlias {
+    /// The name that tenants use.
+    pub name: String,
+    /// One of these serves a request, by weight.
+    pub targets: Vec<RawTarget>,
+    /// Tried in order when the chosen target is down or out of capacity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<RawTarget>,
+}
+
+/// A model at an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTarget {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The model's name there.
+    pub model: String,
+    /// Its share among the targets.
+    #[serde(default = "weight")]
+    pub weight: u32,
+}
+
+fn weight() -> u32 {
+    1
+}

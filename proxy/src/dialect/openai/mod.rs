@@ -1,0 +1,9 @@
+//! The `OpenAI` dialect: chat, completions and embeddings.
+//!
+//! - `request`: what a request asks for, and the fields that the gateway owns
+//! - `parts`: what a prompt holds besides text
+//! - `reply`: usage and text of an answer, whole or in events
+
+pub(crate) mod parts;
+pub(crate) mod reply;
+pub(crate) mod request;

@@ -1,0 +1,73 @@
+//! What a prompt holds besides text, since its bytes say nothing of what that costs.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// Parts of a prompt that are not text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts {
+    /// Images, by address or in place.
+    pub(crate) images: u32,
+    /// Files and whatever else has no known size: only the context window bounds them.
+    pub(crate) unbounded: u32,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    content: Content,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum Content {
+    Parts(Vec<Part>),
+    #[default]
+    Missing,
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+/// Counts the parts of a raw `messages` array.
+///
+/// # Errors
+/// The parser's words when it is not an array of messages.
+pub(crate) fn count(messages: &str) -> Result<Parts, String> {
+    // Every part that is not text names its type; a prompt of strings alone has no such key.
+    if memchr::memmem::find(messages.as_bytes(), b"type").is_none() && memchr::memmem::find(messages.as_bytes(), b"\\u").is_none() {
+        return Ok(Parts::default());
+    }
+    let messages: Vec<Message> = serde_json::from_str(messages).map_err(|err| err.to_string())?;
+    let mut parts = Parts::default();
+    for message in messages {
+        let Content::Parts(list) = message.content else { continue };
+        for part in list {
+            match part.kind.as_str() {
+                "text" | "refusal" | "input_audio" => {} // audio in place is longer than its tokens
+                "image_url" => parts.images = parts.images.saturating_add(1),
+                _ => parts.unbounded = parts.unbounded.saturating_add(1),
+            }
+        }
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_and_files_are_counted_however_they_are_spelled() {
+        let text = r#"[{"role":"user","content":"a type of image_url"},{"role":"assistant","content":null},{"role":"user"}]"#;
+        assert_eq!(count(text), Ok(Parts::default()));
+        let mixed = r#"[{"role":"user","content":[{"type":"text","text":"x"},{"\u0074ype":"image\u005furl","image_url":{"url":"http://x"}},
+            {"type":"file","file":{"file_id":"f"}},{"type":"input_audio","input_audio":{}},{"x":1}]}]"#;
+        assert_eq!(count(mixed), Ok(Parts { images: 1, unbounded: 2 }));
+        assert!(count(r#"{"type":1}"#).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! Usage and text of an `OpenAI` answer, whole or in events.
+//!
+//! In this dialect `prompt_tokens` includes the cached and the audio part, `completion_tokens` the reasoning and the audio
+//! part; the buckets of [`Usage`] are disjoint.
+
+use std::borrow::Cow;
+
+use openclawmu_store::Usage;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::dialect::scan;
+
+#[derive(Deserialize, Default)]
+struct RawUsage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    total_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize, Default)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
+}
+
+/// Reads a raw `usage` object; `None` when it is null, unreadable or states nothing.
+fn usage(raw: &str) -> Option<Usage> {
+    let raw: RawUsage = serde_json::from_str::<Option<RawUsage>>(raw).ok()??;
+    if raw.prompt_tokens.is_none() && raw.completion_tokens.is_none() {
+        return None;
+    }
+    let part = |count: Option<u64>, whole: u64| count.unwrap_or(0).min(whole);
+    let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let prompt = raw.prompt_tokens.unwrap_or(0);
+    let completion = raw.completion_tokens.unwrap_or_else(|| raw.total_tokens.unwrap_or(prompt).saturating_sub(prompt));
+    let inner = raw.prompt_tokens_details.unwrap_or_default();
+    let cache_read = part(inner.cached_tokens, prompt);
+    let cache_write = part(inner.cache_write_tokens, prompt - cache_read);
+    let input_audio = part(inner.audio_tokens, prompt - cache_read - cache_write);
+    let outer = raw.completion_tokens_details.unwrap_or_default();
+    let reasoning = part(outer.reasoning_tokens, completion);
+    let output_audio = part(outer.audio_tokens, completion - reasoning);
+    Some(Usage {
+        input: small(prompt - cache_read - cache_write - input_audio),
+        cache_read: small(cache_read),
+        cache_write: small(cache_write),
+        cache_write_1h: 0,
+        output: small(completion - reasoning - output_audio),
+        reasoning: small(reasoning),
+        input_audio: small(input_audio),
+        output_audio: small(output_audio),
+        tool_calls: 0,
+    })
+}
+
+/// What a whole answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Whole {
+    /// The provider's usage.
+    pub(crate) usage: Option<Usage>,
+    /// Bytes of what the model produced, when the usage is missing.
+    pub(crate) text_bytes: usize,
+}
+
+/// Reads a whole answer; `None` when it is not a JSON object.
+pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
+    let body = std::str::from_utf8(body).ok()?;
+    let (mut found, mut choices) = (Whole::default(), None);
+    scan::members(body, |key, range| match key.as_ref() {
+        "usage" => found.usage = body.get(range).and_then(usage),
+        "choices" => choices = body.get(range),
+        _ => {}
+    })
+    .ok()?;
+    let choices = choices.unwrap_or_default();
+    if let Some(usage) = &mut found.usage
+        && memchr::memmem::find(choices.as_bytes(), b"\"tool_calls\"").is_some()
+    {
+        usage.tool_calls = tool_calls(choices);
+    }
+    if found.usage.is_none() {
+        found.text_bytes = if choices.is_empty() { 0 } else { delivered(choices).0 };
+    }
+    Some(found)
+}
+
+/// What one event of a stream says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// The provider's usage, where this event states it.
+    pub(crate) usage: Option<Usage>,
+    /// Bytes of model text in it; never of an error.
+    pub(crate) text_bytes: usize,
+    /// Tool calls that begin in it.
+    pub(crate) tool_calls: u32,
+    /// It exists only to state the usage: no choices.
+    pub(crate) usage_only: bool,
+    /// A choice ends in it.
+    pub(crate) finished: bool,
+    /// It is an error.
+    pub(crate) error: bool,
+    /// It is `[DONE]`.
+    pub(crate) done: bool,
+}
+
+/// Reads the data of one event; what can't be read says nothing.
+pub(crate) fn event(data: &[u8]) -> Event {
+    if data == b"[DONE]" {
+        return Event { done: true, ..Event::default() };
+    }
+    let Ok(data) = std::str::from_utf8(data) else { return Event::default() };
+    let (mut found, mut choices) = (Event::default(), None);
+    let scanned = scan::members(data, |key, range| match key.as_ref() {
+        "usage" => found.usage = data.get(range).filter(|raw| *raw != "null").and_then(usage),
+        "choices" => choices = data.get(range),
+        "error" => found.error = data.get(range) != Some("null"),
+        _ => {}
+    });
+    if scanned.is_err() {
+        return Event::default();
+    }
+    if let Some(choices) = choices.filter(|_| !found.error) {
+        let (text_bytes, calls, finished, count) = delivered(choices);
+        found = Event { text_bytes, tool_calls: calls, finished, usage_only: count == 0 && found.usage.is_some(), ..found };
+    }
+    found
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    message: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reasoning: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<Call<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    /// Present on the event that begins a call.
+    #[serde(default)]
+    id: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    function: Option<Function<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Function<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    arguments: Option<Cow<'a, str>>,
+}
+
+/// Bytes of model text, tool calls, whether a choice ended, and the number of choices.
+fn delivered(choices: &str) -> (usize, u32, bool, usize) {
+    let Ok(choices) = serde_json::from_str::<Vec<Choice<'_>>>(choices) else {
+        // A shape we don't know: its size bounds the text in it.
+        return (choices.len(), 0, false, 1);
+    };
+    let (mut bytes, mut calls, mut finished) = (0, 0, false);
+    let len = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+    for choice in &choices {
+        bytes += len(&choice.text);
+        finished |= choice.finish_reason.is_some();
+        for said in [&choice.delta, &choice.message].into_iter().flatten() {
+            bytes += len(&said.content) + len(&said.refusal) + len(&said.reasoning_content).max(len(&said.reasoning));
+            for call in said.tool_calls.iter().flatten() {
+                calls += u32::from(call.id.is_some());
+                bytes += call.function.as_ref().map_or(0, |function| len(&function.name) + len(&function.arguments));
+            }
+        }
+    }
+    (bytes, calls, finished, choices.len())
+}
+
+fn tool_calls(choices: &str) -> u32 {
+    delivered(choices).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn m_11_the_parts_of_a_usage_are_made_disjoint() {
+        let body = br#"{"id":"x","choices":[{"message":{"content":"hi","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}],
+            "usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
+            "prompt_tokens_details":{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":30,"audio_tokens":5}}}"#;
+        let expected = Usage { input: 30, cache_read: 60, input_audio: 10, output: 15, reasoning: 30, output_audio: 5, tool_calls: 1, ..Usage::default() };
+        assert_eq!(whole(body).unwrap().usage, Some(expected));
+    }
+
+    #[test]
+    fn m_06_an_answer_without_usage_is_measured_by_its_text() {
+        let body = br#"{"choices":[{"message":{"role":"assistant","content":"hello"}}]}"#;
+        assert_eq!(whole(body), Some(Whole { usage: None, text_bytes: 5 }));
+        assert_eq!(whole(b"not json"), None);
+        assert_eq!(whole(br#"{"usage":null,"choices":[]}"#).unwrap().usage, None);
+    }
+
+    #[test]
+    fn details_that_contradict_the_total_never_underflow() {
+        let body = br#"{"usage":{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":9},"completion_tokens_details":{"reasoning_tokens":7}}}"#;
+        assert_eq!(whole(body).unwrap().usage, Some(Usage { cache_read: 5, reasoning: 1, ..Usage::default() }));
+        let body = br#"{"usage":{"prompt_tokens":99999999999,"total_tokens":5}}"#;
+        assert_eq!(whole(body).unwrap().usage.unwrap().input, u32::MAX);
+    }
+
+    #[test]
+    fn events_say_what_they_carry() {
+        let text = event(br#"{"choices":[{"index":0,"delta":{"content":"caf\u00e9"},"finish_reason":null}],"usage":null}"#);
+        assert_eq!((text.text_bytes, text.usage, text.finished, text.usage_only), (5, None, false, false));
+        let end = event(br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#);
+        assert!(end.finished && end.text_bytes == 0);
+        let usage = event(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        assert!(usage.usage_only && usage.usage.is_some());
+        let call = event(br#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#);
+        assert_eq!((call.tool_calls, call.text_bytes), (1, 1));
+        assert!(event(b"[DONE]").done);
+        assert!(event(br#"{"choices":[{"text":"abc","finish_reason":"length"}]}"#).finished);
+        assert_eq!(event(b"{oops"), Event::default());
+    }
+
+    #[test]
+    fn m_04_the_text_of_an_error_is_not_model_text() {
+        let error = event(br#"{"error":{"message":"a long sentence about what went wrong","type":"server_error"}}"#);
+        assert!(error.error && error.text_bytes == 0);
+    }
+}

@@ -1,0 +1,384 @@
+//! What an `OpenAI` request asks for, and the fields that the gateway owns.
+//!
+//! The body is passed on byte for byte, except `model`, the output cap and `stream_options`; those are edited in place. A
+//! field that decides over money is read exactly once: a repeated one, or one that another parser could take for it, is refused.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::parts::{self, Parts};
+use crate::dialect::scan;
+use crate::refusal::Refusal;
+use crate::routes::AiRoute;
+
+/// The most choices that one request may ask for.
+const MAX_CHOICES: u64 = 128;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// The model, as the client named it.
+    pub(crate) model: String,
+    /// Whether it wants a stream.
+    pub(crate) stream: bool,
+    /// Whether it asked for the usage event itself.
+    pub(crate) wants_usage: bool,
+    /// Its cap on the answer's tokens.
+    pub(crate) max_output: Option<u32>,
+    /// Answers that are generated and billed.
+    pub(crate) choices: u32,
+    /// Inputs that are billed one by one, each within the context window.
+    pub(crate) inputs: u32,
+    /// The prompt's parts besides text.
+    pub(crate) parts: Parts,
+    /// Whether it offers tools, which providers wrap into a prompt of their own.
+    pub(crate) has_tools: bool,
+    /// Bytes of a predicted output, which may be billed as output.
+    pub(crate) prediction_bytes: u32,
+    /// Where the owned fields stand.
+    pub(crate) fields: Fields,
+}
+
+impl Ask {
+    /// Prompts that each get their own answers: several for a legacy completion, one for a chat.
+    pub(crate) fn inputs_that_generate(&self) -> u32 {
+        self.inputs
+    }
+}
+
+/// Places of the values of owned fields in the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    model: Option<Range<usize>>,
+    cap: Option<Range<usize>>,
+    stream_options: Option<Range<usize>>,
+    /// Right behind the opening brace.
+    first: usize,
+}
+
+/// What to change in the body before it goes out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Edits<'a> {
+    /// Another model name.
+    pub(crate) model: Option<&'a str>,
+    /// An output cap: replaces the client's, or is added under this name.
+    pub(crate) cap: Option<(&'static str, u32)>,
+    /// Force the usage event.
+    pub(crate) force_usage: bool,
+}
+
+/// Fields that decide over money, each read exactly once.
+const OWNED: [&str; 15] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "best_of",
+    "messages",
+    "prompt",
+    "input",
+    "prediction",
+    "service_tier",
+    "web_search_options",
+    "tools",
+    "functions",
+];
+
+#[derive(Default)]
+struct Raw {
+    values: [Option<Range<usize>>; OWNED.len()],
+    problem: Option<Refusal>,
+}
+
+impl Raw {
+    fn take(&mut self, key: &str, range: Range<usize>) {
+        let Some(at) = OWNED.iter().position(|owned| folds_to(key, owned)) else { return };
+        let (Some(name), Some(slot)) = (OWNED.get(at).copied(), self.values.get_mut(at)) else { return };
+        if key != name {
+            self.problem = Some(Refusal::bad(name, format!("`{key}` may be read as `{name}` by some servers; spell it exactly.")));
+        } else if slot.replace(range).is_some() {
+            self.problem = Some(Refusal::bad(name, format!("`{name}` is given twice.")));
+        }
+    }
+
+    fn get<'a>(&self, body: &'a str, name: &str) -> Option<&'a str> {
+        body.get(self.range(name)?)
+    }
+
+    fn range(&self, name: &str) -> Option<Range<usize>> {
+        let at = OWNED.iter().position(|owned| *owned == name)?;
+        self.values.get(at)?.clone()
+    }
+}
+
+/// Whether a parser that ignores case (Go's) would take `key` for `owned`. It folds two letters outside ASCII as well.
+fn folds_to(key: &str, owned: &str) -> bool {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key == owned || (key.len() >= owned.len() && key.chars().map(fold).eq(owned.chars()))
+}
+
+/// Reads a request's body.
+pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
+    let mut raw = Raw::default();
+    scan::members(body, |key, range| raw.take(&key, range)).map_err(|err| Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("invalid_json"),
+        message: format!("We could not parse the JSON body of your request: it {err}."),
+    })?;
+    if let Some(problem) = raw.problem.take() {
+        return Err(problem);
+    }
+    let model: String = parse(raw.get(body, "model"), "model", "a string")?.ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))?;
+    if model.is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
+        return Err(Refusal::bad("model", "`model` must have 1 to 200 characters."));
+    }
+    let stream = parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
+    refuse_unpriced(&raw, body)?;
+    let (cap_name, max_output) = output_cap(&raw, body, route)?;
+    Ok(Ask {
+        model,
+        stream,
+        wants_usage: wants_usage(&raw, body)?,
+        max_output,
+        choices: choices(&raw, body, route)?,
+        inputs: inputs(&raw, body, route)?,
+        parts: match raw.get(body, "messages") {
+            Some(messages) => parts::count(messages).map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")))?,
+            None => Parts::default(),
+        },
+        has_tools: raw.get(body, "tools").is_some() || raw.get(body, "functions").is_some(),
+        prediction_bytes: raw.get(body, "prediction").map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX)),
+        fields: Fields {
+            model: raw.range("model"),
+            cap: cap_name.and_then(|name| raw.range(name)),
+            stream_options: raw.range("stream_options"),
+            first: body.find('{').map_or(0, |at| at + 1),
+        },
+    })
+}
+
+fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a str>, name: &'static str, what: &str) -> Result<Option<T>, Refusal> {
+    raw.map(|raw| serde_json::from_str(raw).map_err(|_| Refusal::bad(name, format!("`{name}` must be {what}.")))).transpose()
+}
+
+fn count(raw: Option<&str>, name: &'static str, largest: u64) -> Result<Option<u32>, Refusal> {
+    let refuse = || Refusal::bad(name, format!("`{name}` must be a whole number from 1 to {largest}; leave it out for the default."));
+    let Some(raw) = raw else { return Ok(None) };
+    // A number with a fraction or an exponent is not whole, whatever its value.
+    let number: u64 = raw.parse().map_err(|_| refuse())?;
+    if number == 0 || number > largest { Err(refuse()) } else { u32::try_from(number).map(Some).map_err(|_| refuse()) }
+}
+
+/// The cap that the client set, by either name. Both at once are refused: providers differ in which one wins.
+fn output_cap(raw: &Raw, body: &str, route: AiRoute) -> Result<(Option<&'static str>, Option<u32>), Refusal> {
+    if route == AiRoute::Embeddings {
+        return Ok((None, None));
+    }
+    let largest = u64::from(u32::MAX >> 1);
+    let old = count(raw.get(body, "max_tokens"), "max_tokens", largest)?;
+    let new = count(raw.get(body, "max_completion_tokens"), "max_completion_tokens", largest)?;
+    match (old, new) {
+        (Some(_), Some(_)) => Err(Refusal::bad("max_tokens", "Give either `max_tokens` or `max_completion_tokens`, not both.")),
+        (Some(cap), None) => Ok((Some("max_tokens"), Some(cap))),
+        (None, Some(cap)) => Ok((Some("max_completion_tokens"), Some(cap))),
+        (None, None) => Ok((None, None)),
+    }
+}
+
+/// Options that change the price in ways that the rate card does not state.
+fn refuse_unpriced(raw: &Raw, body: &str) -> Result<(), Refusal> {
+    let tier: Option<Option<String>> = parse(raw.get(body, "service_tier"), "service_tier", "a string")?;
+    if let Some(tier) = tier.flatten()
+        && tier != "auto"
+        && tier != "default"
+    {
+        return Err(Refusal::bad("service_tier", format!("The service tier `{tier}` is not priced by the rate card; use `default` or leave it out.")));
+    }
+    match raw.get(body, "web_search_options") {
+        None | Some("null") => Ok(()),
+        Some(_) => Err(Refusal::bad("web_search_options", "Web search is not priced by the rate card; leave `web_search_options` out.")),
+    }
+}
+
+fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
+    if route == AiRoute::Embeddings {
+        return Ok(1);
+    }
+    let option = |name| match raw.get(body, name) {
+        Some("null") => Ok(None),
+        other => count(other, name, MAX_CHOICES),
+    };
+    let n = option("n")?.unwrap_or(1);
+    let best_of = if route == AiRoute::Completions { option("best_of")?.unwrap_or(1) } else { 1 };
+    Ok(n.max(best_of))
+}
+
+/// How many prompts an array holds: each is generated for, or embedded, by itself.
+fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
+    let name = match route {
+        AiRoute::ChatCompletions => return Ok(1),
+        AiRoute::Completions => "prompt",
+        AiRoute::Embeddings => "input",
+    };
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Input {
+        TokenIds(Vec<u32>),
+        Many(Vec<IgnoredAny>),
+        Other(IgnoredAny),
+    }
+    let Some(raw) = raw.get(body, name).filter(|raw| raw.starts_with('[')) else { return Ok(1) };
+    let many = match parse(Some(raw), name, "a string, a list of strings, or token ids")? {
+        Some(Input::Many(list)) => list.len(),
+        Some(Input::TokenIds(_) | Input::Other(_)) | None => 1,
+    };
+    Ok(u32::try_from(many).unwrap_or(u32::MAX).max(1))
+}
+
+fn wants_usage(raw: &Raw, body: &str) -> Result<bool, Refusal> {
+    #[derive(Deserialize)]
+    struct StreamOptions {
+        #[serde(default)]
+        include_usage: Option<bool>,
+    }
+    let options: Option<Option<StreamOptions>> = parse(raw.get(body, "stream_options"), "stream_options", "an object such as {\"include_usage\": true}")?;
+    Ok(options.flatten().and_then(|options| options.include_usage).unwrap_or(false))
+}
+
+/// The body with `edits` made and every other byte as it was.
+pub(crate) fn edit(body: &[u8], fields: &Fields, edits: &Edits<'_>) -> Vec<u8> {
+    let mut changes: Vec<(Range<usize>, String)> = Vec::new();
+    let mut added = String::new();
+    if let (Some(model), Some(place)) = (edits.model, &fields.model) {
+        changes.push((place.clone(), serde_json::Value::from(model).to_string()));
+    }
+    if let Some((name, cap)) = edits.cap {
+        match &fields.cap {
+            Some(place) => changes.push((place.clone(), cap.to_string())),
+            None => added.push_str(&format!("\"{name}\":{cap},")),
+        }
+    }
+    if edits.force_usage {
+        match &fields.stream_options {
+            Some(place) => changes.push((place.clone(), forced_options(body.get(place.clone()).unwrap_or_default()))),
+            None => added.push_str("\"stream_options\":{\"include_usage\":true},"),
+        }
+    }
+    if !added.is_empty() {
+        // There is at least `model`, so what follows needs the comma.
+        changes.push((fields.first..fields.first, added));
+    }
+    changes.sort_by_key(|(place, _)| place.start);
+    let mut edited = Vec::with_capacity(body.len() + changes.iter().map(|(_, text)| text.len()).sum::<usize>());
+    let mut at = 0;
+    for (place, text) in changes {
+        edited.extend(body.get(at..place.start).unwrap_or_default());
+        edited.extend(text.as_bytes());
+        at = place.end;
+    }
+    edited.extend(body.get(at..).unwrap_or_default());
+    edited
+}
+
+/// The client's stream options with `include_usage` on; what else stands there stays.
+fn forced_options(raw: &[u8]) -> String {
+    let mut options: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(raw).unwrap_or_default();
+    options.insert("include_usage".to_owned(), true.into());
+    serde_json::Value::Object(options).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(body: &str) -> Result<Ask, Refusal> {
+        read(AiRoute::ChatCompletions, body)
+    }
+
+    #[test]
+    fn q_04_an_output_cap_that_is_no_positive_integer_is_400() {
+        for bad in ["9223372036854775808", "-1", "\"10\"", "1e99", "null", "0", "1.5", "10.0", "true", "[]", "4294967296"] {
+            for name in ["max_tokens", "max_completion_tokens"] {
+                let body = format!(r#"{{"model":"m","messages":[],"{name}":{bad}}}"#);
+                assert_eq!(chat(&body).unwrap_err().told().status, 400, "{body}");
+            }
+        }
+        assert_eq!(chat(r#"{"model":"m","max_tokens":10}"#).unwrap().max_output, Some(10));
+    }
+
+    #[test]
+    fn q_04_a_field_that_decides_over_money_is_read_once() {
+        for twice in [
+            r#"{"model":"m","max_tokens":1,"max_tokens":2}"#,
+            r#"{"model":"m","max_tokens":1,"max\u005ftokens":2}"#,
+            r#"{"model":"m","max_tokens":1,"MAX_TOKENS":2}"#,
+            r#"{"model":"m","max_tokens":1,"max_to\u212aens":2}"#,
+            r#"{"model":"m","max_tokenſ":2}"#,
+            r#"{"model":"m","max_tokens":1,"max_completion_tokens":2}"#,
+            r#"{"model":"a","model":"b"}"#,
+            r#"{"model":"a","n":1,"N":9}"#,
+        ] {
+            assert_eq!(chat(twice).unwrap_err().told().status, 400, "{twice}");
+        }
+    }
+
+    #[test]
+    fn what_the_rate_card_does_not_price_is_refused() {
+        assert!(chat(r#"{"model":"m","service_tier":"priority"}"#).is_err());
+        assert!(chat(r#"{"model":"m","service_tier":"flex"}"#).is_err());
+        assert!(chat(r#"{"model":"m","web_search_options":{}}"#).is_err());
+        assert!(chat(r#"{"model":"m","service_tier":"auto","web_search_options":null}"#).is_ok());
+    }
+
+    #[test]
+    fn choices_and_prompts_multiply() {
+        assert_eq!(chat(r#"{"model":"m","n":8}"#).unwrap().choices, 8);
+        assert!(chat(r#"{"model":"m","n":0}"#).is_err() && chat(r#"{"model":"m","n":1000}"#).is_err());
+        let ask = read(AiRoute::Completions, r#"{"model":"m","prompt":["a","b"],"n":2,"best_of":5}"#).unwrap();
+        assert_eq!((ask.choices, ask.inputs), (5, 2));
+        let ask = read(AiRoute::Embeddings, r#"{"model":"m","input":[1,2,3],"n":7}"#).unwrap();
+        assert_eq!((ask.choices, ask.inputs), (1, 1));
+        assert_eq!(read(AiRoute::Embeddings, r#"{"model":"m","input":[[1,2],[3]]}"#).unwrap().inputs, 2);
+    }
+
+    #[test]
+    fn edits_touch_nothing_else() {
+        let body = r#" { "x":[1, 2], "model" : "fast", "stream":true,"max_tokens":9,"y":"\u00e9" }"#;
+        let ask = chat(body).unwrap();
+        let edits = Edits { model: Some("gpt\"4"), cap: Some(("max_tokens", 5)), force_usage: true };
+        let edited = String::from_utf8(edit(body.as_bytes(), &ask.fields, &edits)).unwrap();
+        let expected = r#" {"stream_options":{"include_usage":true}, "x":[1, 2], "model" : "gpt\"4", "stream":true,"max_tokens":5,"y":"\u00e9" }"#;
+        assert_eq!(edited, expected);
+        assert_eq!(edit(body.as_bytes(), &ask.fields, &Edits::default()), body.as_bytes());
+    }
+
+    #[test]
+    fn usage_is_forced_whatever_the_client_sent() {
+        for (options, wanted) in [(r#"{"include_usage":false,"k":1}"#, false), (r#"{"include_usage":true}"#, true), ("null", false), ("{}", false)] {
+            let body = format!(r#"{{"model":"m","stream":true,"stream_options":{options}}}"#);
+            let ask = chat(&body).unwrap();
+            assert_eq!(ask.wants_usage, wanted);
+            let edited = edit(body.as_bytes(), &ask.fields, &Edits { force_usage: true, ..Edits::default() });
+            let value: serde_json::Value = serde_json::from_slice(&edited).unwrap();
+            assert_eq!(value["stream_options"]["include_usage"], true);
+            assert_eq!(value["stream_options"].get("k").is_some(), options.contains('k'));
+        }
+        assert!(chat(r#"{"model":"m","stream_options":{"include_usage":"yes"}}"#).is_err());
+    }
+
+    #[test]
+    fn an_absent_cap_is_added() {
+        let body = r#"{"model":"m"}"#;
+        let edited = edit(body.as_bytes(), &chat(body).unwrap().fields, &Edits { cap: Some(("max_tokens", 7)), ..Edits::default() });
+        assert_eq!(edited, br#"{"max_tokens":7,"model":"m"}"#);
+    }
+}

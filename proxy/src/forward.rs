@@ -1,0 +1,170 @@
+//! Stage 5. From an outbound request to the head of its answer. Needs a ticket: nothing goes out that was not reserved.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use openclawmu_store::Ticket;
+use pingora::proxy::Session;
+
+use crate::refusal::Refusal;
+use crate::route::Outbound;
+use crate::routes::AiRoute;
+use crate::upstream::http::{Answer, Fault, Outgoing};
+use crate::upstream::{Backend, Upstream, echo};
+
+/// The most that is read of an upstream's refusal.
+const REFUSAL_BYTES: usize = 64 << 10;
+
+/// An answer that has begun well.
+pub(crate) struct Reply {
+    /// Its content type.
+    pub(crate) content_type: String,
+    source: Source,
+}
+
+enum Source {
+    Http(Box<Answer>),
+    Echo(VecDeque<Bytes>),
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The client left first.
+    ClientGone,
+    /// The upstream could not be reached, took too long or broke.
+    Fault(Fault),
+    /// The upstream refused.
+    Refused(Rejected),
+    /// The reservation can't be made durable.
+    Store,
+}
+
+/// An upstream's refusal.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    /// Its status.
+    pub(crate) status: u16,
+    /// Its content type.
+    pub(crate) content_type: String,
+    /// When it may be tried again.
+    pub(crate) retry_after: Option<String>,
+    /// Its body.
+    pub(crate) body: Bytes,
+}
+
+impl Failure {
+    /// Whether another target may be tried: nothing was answered and nothing is wrong with the request.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Fault(Fault::Connect(_)) => true,
+            Self::Refused(refused) => matches!(refused.status, 429 | 503 | 529),
+            Self::Fault(Fault::Timeout(_) | Fault::Broken(_)) | Self::ClientGone | Self::Store => false,
+        }
+    }
+
+    /// What the client is told, where it is not the upstream's own refusal.
+    pub(crate) fn refusal(&self, upstream: &str) -> Refusal {
+        let failed = |code, what: &str| Refusal::Upstream { code, message: format!("The upstream `{upstream}` {what}") };
+        match self {
+            Self::ClientGone | Self::Fault(Fault::Broken(_)) => failed("upstream_broken", "broke off before it answered."),
+            Self::Fault(Fault::Connect(_)) => failed("upstream_unreachable", "cannot be reached."),
+            Self::Fault(Fault::Timeout(_)) => Refusal::UpstreamTimeout { message: format!("The upstream `{upstream}` did not answer in time.") },
+            Self::Refused(refused) if refused.status == 401 => failed("upstream_auth", "does not accept the operator's key."),
+            Self::Refused(refused) => failed("upstream_error", &format!("failed with status {}.", refused.status)),
+            Self::Store => Refusal::Store,
+        }
+    }
+
+    /// The upstream's own refusal, where the client gets it as it is: what is wrong with the request, or its rate.
+    pub(crate) fn passed_on(self) -> Result<Rejected, Self> {
+        match self {
+            Self::Refused(refused) if (400..500).contains(&refused.status) && refused.status != 401 => Ok(refused),
+            other => Err(other),
+        }
+    }
+}
+
+/// Sends it. A client that leaves meanwhile cuts the upstream's connection.
+pub(crate) async fn forward(session: &mut Session, upstream: &Upstream, route: AiRoute, outbound: &Outbound, ticket: &Ticket) -> Result<Reply, Failure> {
+    if let Err(err) = ticket.durable().await {
+        tracing::error!(%err, "a reservation can't be made durable");
+        return Err(Failure::Store);
+    }
+    match &upstream.backend {
+        Backend::Echo => from_echo(echo::answer(route, &outbound.body)),
+        Backend::Http(http) => {
+            let headers: HeaderMap = session.req_header().headers.clone();
+            let outgoing = Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers: &headers };
+            let answer = tokio::select! {
+                answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,
+                () = client_gone(session) => return Err(Failure::ClientGone),
+            };
+            from_http(session, answer).await
+        }
+    }
+}
+
+fn from_echo(answer: echo::Answer) -> Result<Reply, Failure> {
+    let content_type = answer.content_type.to_owned();
+    if answer.status != 200 {
+        let body = answer.pieces.into_iter().next().unwrap_or_default();
+        return Err(Failure::Refused(Rejected { status: answer.status, content_type, retry_after: None, body }));
+    }
+    Ok(Reply { content_type, source: Source::Echo(answer.pieces) })
+}
+
+async fn from_http(session: &mut Session, mut answer: Answer) -> Result<Reply, Failure> {
+    let content_type = answer.header("content-type").unwrap_or("application/json").to_owned();
+    let status = answer.status();
+    if status == 200 {
+        return Ok(Reply { content_type, source: Source::Http(Box::new(answer)) });
+    }
+    let retry_after = answer.header("retry-after").map(str::to_owned);
+    let body = tokio::select! {
+        body = refusal_body(&mut answer) => body,
+        () = client_gone(session) => return Err(Failure::ClientGone),
+    };
+    if let Some(body) = body {
+        answer.release().await;
+        return Err(Failure::Refused(Rejected { status, content_type, retry_after, body }));
+    }
+    Err(Failure::Refused(Rejected { status, content_type, retry_after, body: Bytes::new() }))
+}
+
+/// The whole body of a refusal; `None` when it is too long or breaks off.
+async fn refusal_body(answer: &mut Answer) -> Option<Bytes> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.piece().await.ok()? {
+        body.extend_from_slice(&piece);
+        if body.len() > REFUSAL_BYTES {
+            return None;
+        }
+    }
+    Some(body.into())
+}
+
+impl Reply {
+    /// The next piece of the body; `None` at its proper end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
+        match &mut self.source {
+            Source::Http(answer) => answer.piece().await,
+            Source::Echo(pieces) => Ok(pieces.pop_front()),
+        }
+    }
+
+    /// Gives the connection back; called when the body has ended.
+    pub(crate) async fn release(self) {
+        match self.source {
+            Source::Http(answer) => answer.release().await,
+            Source::Echo(_) => {}
+        }
+    }
+}
+
+/// Resolves when the client has closed its side. What it may have pipelined is kept for the next request.
+pub(crate) async fn client_gone(session: &mut Session) {
+    // Every return means that the client will read no more: end of stream, reset, or a broken connection.
+    let _ = session.as_downstream_mut().read_body_or_idle(true).await;
+}

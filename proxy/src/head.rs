@@ -1,0 +1,152 @@
+//! Request heads: what is refused before anything is believed, and what is stripped.
+//!
+//! The parser in front repairs some malformed HTTP/1.1 instead of rejecting it, so the raw head is looked at once more: a
+//! request that two servers could read differently never passes (RFC 9112, sections 2.2, 5.2 and 6).
+
+use http::{HeaderMap, Version, header};
+use pingora::http::RequestHeader;
+
+use crate::refusal::Refusal;
+
+/// Largest head, in bytes.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// Longest request target, in bytes.
+const MAX_TARGET_BYTES: usize = 8 << 10;
+
+/// What the raw head of an HTTP/1.x request must satisfy. `raw` is the head as it came, request line included.
+pub(crate) fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
+    if raw.len() > MAX_HEAD_BYTES {
+        return Err(too_large(431, format!("The request's headers are larger than {MAX_HEAD_BYTES} bytes.")));
+    }
+    let mut lengths = 0;
+    let mut encodings = 0;
+    for (number, line) in raw.split(|&byte| byte == b'\n').enumerate() {
+        let Some(line) = line.strip_suffix(b"\r") else {
+            // Only what follows the last line may lack its CR: nothing.
+            if line.is_empty() {
+                continue;
+            }
+            return Err(malformed("a line ends without CR LF"));
+        };
+        if line.contains(&b'\r') || line.contains(&0) {
+            return Err(malformed("a line holds a bare CR or a NUL"));
+        }
+        if number == 0 || line.is_empty() {
+            continue;
+        }
+        if line.first().is_some_and(|&byte| byte == b' ' || byte == b'\t') {
+            return Err(malformed("a header is folded over two lines"));
+        }
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        if name.last().is_some_and(|&byte| byte == b' ' || byte == b'\t') {
+            return Err(malformed("a header's name is followed by white space"));
+        }
+        lengths += usize::from(name.eq_ignore_ascii_case(b"content-length"));
+        encodings += usize::from(name.eq_ignore_ascii_case(b"transfer-encoding"));
+    }
+    if lengths > 1 || encodings > 1 || (lengths > 0 && encodings > 0) {
+        return Err(malformed("the length of the body is stated twice"));
+    }
+    Ok(())
+}
+
+/// What a parsed head must satisfy, whatever the HTTP version.
+pub(crate) fn check(head: &RequestHeader) -> Result<(), Refusal> {
+    let target = head.raw_path();
+    if target.len() > MAX_TARGET_BYTES {
+        return Err(too_large(414, format!("The request's target is longer than {MAX_TARGET_BYTES} bytes.")));
+    }
+    let headers = &head.headers;
+    if headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() > MAX_HEAD_BYTES {
+        return Err(too_large(431, format!("The request's headers are larger than {MAX_HEAD_BYTES} bytes.")));
+    }
+    let http1 = head.version != Version::HTTP_2;
+    if http1 && target.first() != Some(&b'/') {
+        return Err(malformed("the target is not a path that starts with `/`"));
+    }
+    if http1 && head.version != Version::HTTP_10 && headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(malformed("there is not exactly one Host header"));
+    }
+    if headers.contains_key(header::UPGRADE) {
+        return Err(malformed("this route does not upgrade to another protocol"));
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if encodings.next().is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || head.version == Version::HTTP_10) {
+        return Err(malformed("the only transfer coding is chunked, from HTTP/1.1 on"));
+    }
+    let bad_length = |value: &http::HeaderValue| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit);
+    if headers.get_all(header::CONTENT_LENGTH).iter().any(bad_length) {
+        return Err(malformed("the Content-Length is not a number"));
+    }
+    let encoded = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
+        let message = "A compressed body is not accepted. Send it without Content-Encoding.".to_owned();
+        return Err(Refusal::Bad { status: 415, param: None, code: Some("unsupported_content_encoding"), message });
+    }
+    Ok(())
+}
+
+/// Whether a client waits for leave to send its body.
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn too_large(status: u16, message: String) -> Refusal {
+    Refusal::Bad { status, param: None, code: None, message }
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::Bad { status: 400, param: None, code: Some("malformed_request"), message: format!("This is not well-formed HTTP: {what}.") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e_02_a_raw_head_that_can_be_read_two_ways_is_refused() {
+        let good = b"POST /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(check_raw(good), Ok(()));
+        for bad in [
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+            "POST / HTTP/1.1\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\n\r\n",
+            "POST / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length : 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nA: b\rc\r\n\r\n",
+            "POST / HTTP/1.1\r\nA: b\0c\r\n\r\n",
+        ] {
+            assert!(check_raw(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn e_09_heads_and_targets_are_bounded() {
+        let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
+        assert!(matches!(check_raw(head.as_bytes()), Err(Refusal::Bad { status: 431, .. })));
+        let mut long = RequestHeader::build("GET", format!("/{}", "x".repeat(MAX_TARGET_BYTES)).as_bytes(), None).unwrap();
+        long.insert_header("Host", "a").unwrap();
+        assert!(matches!(check(&long), Err(Refusal::Bad { status: 414, .. })));
+    }
+
+    #[test]
+    fn e_10_and_e_12_what_is_not_for_this_edge_is_refused() {
+        let with = |target: &str, headers: &[(&str, &str)]| {
+            let mut head = RequestHeader::build("POST", target.as_bytes(), None).unwrap();
+            for (name, value) in headers {
+                head.append_header((*name).to_owned(), (*value).to_owned()).unwrap();
+            }
+            check(&head).map_err(|refusal| refusal.told().status)
+        };
+        assert_eq!(with("/v1/models", &[("Host", "a")]), Ok(()));
+        assert_eq!(with("/v1/models", &[]), Err(400));
+        assert_eq!(with("/v1/models", &[("Host", "a"), ("Host", "b")]), Err(400));
+        assert_eq!(with("http://other/v1/models", &[("Host", "a")]), Err(400));
+        assert_eq!(with("/v1/models", &[("Host", "a"), ("Upgrade", "websocket")]), Err(400));
+        assert_eq!(with("/v1/models", &[("Host", "a"), ("Transfer-Encoding", "gzip, chunked")]), Err(400));
+        assert_eq!(with("/v1/models", &[("Host", "a"), ("Content-Length", "+3")]), Err(400));
+        assert_eq!(with("/v1/models", &[("Host", "a"), ("Content-Encoding", "gzip")]), Err(415));
+    }
+}

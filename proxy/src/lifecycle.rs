@@ -1,0 +1,162 @@
+//! The process's life: log, signals, draining, hand-over.
+//!
+//! SIGTERM: no new connections, running requests may end for `edge.drain_seconds`, what is left is cut and settled.
+//! SIGQUIT: the sockets go to the successor, which then owns the ledger; running requests end here, however long they take.
+//! SIGHUP: the configuration is read again; a bad one changes nothing. SIGINT: like SIGTERM.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{broadcast, watch};
+use tracing_subscriber::EnvFilter;
+
+use crate::catalog::Catalog;
+use crate::config::{self, Config, LogFormat, Overrides};
+use crate::gateway::Shared;
+use crate::upstream;
+
+/// How long requests that were cut may take to settle.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the answers of the last requests may take to leave the socket buffers.
+const FLUSH: Duration = Duration::from_millis(100);
+/// Pause between two looks at what is still running.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What a reload reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Reload {
+    /// The file.
+    pub(crate) file: Option<PathBuf>,
+    /// What the command line sets over it.
+    pub(crate) overrides: Overrides,
+}
+
+/// Starts logging to standard error.
+pub(crate) fn start_log(config: &Config) {
+    let filter = EnvFilter::try_new(format!("pingora=warn,{}", config.log_level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    if let Err(err) = started {
+        tracing::warn!(err, "logging was started already");
+    }
+}
+
+/// A random number for request ids.
+pub(crate) fn random_u64() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|err| anyhow::anyhow!("the system gives no random bytes: {err}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Runs the server until it was told to end and everything has its row.
+pub(crate) fn run(server: Server, shared: &Arc<Shared>, stop: &watch::Sender<bool>, reload: Reload) -> anyhow::Result<()> {
+    let mut phases = server.watch_execution_phase();
+    let signals = Box::new(Signals { shared: Arc::clone(shared), reload });
+    // The server's own end is a fixed sleep; this thread ends the process as soon as it has drained.
+    std::thread::Builder::new().name("server".to_owned()).spawn(move || server.run(RunArgs { shutdown_signal: signals }))?;
+    match next_end(&mut phases) {
+        End::Terminate => drain(shared, stop, Some(shared.config.drain)),
+        End::HandOver => {
+            tracing::info!("the sockets are with the successor");
+            shared.store.hand_over();
+            drain(shared, stop, None);
+        }
+    }
+    shared.store.close();
+    tracing::info!("drained; ending");
+    Ok(())
+}
+
+enum End {
+    Terminate,
+    HandOver,
+}
+
+fn next_end(phases: &mut broadcast::Receiver<ExecutionPhase>) -> End {
+    loop {
+        match phases.blocking_recv() {
+            Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => return End::HandOver,
+            Ok(ExecutionPhase::GracefulTerminate | ExecutionPhase::ShutdownStarted | ExecutionPhase::Terminated) => return End::Terminate,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return End::Terminate,
+        }
+    }
+}
+
+/// Waits for running requests; cuts what is left after `patience`.
+fn drain(shared: &Shared, stop: &watch::Sender<bool>, patience: Option<Duration>) {
+    shared.draining.store(true, Ordering::Relaxed);
+    stop.send_replace(true);
+    tracing::info!(active = shared.active.load(Ordering::Acquire), "draining");
+    let idle = |patience: Option<Duration>| {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        while shared.active.load(Ordering::Acquire) > 0 {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
+    };
+    if !idle(patience) {
+        tracing::warn!(active = shared.active.load(Ordering::Acquire), "requests are cut: edge.drain_seconds are over");
+        shared.cut.send_replace(true);
+        if !idle(Some(SETTLE_PATIENCE)) {
+            tracing::error!("requests did not settle in time; the next start resolves them");
+        }
+    }
+    std::thread::sleep(FLUSH);
+}
+
+/// Waits for signals; a reload happens here.
+struct Signals {
+    shared: Arc<Shared>,
+    reload: Reload,
+}
+
+#[async_trait::async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()];
+        let [Ok(mut term), Ok(mut int), Ok(mut quit), Ok(mut hup)] = kinds.map(signal) else {
+            tracing::error!("signals can't be watched");
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                () = received(&mut term) => return ShutdownSignal::GracefulTerminate,
+                () = received(&mut int) => return ShutdownSignal::GracefulTerminate,
+                () = received(&mut quit) => return ShutdownSignal::GracefulUpgrade,
+                () = received(&mut hup) => self.reload(),
+            }
+        }
+    }
+}
+
+async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Signals {
+    /// Reads the configuration again. Upstreams and aliases change; listeners, limits and keys need a restart.
+    fn reload(&self) {
+        let checked = config::load(self.reload.file.as_deref(), &self.reload.overrides).and_then(config::check);
+        let catalog = checked.map_err(|err| err.to_string()).and_then(|config| Ok(Catalog::new(upstream::all(&config.upstreams)?, &config.aliases)));
+        match catalog {
+            Ok(catalog) => {
+                self.shared.catalog.store(Arc::new(catalog));
+                tracing::info!("reloaded: upstreams and aliases are as configured now");
+            }
+            Err(err) => tracing::error!(err, "not reloaded: the configuration is wrong, the old one goes on"),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Listeners, and the services that stand behind them in Pingora's server.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use openclawmu_control::admin::{self, AdminState};
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::background::BackgroundService;
+use pingora::services::{Service as ServiceTrait, listening::Service};
+use tokio::sync::watch;
+
+use crate::config::EdgeConfig;
+use crate::edge::Edge;
+
+/// How long a successor waits for its predecessor to leave the admin listener.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Binds a TCP listener, or says who is in the way. `patience` is for a predecessor that is about to leave.
+pub(crate) fn bind(key: &str, address: SocketAddr, patience: Duration) -> Result<TcpListener, String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(err) => return Err(explain(key, address, &err)),
+        }
+    }
+}
+
+fn explain(key: &str, address: SocketAddr, err: &std::io::Error) -> String {
+    let flag = key.trim_end_matches(".listen");
+    let hint = match err.kind() {
+        std::io::ErrorKind::AddrInUse => format!("address in use: stop what listens there, or choose another with `--{flag} ADDR`"),
+        std::io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, or choose another".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => err.to_string(),
+    };
+    format!("{key}: can't listen on {address}: {hint}")
+}
+
+/// The edge as a service that stops accepting when it is told to, not only when the whole server ends: a successor that has
+/// its sockets must get every new connection.
+pub(crate) struct EdgeService {
+    inner: Service<Edge>,
+    stop: watch::Receiver<bool>,
+}
+
+impl EdgeService {
+    /// Listens as configured.
+    pub(crate) fn new(edge: Edge, config: &EdgeConfig, stop: watch::Receiver<bool>) -> Result<Self, String> {
+        let mut inner = Service::new("edge".to_owned(), edge);
+        let address = config.listen.to_string();
+        match &config.tls {
+            None => inner.add_tcp(&address),
+            Some(tls) => {
+                let (cert, key) = (tls.cert.display().to_string(), tls.key.display().to_string());
+                for path in [&tls.cert, &tls.key] {
+                    std::fs::read(path).map_err(|err| format!("edge.tls: {}: {err}; give a PEM file that this user can read", path.display()))?;
+                }
+                let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|err| format!("edge.tls: {err}"))?;
+                settings.enable_h2();
+                inner.add_tls_with_settings(&address, None, settings);
+            }
+        }
+        inner.threads = Some(config.threads);
+        Ok(Self { inner, stop })
+    }
+}
+
+#[async_trait]
+impl ServiceTrait for EdgeService {
+    async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+        let (either, stop) = watch::channel(false);
+        let mut own = self.stop.clone();
+        let mut servers = shutdown;
+        let told = async {
+            tokio::select! {
+                _ = own.wait_for(|stop| *stop) => {}
+                _ = servers.wait_for(|stop| *stop) => {}
+            }
+            either.send_replace(true);
+            // The sender must live until the service has seen it.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.inner.start_service(fds, stop, listeners_per_fd) => {}
+            () = told => {}
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "edge"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.inner.threads
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        ServiceTrait::listen_addresses(&self.inner)
+    }
+}
+
+/// The admin API as a service.
+pub(crate) struct AdminService {
+    address: SocketAddr,
+    sock: PathBuf,
+    /// Bound before the server runs, but for a successor, whose predecessor still holds the address.
+    listener: Mutex<Option<TcpListener>>,
+    state: AdminState,
+    stop: watch::Receiver<bool>,
+}
+
+impl AdminService {
+    pub(crate) fn new(listener: Option<TcpListener>, address: SocketAddr, sock: PathBuf, state: AdminState, stop: watch::Receiver<bool>) -> Self {
+        Self { address, sock, listener: Mutex::new(listener), state, stop }
+    }
+
+    async fn listen(&self) -> Result<tokio::net::TcpListener, String> {
+        let bound = self.listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let address = self.address;
+        let listener = match bound {
+            Some(listener) => listener,
+            None => tokio::task::spawn_blocking(move || bind("admin.listen", address, ADMIN_PATIENCE)).await.map_err(|err| err.to_string())??,
+        };
+        listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)).map_err(|err| err.to_string())
+    }
+}
+
+#[async_trait]
+impl BackgroundService for AdminService {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        let listener = match self.listen().await {
+            Ok(listener) => listener,
+            Err(err) => {
+                tracing::error!(err, "the admin listener can't start; the edge goes on without it");
+                return;
+            }
+        };
+        let (mut own, mut servers) = (self.stop.clone(), shutdown);
+        let stop = async move {
+            tokio::select! {
+                _ = own.wait_for(|stop| *stop) => {}
+                _ = servers.wait_for(|stop| *stop) => {}
+            }
+        };
+        if let Err(err) = admin::serve(listener, &self.sock, self.state.clone(), stop).await {
+            tracing::error!(%err, "the admin listener ended");
+        }
+    }
+}

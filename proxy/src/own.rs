@@ -1,0 +1,144 @@
+//! Routes that no upstream is needed for: what this token may call, what it has used, what it has left. Free, and served over
+//! quota.
+
+use std::collections::BTreeSet;
+
+use openclawmu_store::{Store, UnixMs, UsageKey, UsageQuery, Windows};
+use serde_json::{Value, json};
+
+use crate::authenticate::Caller;
+use crate::catalog::{Catalog, Listed};
+use crate::refusal::Refusal;
+
+/// The same moment in every model's `created`: the gateway does not know when a model was made.
+const CREATED: u64 = 1_767_225_600;
+/// The longest time that one usage report covers, in milliseconds: 400 days.
+const MAX_RANGE_MS: i64 = 400 * 24 * 60 * 60 * 1000;
+
+/// `GET /v1/models`
+pub(crate) fn models(catalog: &Catalog, store: &Store, caller: &Caller) -> Value {
+    let data: Vec<Value> = allowed(catalog, store, caller).iter().map(model_object).collect();
+    json!({"object": "list", "data": data})
+}
+
+/// `GET /v1/models/{id}`
+pub(crate) fn model(catalog: &Catalog, store: &Store, caller: &Caller, id: &str) -> Result<Value, Refusal> {
+    let id = percent_decode(id).ok_or_else(|| model_not_found(id))?;
+    if let Some(listed) = allowed(catalog, store, caller).iter().find(|listed| listed.id == id) {
+        return Ok(model_object(listed));
+    }
+    let priced = catalog.plan(&id, 0).first().is_some_and(|target| target.price(&store.rates()).is_some());
+    if priced && caller.policy.allows_model(&id) {
+        return Ok(model_object(&Listed { id, owned_by: "openclawmu".to_owned() }));
+    }
+    Err(model_not_found(&id))
+}
+
+/// The refusal for a model that nothing serves.
+pub(crate) fn model_not_found(name: &str) -> Refusal {
+    let name: String = name.chars().take(200).collect();
+    Refusal::NotFound { code: "model_not_found", message: format!("The model `{name}` does not exist or you do not have access to it. GET /v1/models lists what you may call.") }
+}
+
+fn allowed(catalog: &Catalog, store: &Store, caller: &Caller) -> Vec<Listed> {
+    let mut listed = catalog.list(&store.rates());
+    listed.retain(|listed| caller.policy.allows_model(&listed.id));
+    listed
+}
+
+fn model_object(listed: &Listed) -> Value {
+    json!({"id": listed.id, "object": "model", "created": CREATED, "owned_by": listed.owned_by})
+}
+
+/// `GET /v1/quota`
+pub(crate) fn quota(store: &Store, caller: &Caller) -> Result<Value, Refusal> {
+    let policy = &caller.policy;
+    let status = store.quota_status_of(policy.tenant_key, &policy.quota, &policy.zone).map_err(|err| unavailable(&err))?;
+    serde_json::to_value(status).map_err(|err| unavailable(&err))
+}
+
+/// `GET /v1/usage?from=&to=&group_by=`: by default this month up to now, by day and model.
+pub(crate) async fn usage(store: &Store, caller: &Caller, query: &str) -> Result<Value, Refusal> {
+    let query = usage_query(store, caller, query)?;
+    store.flush().await.map_err(|err| unavailable(&err))?;
+    let store = store.clone();
+    let report = tokio::task::spawn_blocking(move || store.usage(&query)).await.map_err(|err| unavailable(&err))?.map_err(|err| unavailable(&err))?;
+    serde_json::to_value(report).map_err(|err| unavailable(&err))
+}
+
+fn usage_query(store: &Store, caller: &Caller, text: &str) -> Result<UsageQuery, Refusal> {
+    let now = store.clock().now();
+    let month_ms = Windows::at(now, &caller.policy.zone).month_started_at.0;
+    let mut query = UsageQuery {
+        tenant: Some(caller.policy.tenant.clone()),
+        from: UnixMs(month_ms),
+        to: now.plus_ms(1),
+        group_by: BTreeSet::from([UsageKey::Day, UsageKey::Model]),
+    };
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode(&value.replace('+', "%20")).ok_or_else(|| Refusal::bad("query", "The query is not UTF-8."))?;
+        match name {
+            "from" => query.from = instant("from", &value)?,
+            "to" => query.to = instant("to", &value)?,
+            "group_by" => query.group_by = group_by(&value)?,
+            other => return Err(Refusal::bad("query", format!("`{other}` is not one of from, to, group_by."))),
+        }
+    }
+    if query.to <= query.from || query.to.0.saturating_sub(query.from.0) > MAX_RANGE_MS {
+        return Err(Refusal::bad("to", "`to` must be after `from`, by at most 400 days."));
+    }
+    Ok(query)
+}
+
+/// A date (midnight UTC) or an instant.
+fn instant(name: &'static str, text: &str) -> Result<UnixMs, Refusal> {
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    UnixMs::parse_rfc3339(&whole).map_err(|_| Refusal::bad(name, format!("`{name}` must be a date such as 2026-11-01 or an instant such as 2026-11-01T00:00:00Z.")))
+}
+
+fn group_by(text: &str) -> Result<BTreeSet<UsageKey>, Refusal> {
+    let key = |name: &str| match name {
+        "day" => Ok(UsageKey::Day),
+        "model" => Ok(UsageKey::Model),
+        "token" => Ok(UsageKey::Token),
+        _ => Err(Refusal::bad("group_by", format!("`{name}` is not one of day, model, token."))),
+    };
+    text.split(',').filter(|name| !name.is_empty()).map(key).collect()
+}
+
+fn unavailable(err: &dyn std::fmt::Display) -> Refusal {
+    tracing::error!(%err, "the store can't be read");
+    Refusal::Store
+}
+
+/// Decodes `%XX` once; `None` when that is no UTF-8 or a `%` stands alone.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_signs_are_decoded_once() {
+        assert_eq!(percent_decode("openai%2Fgpt-4o").as_deref(), Some("openai/gpt-4o"));
+        assert_eq!(percent_decode("a%252Fb").as_deref(), Some("a%2Fb"));
+        assert_eq!(percent_decode("%c3%a9").as_deref(), Some("é"));
+        for bad in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(percent_decode(bad), None);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Stage 2. From a session to what it asks for: the body within its limits, and the fields that decide what it may cost.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use openclawmu_store::RequestId;
+use pingora::proxy::Session;
+
+use crate::config::EdgeConfig;
+use crate::dialect::openai::request::{self, Ask};
+use crate::head;
+use crate::refusal::Refusal;
+use crate::routes::AiRoute;
+
+/// The slowest that a body may come in after its first pause, in bytes a second.
+const SLOWEST_BODY: u64 = 1024;
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Its id, in every answer and row.
+    pub(crate) request_id: RequestId,
+    /// The route that it came by.
+    pub(crate) route: AiRoute,
+    /// The fields that matter.
+    pub(crate) ask: Ask,
+    /// The body as it came.
+    pub(crate) body: Bytes,
+}
+
+/// Reads and understands the body.
+pub(crate) async fn read(session: &mut Session, edge: &EdgeConfig, route: AiRoute, request_id: RequestId) -> Result<Call, Refusal> {
+    let body = body(session, edge).await?;
+    let text = std::str::from_utf8(&body).map_err(|_| Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("invalid_json"),
+        message: "We could not parse the JSON body of your request: it is not UTF-8.".to_owned(),
+    })?;
+    let ask = request::read(route, text)?;
+    Ok(Call { request_id, route, ask, body })
+}
+
+async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
+    let limit = edge.max_body_bytes;
+    let stated = session.get_header(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    if stated.is_some_and(|stated| usize::try_from(stated).map_or(true, |stated| stated > limit)) {
+        return Err(too_large(limit));
+    }
+    if head::expects_continue(&session.req_header().headers) {
+        session.as_downstream_mut().write_continue_response().await.map_err(|_| broken())?;
+    }
+    session.as_downstream_mut().set_read_timeout(Some(edge.body_timeout));
+    let started = Instant::now();
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    loop {
+        let piece = match session.as_downstream_mut().read_request_body().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(err) => return Err(if matches!(err.etype(), pingora::ErrorType::ReadTimedout) { too_slow() } else { broken() }),
+        };
+        if first.is_empty() && rest.is_none() {
+            first = piece;
+        } else {
+            // Nearly every body is one piece; only a longer one is copied together.
+            let rest = rest.get_or_insert_with(|| BytesMut::from(first.as_ref()));
+            rest.extend_from_slice(&piece);
+        }
+        let length = rest.as_ref().map_or(first.len(), BytesMut::len);
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        let due = edge.body_timeout + Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX) / SLOWEST_BODY);
+        if started.elapsed() > due {
+            return Err(too_slow());
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::Bad { status: 413, param: None, code: Some("request_too_large"), message: format!("The request's body is larger than {limit} bytes.") }
+}
+
+fn too_slow() -> Refusal {
+    Refusal::Bad { status: 408, param: None, code: Some("request_timeout"), message: "The request's body came in too slowly.".to_owned() }
+}
+
+fn broken() -> Refusal {
+    Refusal::Bad { status: 400, param: None, code: Some("malformed_request"), message: "The request's body broke off or is not well framed.".to_owned() }
+}

@@ -1,0 +1,310 @@
+//! Stage 6. From a reply to the client, counting: event by event for a stream, whole otherwise.
+//!
+//! What ends the answer (`[DONE]`, the error event, the whole body) is held back until the attempt is settled, so that a client
+//! that has its answer finds it in its usage.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use openclawmu_store::{Outcome, Ticket, Tokenizer, Usage};
+use pingora::proxy::Session;
+use tokio::sync::watch;
+
+use crate::admit::{Cap, count_tokens, estimate_tokens};
+use crate::answer::Head;
+use crate::dialect::openai::reply as openai;
+use crate::forward::{Reply, client_gone};
+use crate::read::Call;
+use crate::refusal::Refusal;
+use crate::sse::{self, Splitter};
+use crate::upstream::http::Fault;
+
+/// The largest whole answer, in bytes.
+const MAX_WHOLE_BYTES: usize = 64 << 20;
+/// Pause between two notes of progress in the in-flight table.
+const NOTE_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for the end of an upstream's body after its last event.
+const TAIL_PATIENCE: Duration = Duration::from_millis(100);
+/// The last event of a stream.
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+/// What came of an answer.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// What it used.
+    pub(crate) usage: Usage,
+    /// The usage is ours, not the provider's.
+    pub(crate) estimated: bool,
+    /// Milliseconds from admission to its first byte.
+    pub(crate) first_byte_ms: u32,
+    /// What is left to write.
+    pub(crate) ending: Ending,
+}
+
+/// What is left to write once the attempt is settled.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// A whole answer.
+    Whole {
+        /// Its content type.
+        content_type: String,
+        /// Its body.
+        body: Bytes,
+    },
+    /// The last event of a stream.
+    Event(Bytes),
+    /// A refusal, when nothing has been written yet.
+    Refusal(Refusal),
+    /// Nothing: the client is gone.
+    Nothing,
+}
+
+/// Everything that a relay needs beside the reply.
+pub(crate) struct Relay<'a> {
+    /// The client.
+    pub(crate) session: &'a mut Session,
+    /// What it asked for.
+    pub(crate) call: &'a Call,
+    /// The reservation.
+    pub(crate) ticket: &'a Ticket,
+    /// The cap that was set for it.
+    pub(crate) cap: Option<Cap>,
+    /// The model that answers, and its encoding.
+    pub(crate) model: (&'a str, Option<Tokenizer>),
+    /// Turns true when the process can wait no longer.
+    pub(crate) cut: watch::Receiver<bool>,
+}
+
+/// Why a reply came to no proper end.
+enum Broken {
+    ClientGone,
+    Upstream(Refusal),
+    Shutdown,
+}
+
+impl Relay<'_> {
+    /// Relays the reply.
+    pub(crate) async fn run(mut self, reply: Reply) -> Relayed {
+        if reply.content_type.starts_with("text/event-stream") { self.stream(reply).await } else { self.whole(reply).await }
+    }
+
+    async fn whole(&mut self, mut reply: Reply) -> Relayed {
+        let first_byte_ms = self.ticket.elapsed_ms();
+        let read = tokio::select! {
+            read = read_whole(&mut reply) => read,
+            () = client_gone(self.session) => Err(Broken::ClientGone),
+            () = cut(&mut self.cut) => Err(Broken::Shutdown),
+        };
+        let body = match read {
+            Ok(body) => body,
+            Err(broken) => return self.nothing_delivered(broken, first_byte_ms),
+        };
+        let content_type = reply.content_type.clone();
+        reply.release().await;
+        let Some(said) = openai::whole(&body) else {
+            let message = "The upstream answered with something that is not JSON.".to_owned();
+            let refusal = Refusal::Upstream { code: "upstream_broken", message };
+            return self.nothing_delivered(Broken::Upstream(refusal), first_byte_ms);
+        };
+        let usage = said.usage.unwrap_or_else(|| self.estimate(said.text_bytes, 0));
+        let ending = Ending::Whole { content_type, body };
+        Relayed { outcome: Outcome::Complete, usage, estimated: said.usage.is_none(), first_byte_ms, ending }
+    }
+
+    /// An answer of which the client got nothing. The provider may have worked, but what for can't be told; a client that left
+    /// after the answer had begun is billed for its prompt.
+    fn nothing_delivered(&self, broken: Broken, first_byte_ms: u32) -> Relayed {
+        let (outcome, usage, ending) = match broken {
+            Broken::ClientGone => (Outcome::Partial, self.estimate(0, 0), Ending::Nothing),
+            Broken::Upstream(refusal) => (Outcome::Void, Usage::default(), Ending::Refusal(refusal)),
+            Broken::Shutdown => (Outcome::Void, Usage::default(), Ending::Refusal(Refusal::Store)),
+        };
+        Relayed { outcome, usage, estimated: true, first_byte_ms, ending }
+    }
+
+    async fn stream(&mut self, mut reply: Reply) -> Relayed {
+        let first_byte_ms = self.ticket.elapsed_ms();
+        let mut counted = Counted::default();
+        let ended = match self.begin(&reply.content_type).await {
+            Ok(()) => self.events(&mut reply, &mut counted).await,
+            Err(_) => Err(Broken::ClientGone),
+        };
+        match &ended {
+            Ok(()) => finish_upstream(reply).await,
+            Err(_) => drop(reply), // closes its connection: the provider stops generating
+        }
+        let complete = ended.is_ok() && !counted.error;
+        let ending = match ended {
+            Ok(()) => Ending::Event(DONE),
+            Err(Broken::ClientGone) => Ending::Nothing,
+            Err(Broken::Upstream(refusal)) => Ending::Event(refusal.told().openai_event().into()),
+            Err(Broken::Shutdown) => {
+                let message = "The gateway is shutting down.".to_owned();
+                Ending::Event(Refusal::Upstream { code: "shutting_down", message }.told().openai_event().into())
+            }
+        };
+        let nothing = counted.usage.is_none() && counted.text_bytes == 0 && !complete && counted.events == 0;
+        let outcome = match (complete, nothing) {
+            (true, _) => Outcome::Complete,
+            (false, true) => Outcome::Void,
+            (false, false) => Outcome::Partial,
+        };
+        let mut usage = counted.usage.unwrap_or_else(|| self.estimate(counted.text_bytes, counted.text_events));
+        usage.tool_calls = counted.tool_calls;
+        Relayed { outcome, usage, estimated: counted.usage.is_none(), first_byte_ms, ending }
+    }
+
+    async fn begin(&mut self, content_type: &str) -> pingora::Result<()> {
+        let mut head = Head::new(200, self.call.request_id)?;
+        head.set("content-type", content_type);
+        head.set("cache-control", "no-cache");
+        head.set("x-accel-buffering", "no");
+        head.set("x-openclawmu-model", self.model.0);
+        if let Some(cap) = self.cap.filter(|cap| cap.clamped) {
+            head.set("x-openclawmu-output-clamped", cap.tokens);
+        }
+        head.set_standing(&self.ticket.standing());
+        head.begin(self.session).await
+    }
+
+    /// Relays events until the proper end; `[DONE]` itself is left to the caller.
+    async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<(), Broken> {
+        let mut splitter = Splitter::default();
+        let mut noted = Instant::now();
+        loop {
+            let piece = tokio::select! {
+                biased;
+                piece = reply.piece() => piece.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))?,
+                () = client_gone(self.session) => return Err(Broken::ClientGone),
+                () = cut(&mut self.cut) => return Err(Broken::Shutdown),
+            };
+            let ended = piece.is_none();
+            if let Some(piece) = piece {
+                splitter.push(&piece).map_err(|err| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: format!("The upstream's stream is broken: {err}.") }))?;
+            }
+            while let Some(event) = splitter.next() {
+                if self.event(event, counted).await? {
+                    return Ok(());
+                }
+            }
+            if ended {
+                return self.at_end(splitter.rest(), counted).await;
+            }
+            if noted.elapsed() >= NOTE_EVERY {
+                noted = Instant::now();
+                let usage = counted.usage.unwrap_or_else(|| self.rough(counted));
+                self.ticket.progress(&usage);
+            }
+        }
+    }
+
+    /// Relays one event; true when it is the last.
+    async fn event(&mut self, event: Bytes, counted: &mut Counted) -> Result<bool, Broken> {
+        let said = sse::data(&event).map(|data| openai::event(&data)).unwrap_or_default();
+        counted.add(&said);
+        if said.done {
+            return Ok(true);
+        }
+        if said.usage_only && !self.call.ask.wants_usage {
+            return Ok(false);
+        }
+        self.session.as_downstream_mut().write_response_body(event, false).await.map_err(|_| Broken::ClientGone)?;
+        Ok(false)
+    }
+
+    /// The body has ended without `[DONE]`: that is proper only after every choice was finished, or after an error event.
+    async fn at_end(&mut self, rest: Option<Bytes>, counted: &mut Counted) -> Result<(), Broken> {
+        if let Some(rest) = rest {
+            let data = sse::data(&rest).map(|data| openai::event(&data)).unwrap_or_default();
+            if data.done {
+                return Ok(());
+            }
+        }
+        if counted.finished && !counted.error {
+            return Ok(());
+        }
+        let message = "The upstream's stream broke off before its end.".to_owned();
+        Err(Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message }))
+    }
+
+    /// What an answer without the provider's usage probably used: its prompt, and the text that came.
+    fn estimate(&self, text_bytes: usize, text_events: u32) -> Usage {
+        let input = count_tokens(&self.call.body, self.model.1).unwrap_or_else(|| estimate_tokens(self.call.body.len()));
+        Usage { input, output: estimate_tokens(text_bytes).max(text_events), ..Usage::default() }
+    }
+
+    /// The same without counting the prompt token by token.
+    fn rough(&self, counted: &Counted) -> Usage {
+        let output = estimate_tokens(counted.text_bytes).max(counted.text_events);
+        Usage { input: estimate_tokens(self.call.body.len()), output, ..Usage::default() }
+    }
+}
+
+/// What has been relayed of a stream.
+#[derive(Debug, Default)]
+struct Counted {
+    /// The provider's usage; the last statement wins.
+    usage: Option<Usage>,
+    text_bytes: usize,
+    /// Events that carried text: providers send about one a token.
+    text_events: u32,
+    tool_calls: u32,
+    events: u32,
+    finished: bool,
+    error: bool,
+}
+
+impl Counted {
+    fn add(&mut self, event: &openai::Event) {
+        self.usage = event.usage.or(self.usage);
+        self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
+        self.text_events += u32::from(event.text_bytes > 0);
+        self.tool_calls += event.tool_calls;
+        self.events += u32::from(!event.error);
+        self.finished |= event.finished;
+        self.error |= event.error;
+    }
+}
+
+async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {
+    let broken = |message: &str| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: message.to_owned() });
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    while let Some(piece) = reply.piece().await.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))? {
+        if first.is_empty() && rest.is_none() {
+            first = piece;
+            continue;
+        }
+        let rest = rest.get_or_insert_with(|| BytesMut::from(first.as_ref()));
+        rest.extend_from_slice(&piece);
+        if rest.len() > MAX_WHOLE_BYTES {
+            return Err(broken("The upstream's answer is too large."));
+        }
+    }
+    Ok(rest.map_or(first, BytesMut::freeze))
+}
+
+/// Lets the upstream end its body, so that its connection can be used again.
+async fn finish_upstream(mut reply: Reply) {
+    if let Ok(Ok(None)) = tokio::time::timeout(TAIL_PATIENCE, reply.piece()).await {
+        reply.release().await;
+    }
+}
+
+fn fault_refusal(fault: &Fault) -> Refusal {
+    match fault {
+        Fault::Timeout(_) => Refusal::UpstreamTimeout { message: "The upstream stopped sending.".to_owned() },
+        Fault::Connect(_) | Fault::Broken(_) => {
+            Refusal::Upstream { code: "upstream_broken", message: "The upstream broke off in its answer.".to_owned() }
+        }
+    }
+}
+
+/// Resolves when the process can wait no longer.
+async fn cut(watch: &mut watch::Receiver<bool>) {
+    if watch.wait_for(|cut| *cut).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Every route of the edge, in one list. Each is also served without its `/v1` prefix.
+
+use http::Method;
+use openclawmu_store::Scope;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// A call that reaches an upstream: it is admitted and settled.
+    Ai(AiRoute),
+    /// What this token may call.
+    Models,
+    /// One of those.
+    Model,
+    /// The caller's own usage.
+    Usage,
+    /// The caller's own quota.
+    Quota,
+    /// Whether the process lives.
+    Health,
+    /// Whether it can serve.
+    Ready,
+}
+
+/// The AI routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AiRoute {
+    /// `OpenAI` chat.
+    ChatCompletions,
+    /// `OpenAI` legacy completions.
+    Completions,
+    /// `OpenAI` embeddings.
+    Embeddings,
+}
+
+impl AiRoute {
+    /// The path at an upstream, after its base URL.
+    pub(crate) fn upstream_path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+}
+
+/// One entry of the list.
+pub(crate) struct Entry {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Its path; a trailing `*` takes the rest.
+    pub(crate) path: &'static str,
+    /// What it is.
+    pub(crate) route: Route,
+    /// The scope that it needs; `None`: no token at all.
+    pub(crate) access: Access,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anyone.
+    Open,
+    /// Any valid token.
+    Token,
+    /// A token with this scope.
+    Scope(Scope),
+}
+
+/// The list.
+pub(crate) const ROUTES: &[Entry] = &[
+    entry(Method::POST, "/v1/chat/completions", Route::Ai(AiRoute::ChatCompletions), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/completions", Route::Ai(AiRoute::Completions), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/embeddings", Route::Ai(AiRoute::Embeddings), Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/models", Route::Models, Access::Token),
+    entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
+    entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),
+    entry(Method::GET, "/v1/quota", Route::Quota, Access::Scope(Scope::Usage)),
+    entry(Method::GET, "/healthz", Route::Health, Access::Open),
+    entry(Method::GET, "/readyz", Route::Ready, Access::Open),
+];
+
+const fn entry(method: Method, path: &'static str, route: Route, access: Access) -> Entry {
+    Entry { method, path, route, access }
+}
+
+/// What a method and path lead to.
+pub(crate) enum Found<'p> {
+    /// This entry, and the part of the path that its `*` stands for.
+    Entry(&'static Entry, &'p str),
+    /// The path exists, with this method instead.
+    OtherMethod(&'static Method),
+    /// No such path.
+    Nothing,
+}
+
+/// Looks a request up in the list.
+pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
+    let bare = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    let mut other = None;
+    for entry in ROUTES {
+        let Some(rest) = match_path(entry.path, bare) else { continue };
+        // Health routes have no version prefix.
+        if !entry.path.starts_with("/v1") && bare.len() != path.len() {
+            continue;
+        }
+        // HEAD is GET without the body, which the writer leaves out.
+        if entry.method == *method || (*method == Method::HEAD && entry.method == Method::GET) {
+            return Found::Entry(entry, rest);
+        }
+        other = Some(&entry.method);
+    }
+    other.map_or(Found::Nothing, Found::OtherMethod)
+}
+
+fn match_path<'p>(pattern: &str, bare: &'p str) -> Option<&'p str> {
+    let pattern = pattern.strip_prefix("/v1").unwrap_or(pattern);
+    match pattern.strip_suffix('*') {
+        Some(prefix) => bare.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
+        None => (bare == pattern).then_some(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: &Method, path: &str) -> Option<(Route, String)> {
+        match find(method, path) {
+            Found::Entry(entry, rest) => Some((entry.route, rest.to_owned())),
+            Found::OtherMethod(_) | Found::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn every_route_is_found_with_and_without_its_prefix() {
+        for entry in ROUTES {
+            let path = entry.path.replace('*', "some/model");
+            assert_eq!(found(&entry.method, &path).unwrap().0, entry.route);
+            if let Some(bare) = path.strip_prefix("/v1") {
+                assert_eq!(found(&entry.method, bare).unwrap().0, entry.route);
+            }
+        }
+        assert_eq!(found(&Method::GET, "/v1/models/openai/gpt-4o").unwrap().1, "openai/gpt-4o");
+    }
+
+    #[test]
+    fn nothing_else_is_found() {
+        for path in ["/", "/v1", "/v1/", "/v1/v1/models", "/v1/healthz", "/v1/models/", "/v1/chat", "//v1/models", "/V1/models", "/v1models", "/v1/chat/completions/"] {
+            assert!(found(&Method::GET, path).is_none() && found(&Method::POST, path).is_none(), "{path}");
+        }
+        assert!(matches!(find(&Method::GET, "/v1/chat/completions"), Found::OtherMethod(&Method::POST)));
+    }
+}

@@ -1,0 +1,182 @@
+//! `openclawmu serve`: builds the gateway from its configuration and runs it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
+use openclawmu_control::admin::{AdminState, Hooks};
+use openclawmu_control::{AdminKeys, KeySource, MasterKey};
+use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
+use pingora::proxy::HttpProxy;
+use pingora::server::Server;
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::services::background::background_service;
+use tokio::sync::watch;
+
+use crate::catalog::Catalog;
+use crate::config::{self, Config, Overrides, RawConfig};
+use crate::edge::Edge;
+use crate::gateway::{Gateway, Shared};
+use crate::lifecycle::{self, Reload};
+use crate::listen::{self, AdminService, EdgeService};
+use crate::metrics::Metrics;
+use crate::upstream;
+
+/// How long a successor waits for its predecessor to stop admitting.
+const TAKEOVER: Duration = Duration::from_secs(30);
+/// Longer than any drain: the process ends by itself when it has drained.
+const NEVER_SECONDS: u64 = 366 * 24 * 60 * 60;
+
+/// What the command line says about serving.
+#[derive(Clone, Debug)]
+pub(crate) struct ServeOptions {
+    /// The configuration file, where one is named.
+    pub(crate) file: Option<std::path::PathBuf>,
+    /// What the command line sets over it.
+    pub(crate) overrides: Overrides,
+    /// Take over the sockets of the process that runs on this data directory.
+    pub(crate) upgrade: bool,
+}
+
+/// Runs the gateway until it is told to end and has drained.
+pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
+    let file = config::find(options.file.as_deref());
+    let raw = config::load(file.as_deref(), &options.overrides)?;
+    let config = config::check(raw.clone())?;
+    lifecycle::start_log(&config);
+    let built = if options.upgrade { Built::by_takeover(&config, &raw)? } else { Built::fresh(&config, &raw)? };
+    let reload = Reload { file, overrides: options.overrides.clone() };
+    greet(&config, &built.key_source);
+    lifecycle::run(built.server, &built.shared, &built.stop, reload)
+}
+
+/// Everything, ready to run.
+struct Built {
+    server: Server,
+    shared: Arc<Shared>,
+    key_source: KeySource,
+    stop: watch::Sender<bool>,
+}
+
+impl Built {
+    fn fresh(config: &Config, raw: &RawConfig) -> anyhow::Result<Self> {
+        // Pingora binds the edge itself, and panics where it can't: whoever is in the way is found out here.
+        drop(listen::bind("edge.listen", config.edge.listen, Duration::ZERO).map_err(|err| anyhow!(err))?);
+        let admin = listen::bind("admin.listen", config.admin.listen, Duration::ZERO).map_err(|err| anyhow!(err))?;
+        let store = open_store(config, Duration::ZERO)?;
+        let mut server = server(config, false);
+        server.bootstrap();
+        Self::assemble(config, raw, server, store, Some(admin))
+    }
+
+    /// The sockets first, then the ledger: the predecessor stops admitting only when its sockets have been handed over.
+    fn by_takeover(config: &Config, raw: &RawConfig) -> anyhow::Result<Self> {
+        tracing::info!("waiting for the running gateway's sockets; send it SIGQUIT");
+        let mut server = server(config, true);
+        server.bootstrap();
+        let store = open_store(config, TAKEOVER)?;
+        Self::assemble(config, raw, server, store, None)
+    }
+
+    fn assemble(config: &Config, raw: &RawConfig, mut server: Server, store: Store, admin: Option<std::net::TcpListener>) -> anyhow::Result<Self> {
+        let system = Actor::system();
+        store.import_first_rates(&system, config.first_rates.clone()).wait().context("the first rate card can't be stored")?;
+        let keys = AdminKeys::load_or_create(&config.data_dir, config.admin.keys.clone())?;
+        let master = MasterKey::load_or_create(&config.data_dir)?;
+        let key_source = keys.source().clone();
+        let shared = Arc::new(shared(config, store)?);
+        let (stop, stopped) = watch::channel(false);
+
+        let mut proxy = HttpProxy::new(Gateway { shared: Arc::clone(&shared) }, Arc::clone(&server.configuration));
+        proxy.handle_init_modules();
+        let edge = Edge::new(proxy, &config.edge, shared.metrics.connections.clone());
+        server.add_service(EdgeService::new(edge, &config.edge, stopped.clone()).map_err(|err| anyhow!(err))?);
+
+        let state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw));
+        let sock = config.data_dir.join("admin.sock");
+        server.add_service(background_service("admin", AdminService::new(admin, config.admin.listen, sock, state, stopped)));
+        Ok(Self { server, shared, key_source, stop })
+    }
+}
+
+fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
+    let options = StoreOptions { dir: config.data_dir.clone(), clock: Arc::new(SystemClock), takeover, durability: config.durability };
+    Ok(Store::open(&options)?)
+}
+
+fn shared(config: &Config, store: Store) -> anyhow::Result<Shared> {
+    let upstreams = upstream::all(&config.upstreams).map_err(|err| anyhow!(err))?;
+    Ok(Shared {
+        catalog: ArcSwap::from_pointee(Catalog::new(upstreams, &config.aliases)),
+        config: config.edge.clone(),
+        metrics: Metrics::new(),
+        id_prefix: lifecycle::random_u64()?,
+        requests: AtomicUsize::new(0),
+        active: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        cut: watch::Sender::new(false),
+        store,
+    })
+}
+
+fn server(config: &Config, upgrade: bool) -> Server {
+    let conf = ServerConf {
+        threads: config.edge.threads,
+        upgrade_sock: config.data_dir.join("upgrade.sock").display().to_string(),
+        upgrade_sock_connect_accept_max_retries: Some(60),
+        grace_period_seconds: Some(NEVER_SECONDS),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let opt = Opt { upgrade, ..Opt::default() };
+    Server::new_with_opt_and_conf(opt, conf)
+}
+
+fn hooks(shared: &Arc<Shared>, raw: &RawConfig) -> Hooks {
+    let (metrics, ready) = (Arc::clone(shared), Arc::clone(shared));
+    // Secrets are references in the raw form, so it can be shown as it is.
+    let shown = serde_json::to_value(raw).unwrap_or_default();
+    Hooks {
+        metrics: Arc::new(move || metrics.metrics.render(&metrics.store)),
+        readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
+        config: Arc::new(move || shown.clone()),
+    }
+}
+
+/// What a new user needs next.
+#[expect(clippy::print_stdout, reason = "this is what the command says to the person who started it")]
+fn greet(config: &Config, source: &KeySource) {
+    let (edge, admin) = (reachable(config.edge.listen), reachable(config.admin.listen));
+    let scheme = if config.edge.tls.is_some() { "https" } else { "http" };
+    println!("openclawmu {} serves tenants on {scheme}://{edge} and the operator on http://{admin}", env!("CARGO_PKG_VERSION"));
+    let KeySource::Created(path) = source else { return };
+    println!("{}", first_steps(path, &format!("{scheme}://{edge}"), &format!("http://{admin}")));
+}
+
+fn first_steps(key: &Path, edge: &str, admin: &str) -> String {
+    let key = key.display();
+    format!(
+        "
+The admin key is in {key}. Make a first tenant; its token is shown once:
+
+  curl -s {admin}/v1/tenants -H \"Authorization: Bearer $(cat {key})\" \\
+    -H 'Content-Type: application/json' -d '{{\"id\":\"acme\",\"quota\":{{\"usd_per_day\":\"5\"}}}}'
+
+Then call it with an unchanged SDK (pip install openai), its token in the place of the API key:
+
+  from openai import OpenAI
+  client = OpenAI(base_url=\"{edge}/v1\", api_key=\"tk_acme_...\")
+  reply = client.chat.completions.create(model=\"echo\", messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}])
+  print(reply.choices[0].message.content)
+"
+    )
+}
+
+/// An address that a person can paste: a wildcard is reached by the loopback address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
+}

@@ -1,0 +1,34 @@
+//! Stage 7. From what was relayed to the bill, and the rest given back.
+
+use openclawmu_store::{End, Outcome, Settled, Ticket, Usage};
+
+use crate::metrics::{AttemptOutcome, Metrics};
+use crate::relay::Relayed;
+
+/// Settles an attempt whose answer was relayed, wholly or in part.
+pub(crate) fn settle(metrics: &Metrics, upstream: &str, ticket: Ticket, relayed: &Relayed) -> Settled {
+    let outcome = match relayed.outcome {
+        Outcome::Complete => AttemptOutcome::Complete,
+        Outcome::Partial => AttemptOutcome::Partial,
+        Outcome::Void | Outcome::Recovered | Outcome::Abandoned => AttemptOutcome::Failed,
+    };
+    metrics.attempt(upstream, outcome);
+    let settled = ticket.settle(End {
+        outcome: relayed.outcome,
+        http_status: if relayed.outcome == Outcome::Void { 502 } else { 200 },
+        estimated: relayed.estimated,
+        usage: relayed.usage,
+        first_byte_ms: relayed.first_byte_ms,
+    });
+    if settled.over_reserved {
+        metrics.over_reserved.inc();
+        tracing::error!(upstream, cost = %settled.cost, "the provider billed more than was reserved; check this model's limits in the rate card");
+    }
+    settled
+}
+
+/// Settles an attempt that came to nothing: a zero row is kept.
+pub(crate) fn void(metrics: &Metrics, upstream: &str, ticket: Ticket, outcome: AttemptOutcome, http_status: u16) -> Settled {
+    metrics.attempt(upstream, outcome);
+    ticket.settle(End { outcome: Outcome::Void, http_status, estimated: false, usage: Usage::default(), first_byte_ms: 0 })
+}

@@ -1,0 +1,63 @@
+//! Where requests go.
+//!
+//! - `http`: a provider or an internal server, over pooled connections
+//! - `peer`: its addresses, looked up now and then
+//! - `echo`: built in, answers with what it was asked
+
+pub(crate) mod echo;
+pub(crate) mod http;
+mod peer;
+
+use std::sync::Arc;
+
+use openclawmu_store::Store;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use tokio::sync::OnceCell;
+
+use crate::config::{UpstreamConfig, UpstreamKind};
+use http::HttpUpstream;
+
+/// Idle connections kept for all upstreams together.
+const POOL_SIZE: usize = 1024;
+
+/// One upstream.
+pub(crate) struct Upstream {
+    /// Its name, in reports and in `<upstream>/<model>`.
+    pub(crate) name: String,
+    /// The names and patterns that it serves without a prefix.
+    pub(crate) models: Vec<String>,
+    /// How it is reached.
+    pub(crate) backend: Backend,
+    key: OnceCell<u32>,
+}
+
+/// How an upstream is reached.
+pub(crate) enum Backend {
+    /// Over HTTP.
+    Http(HttpUpstream),
+    /// Not at all: it is built in.
+    Echo,
+}
+
+impl Upstream {
+    /// Its key in the store.
+    pub(crate) async fn key(&self, store: &Store) -> openclawmu_store::Result<u32> {
+        self.key.get_or_try_init(|| store.name_key(&self.name)).await.copied()
+    }
+}
+
+/// All configured upstreams, over one pool.
+pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, String> {
+    let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
+    configs
+        .iter()
+        .map(|config| {
+            let backend = match config.kind {
+                UpstreamKind::Openai => Backend::Http(HttpUpstream::new(config, Arc::clone(&connector))?),
+                UpstreamKind::Echo => Backend::Echo,
+            };
+            Ok(Arc::new(Upstream { name: config.name.clone(), models: config.models.clone(), backend, key: OnceCell::new() }))
+        })
+        .collect()
+}
