@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Administration: the admin API and the command line that talks to it.
+//!
+//! Everything here goes through the store's public functions; this crate holds no SQL and never calls a provider. A secret
+//! leaves it once, in the answer that made it, and enters no log.
+//!
+//! Map:
+//! - `admin`: the HTTP API on the admin listener and on `admin.sock`
+//! - `cli`: the commands, which are clients of that API
+//! - `key`: the master key and the admin keys, and the files that hold them
+//! - `error`: what can go wrong with those
+
+pub mod admin;
+pub mod cli;
+mod error;
+mod key;
+
+pub use error::KeyError;
+pub use key::{AdminKeys, KeySource, MasterKey};

@@ -1,0 +1,40 @@
+//! What all answers have in common: an id to find it in the log, and headers that keep it out of caches and frames.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue};
+use openclawmu_store::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost layer. The id is always the gateway's own: a caller can't write into the log with it.
+pub(super) async fn finish(mut request: Request, next: Next) -> Response {
+    let id = request_id();
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+/// A random id; zero where the system gives no random bytes, which no call depends on.
+fn request_id() -> RequestId {
+    let mut bytes = [0_u8; 16];
+    if let Err(err) = getrandom::fill(&mut bytes) {
+        tracing::warn!(%err, "no random bytes for a request id");
+    }
+    RequestId(u128::from_be_bytes(bytes))
+}

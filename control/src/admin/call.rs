@@ -1,0 +1,194 @@
+//! What a request says: its ids, its query and its JSON body, each checked before a handler runs.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use openclawmu_store::{Actor, TenantId, TokenId};
+use serde::de::DeserializeOwned;
+
+use crate::admin::idempotency::{self, OnceKey};
+use crate::admin::refusal::Refusal;
+use crate::admin::state::AdminState;
+
+/// The largest body, in bytes.
+pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// A call that changes something: who makes it, its JSON body, and the key that makes it happen once.
+pub(super) struct Call<T> {
+    pub(super) actor: Actor,
+    pub(super) body: T,
+    pub(super) once: Option<OnceKey>,
+}
+
+/// Who makes a call that has no body.
+pub(super) struct Caller(pub(super) Actor);
+
+/// The tenant that the path names.
+pub(super) struct TenantPath(pub(super) TenantId);
+
+/// The tenant and the token that the path names.
+pub(super) struct TokenPath(pub(super) TenantId, pub(super) TokenId);
+
+/// The query, without any name that the route does not know.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<AdminState> for Call<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &AdminState) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let actor = actor(&parts)?;
+        let key = idempotency::header(&parts.headers)?;
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
+            .await
+            .map_err(|err| match err.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+                _ => Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "unreadable_body",
+                    "the body broke off",
+                ),
+            })?;
+        let once = key.map(|key| OnceKey::new(key, &parts.method, &parts.uri, &bytes));
+        let body = if bytes.is_empty() && !parts.headers.contains_key(CONTENT_TYPE) {
+            // Every field of every body may be absent, so no body at all says as much as `{}`.
+            parse(b"{}")?
+        } else {
+            check_content_type(&parts.headers)?;
+            parse(&bytes)?
+        };
+        Ok(Self { actor, body, once })
+    }
+}
+
+impl FromRequestParts<AdminState> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AdminState) -> Result<Self, Refusal> {
+        actor(parts).map(Self)
+    }
+}
+
+impl FromRequestParts<AdminState> for TenantPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        Ok(Self(id(parts, state, "id", "tenant").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for TokenPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let tenant = id(parts, state, "id", "tenant").await?;
+        Ok(Self(tenant, id(parts, state, "token", "token").await?))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<AdminState> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AdminState) -> Result<Self, Refusal> {
+        let query = Query::try_from_uri(&parts.uri);
+        query
+            .map(|Query(params)| Self(params))
+            .map_err(|err| Refusal::new(StatusCode::BAD_REQUEST, "invalid_query", innermost(&err)))
+    }
+}
+
+/// The gate has put the actor there; without one nothing may happen.
+fn actor(parts: &Parts) -> Result<Actor, Refusal> {
+    parts
+        .extensions
+        .get::<Actor>()
+        .cloned()
+        .ok_or_else(|| Refusal::internal(&"a call came past the gate"))
+}
+
+/// An id in the path. One that can't exist does not exist.
+async fn id<T: FromStr>(
+    parts: &mut Parts,
+    state: &AdminState,
+    name: &str,
+    what: &str,
+) -> Result<T, Refusal> {
+    let params = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Refusal::not_found(what))?;
+    let text = params
+        .iter()
+        .find(|(param, _)| *param == name)
+        .map(|(_, text)| text);
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Refusal::not_found(what))
+}
+
+/// A browser sends other types across origins without asking first.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let essence = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next());
+    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "json_needed",
+        "the body must be JSON",
+    )
+    .hint("send `Content-Type: application/json`"))
+}
+
+/// Reads a body; an error names the field at fault by its path.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let body: T = serde_path_to_error::deserialize(&mut json).map_err(|err| {
+        let (path, message) = (err.path().to_string(), err.inner().to_string());
+        match err.inner().classify() {
+            serde_json::error::Category::Data if path != "." => {
+                Refusal::invalid(path.clone(), format!("{path}: {message}"))
+            }
+            serde_json::error::Category::Data => {
+                Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", message)
+            }
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_json",
+                format!("the body is not JSON: {message}"),
+            ),
+        }
+    })?;
+    json.end().map_err(|err| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_json",
+            format!("the body is not one JSON value: {err}"),
+        )
+    })?;
+    Ok(body)
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        format!("the body must be at most {MAX_BODY_BYTES} bytes"),
+    )
+}
+
+/// The words of the first cause: what is around it only says that there is one.
+fn innermost(err: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = err;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

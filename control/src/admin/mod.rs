@@ -1,0 +1,40 @@
+//! The admin API: JSON over HTTP for the operator, on the admin listener and on `admin.sock`.
+//!
+//! No handler runs before the gate has named its caller. An error says what to do and never what the database said. A
+//! request from a tenant has no business here.
+//!
+//! From outside to inside:
+//! - `listen`: the two listeners; `peer`: who is at the other end of a connection
+//! - `route`: every route, in one list
+//! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
+//! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
+//! - `tenant`, `token`, `rate`, `quota`, `usage`, `health`: one noun each
+//! - `refusal`: every error, in one match
+//! - `state`: what the handlers work with
+
+mod answer;
+mod attempts;
+mod call;
+mod gate;
+mod health;
+mod idempotency;
+mod listen;
+mod page;
+mod peer;
+mod period;
+mod quota;
+mod rate;
+mod refusal;
+mod route;
+mod state;
+mod tenant;
+mod token;
+mod usage;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use listen::serve;
+pub use peer::Peer;
+pub use route::{Access, Endpoint, endpoints, router};
+pub use state::{AdminState, Hooks};

@@ -1,0 +1,57 @@
+//! What the handlers work with. Cheap to clone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use openclawmu_store::Store;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::admin::attempts::Attempts;
+use crate::key::{AdminKeys, MasterKey};
+
+/// Reports that may be summed at once: each reads much of the ledger.
+const REPORTS: usize = 2;
+
+/// What the admin API asks of the process that it runs in.
+#[derive(Clone)]
+pub struct Hooks {
+    /// The metrics in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether the gateway can serve; else why not, in words for the operator.
+    pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// The configuration in use, without its secrets.
+    pub config: Arc<dyn Fn() -> Value + Send + Sync>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
+
+/// The admin API's state.
+#[derive(Clone, Debug)]
+pub struct AdminState {
+    pub(super) store: Store,
+    pub(super) keys: Arc<AdminKeys>,
+    pub(super) master: Arc<MasterKey>,
+    pub(super) hooks: Hooks,
+    pub(super) attempts: Arc<Attempts>,
+    pub(super) reports: Arc<Semaphore>,
+}
+
+impl AdminState {
+    /// The state of a gateway that has its store and its keys.
+    #[must_use]
+    pub fn new(store: Store, keys: AdminKeys, master: MasterKey, hooks: Hooks) -> Self {
+        Self {
+            store,
+            keys: Arc::new(keys),
+            master: Arc::new(master),
+            hooks,
+            attempts: Arc::new(Attempts::default()),
+            reports: Arc::new(Semaphore::new(REPORTS)),
+        }
+    }
+}

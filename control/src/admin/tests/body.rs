@@ -1,0 +1,270 @@
+//! What bodies are taken.
+
+use axum::body::Body;
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use serde_json::json;
+
+use crate::admin::tests::scene::{Answer, KEY, Scene, request};
+
+async fn post(scene: &Scene, kind: Option<&str>, body: impl Into<Body>) -> Answer {
+    let request =
+        request(Method::POST, "/v1/tenants").header(AUTHORIZATION, format!("Bearer {KEY}"));
+    let request = kind
+        .into_iter()
+        .fold(request, |request, kind| request.header(CONTENT_TYPE, kind));
+    scene.send(request.body(body.into()).unwrap()).await
+}
+
+/// N-03
+#[tokio::test]
+async fn unknown_fields_and_wrong_values_are_400_and_name_the_field() {
+    let scene = Scene::new().await;
+    let (tokens, rotate) = (
+        "/v1/tenants/acme/tokens".to_owned(),
+        format!("/v1/tenants/acme/tokens/{}/rotate", scene.token_id()),
+    );
+    let tenants = "/v1/tenants".to_owned();
+    let cases = [
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "admin": true}),
+            "admin",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "status": "suspended"}),
+            "status",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"usd_per_dya": "1"}}),
+            "usd_per_dya",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"usd_per_day": "-1"}}),
+            "quota.usd_per_day",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"usd_per_day": "1e3"}}),
+            "quota.usd_per_day",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"usd_per_day": 0.1}}),
+            "quota.usd_per_day",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"tokens_per_day": -5}}),
+            "quota.tokens_per_day",
+        ),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "quota": {"on_tight_budget": "ignore"}}),
+            "quota.on_tight_budget",
+        ),
+        (Method::POST, &tenants, json!({"id": "Not Valid"}), "id"),
+        (
+            Method::POST,
+            &tenants,
+            json!({"id": "x1", "timezone": "Mars/Base"}),
+            "timezone",
+        ),
+        (
+            Method::PATCH,
+            &"/v1/tenants/acme".to_owned(),
+            json!({"id": "other"}),
+            "id",
+        ),
+        (
+            Method::PATCH,
+            &"/v1/tenants/acme".to_owned(),
+            json!({"quota": {"usd_per_dya": null}}),
+            "usd_per_dya",
+        ),
+        (
+            Method::PATCH,
+            &"/v1/tenants/acme".to_owned(),
+            json!({"status": "deleted"}),
+            "status",
+        ),
+        (
+            Method::POST,
+            &tokens,
+            json!({"value": "tk_acme_mine"}),
+            "value",
+        ),
+        (Method::POST, &tokens, json!({"scopes": ["root"]}), "scopes"),
+        (
+            Method::POST,
+            &tokens,
+            json!({"expires_at": "tomorrow"}),
+            "expires_at",
+        ),
+        (
+            Method::POST,
+            &tokens,
+            json!({"expires_at": "2020-01-01T00:00:00Z"}),
+            "expires_at",
+        ),
+        (
+            Method::POST,
+            &tokens,
+            json!({"allowed_ips": ["not an address"]}),
+            "allowed_ips",
+        ),
+        (
+            Method::POST,
+            &rotate,
+            json!({"scopes": ["inference"]}),
+            "scopes",
+        ),
+        (
+            Method::POST,
+            &rotate,
+            json!({"grace_seconds": -1}),
+            "grace_seconds",
+        ),
+        (
+            Method::PUT,
+            &"/v1/rates".to_owned(),
+            json!({"models": {"m": {"input": "1", "outptu": "2"}}}),
+            "outptu",
+        ),
+        (
+            Method::PUT,
+            &"/v1/rates".to_owned(),
+            json!({"models": {"m": {"input": "-1"}}}),
+            "models.m",
+        ),
+        (
+            Method::PUT,
+            &"/v1/rates".to_owned(),
+            json!({"models": {"m": {"output": "1"}}}),
+            "input",
+        ),
+        (
+            Method::PUT,
+            &"/v1/rates".to_owned(),
+            json!({"effective_from": "someday", "models": {}}),
+            "effective_from",
+        ),
+        (Method::PUT, &"/v1/rates".to_owned(), json!({}), "models"),
+    ];
+    for (method, path, body, field) in cases {
+        let answer = scene.call(method, path, Some(&body)).await;
+        answer.refused(400);
+        assert!(
+            answer.text.contains(field),
+            "{field} in {} for {body}",
+            answer.text
+        );
+    }
+    assert_eq!(scene.get("/v1/tenants/x1").await.status, 404);
+    assert_eq!(
+        scene.get("/v1/rates/history").await.json()["data"],
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_one_json_object_within_the_limit() {
+    let scene = Scene::new().await;
+    let json = Some("application/json");
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\"x\"",
+        "{\"id\":\"x1\"} {}",
+        "{\"id\":\"x1\",\"id\":\"x2\"}",
+        "{\"name\":\"\\ud800\"}",
+    ] {
+        post(&scene, json, bad).await.refused(400);
+    }
+    post(&scene, json, vec![0xff, 0xfe]).await.refused(400);
+    post(
+        &scene,
+        json,
+        format!(
+            "{{\"metadata\":{}{}}}",
+            "{\"a\":".repeat(100_000),
+            "}".repeat(100_000)
+        ),
+    )
+    .await
+    .refused(400);
+    let large = |bytes: usize| format!("{{\"name\":\"{}\"}}", "x".repeat(bytes));
+    assert_eq!(
+        post(&scene, json, large(1 << 20)).await.refused(413),
+        "body_too_large"
+    );
+    post(&scene, json, large((1 << 20) - 100))
+        .await
+        .refused(400);
+}
+
+#[tokio::test]
+async fn only_json_is_taken() {
+    let scene = Scene::new().await;
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data"),
+        Some("application/jsonp"),
+    ] {
+        assert_eq!(
+            post(&scene, kind, "{\"id\":\"x1\"}").await.refused(415),
+            "json_needed",
+            "{kind:?}"
+        );
+    }
+    assert_eq!(
+        post(
+            &scene,
+            Some("application/json; charset=utf-8"),
+            "{\"id\":\"x1\"}"
+        )
+        .await
+        .status,
+        201
+    );
+    assert_eq!(
+        post(&scene, None, "").await.status,
+        201,
+        "no body at all says as much as an empty object"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_query_is_refused() {
+    let scene = Scene::new().await;
+    for path in [
+        "/v1/tenants?limt=3",
+        "/v1/tenants/acme/usage?form=2026-11-01",
+        "/v1/tenants/acme/usage?from=yesterday",
+        "/v1/tenants/acme/usage?from=2026-11-02&to=2026-11-01",
+        "/v1/tenants/acme/usage?group_by=day,planet",
+        "/v1/reports/usage",
+        "/v1/reports/usage?period=2026-13",
+        "/v1/reports/usage?period=2026-11&format=xml",
+        "/v1/rates?at=2026-11-01T00:00:00Z",
+        "/v1/rates?model=x&at=now",
+        "/v1/rates/history?after=x",
+    ] {
+        scene.get(path).await.refused(400);
+    }
+}

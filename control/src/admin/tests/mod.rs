@@ -1,0 +1,15 @@
+//! The rules of the admin API, each tried against a real store.
+//!
+//! - `scene`: a store with one tenant, and the API over it
+//! - `served`: that API on its listeners
+//! - one module for each kind of rule
+
+mod access;
+mod body;
+mod idempotency;
+mod listen;
+mod page;
+pub(crate) mod scene;
+pub(crate) mod served;
+mod tenant;
+mod usage;

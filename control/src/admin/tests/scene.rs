@@ -1,0 +1,212 @@
+//! A store in a directory of its own with the tenant `acme`, and the admin API over it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use openclawmu_store::{
+    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, ParsedToken,
+    RequestId, Store, StoreOptions, UnixMs, Usage,
+};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use crate::admin::{AdminState, Hooks, Peer, router};
+use crate::key::{AdminKeys, MasterKey};
+
+/// The admin key of every scene.
+pub(crate) const KEY: &str = "the-admin-key-of-the-tests-0123456789";
+
+/// Where a tenant's calls come from.
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+pub(crate) struct Scene {
+    pub(crate) dir: TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Store,
+    pub(crate) state: AdminState,
+    pub(crate) app: Router,
+    /// The first token of `acme`.
+    pub(crate) token: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|err| panic!("{err} in {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The code of a refusal in the shape that all have.
+    pub(crate) fn refused(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.text);
+        let error = &self.json()["error"];
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|message| !message.is_empty()),
+            "{}",
+            self.text
+        );
+        error["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A request to be sent by [`Scene::send`].
+pub(crate) fn request(method: Method, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "127.0.0.1:8081")
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(
+            UnixMs::parse_rfc3339("2026-11-22T12:00:00Z").unwrap(),
+        ));
+        let options = StoreOptions {
+            dir: dir.path().to_owned(),
+            clock: clock.clone(),
+            takeover: Duration::ZERO,
+            durability: Durability::default(),
+        };
+        let store = Store::open(&options).unwrap();
+        let state = state_of(&store);
+        let app = router(state.clone());
+        let mut scene = Self {
+            dir,
+            clock,
+            store,
+            state,
+            app,
+            token: String::new(),
+        };
+        let made = scene
+            .post("/v1/tenants", &json!({"id": "acme", "name": "Acme"}))
+            .await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        scene.token = made.json()["token"]["value"].as_str().unwrap().to_owned();
+        scene
+    }
+
+    /// The id of the first token of `acme`.
+    pub(crate) fn token_id(&self) -> String {
+        ParsedToken::parse(&self.token)
+            .unwrap()
+            .token_id()
+            .unwrap()
+            .to_string()
+    }
+
+    /// Sends a request as it is, from `ip`.
+    pub(crate) async fn send_from(&self, ip: &str, mut request: Request<Body>) -> Answer {
+        request
+            .extensions_mut()
+            .insert(ConnectInfo(Peer::Network(ip.parse::<IpAddr>().unwrap())));
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 64 << 20).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_from("192.0.2.1", request).await
+    }
+
+    /// Sends with the admin key.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let request = request(method, path).header(AUTHORIZATION, format!("Bearer {KEY}"));
+        let request = match body {
+            Some(body) => request
+                .header(CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        self.send(request.unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// A call that has been served and billed: 1,000 tokens in, 500 out, at 2 and 4 USD per million.
+    pub(crate) async fn bill(&self, model: &str, request_id: u128) -> NanoUsd {
+        let policy = self.store.authenticate(&self.token, HERE).unwrap();
+        let price = Arc::new(ModelPrice::flat(
+            NanoUsd(2_000_000_000),
+            NanoUsd(4_000_000_000),
+        ));
+        let demand = Demand {
+            request_id: RequestId(request_id),
+            attempt: 0,
+            stream: false,
+            tenant: policy.tenant_key,
+            token: policy.token_key,
+            quota: &policy.quota,
+            zone: &policy.zone,
+            model: self.store.name_key(model).await.unwrap(),
+            upstream: self.store.name_key("echo").await.unwrap(),
+            price: &price,
+            rate_card: 1,
+            bound: Bound {
+                input_tokens: 1_000,
+                output_tokens: 500,
+            },
+            prompt_estimate: 1_000,
+        };
+        let ticket = self.store.admit(&demand).unwrap();
+        let usage = Usage {
+            input: 1_000,
+            output: 500,
+            ..Usage::default()
+        };
+        let settled = ticket.settle(End {
+            outcome: Outcome::Complete,
+            http_status: 200,
+            estimated: false,
+            usage,
+            first_byte_ms: 1,
+        });
+        self.store.flush().await.unwrap();
+        settled.cost
+    }
+}
+
+/// The API's state over `store`, with the keys of its directory.
+pub(crate) fn state_of(store: &Store) -> AdminState {
+    let keys = AdminKeys::load_or_create(store.dir(), vec![SecretString::from(KEY)]).unwrap();
+    let master = MasterKey::load_or_create(store.dir()).unwrap();
+    let hooks = Hooks {
+        metrics: Arc::new(|| "openclawmu_up 1\n".to_owned()),
+        readiness: Arc::new(|| Ok(())),
+        config: Arc::new(|| json!({"edge": {"listen": "127.0.0.1:8080"}})),
+    };
+    AdminState::new(store.clone(), keys, master, hooks)
+}

@@ -1,0 +1,74 @@
+//! The commands that talk to the admin API, where they find it, and how one is run.
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::client::Client;
+use crate::cli::{BillingCommand, RateCommand, TenantCommand, billing, rate, tenant};
+
+/// What the operator can do through the admin API.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Create, change and remove tenants and their tokens
+    #[command(subcommand)]
+    Tenants(TenantCommand),
+    /// What was used, and what it costs
+    #[command(subcommand)]
+    Billing(BillingCommand),
+    /// What models cost
+    #[command(subcommand)]
+    Rates(RateCommand),
+}
+
+/// Where the admin API is, and how to print its answers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Connection {
+    /// Print the API's answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Talk to the admin API at this URL, with the key in OPENCLAWMU_ADMIN_KEY, instead of to admin.sock
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// The gateway's data directory, which holds admin.sock [default: ./openclawmu-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl Connection {
+    /// The data directory: the one that was named, else `./openclawmu-data`.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.data
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("./openclawmu-data"))
+    }
+}
+
+/// Runs one command and prints what it found. The caller has installed rustls' default provider.
+///
+/// # Errors
+/// The API's refusal with its hint, or why the API could not be reached: to be printed, with exit code 1.
+pub async fn run(command: AdminCommand, connection: Connection) -> anyhow::Result<()> {
+    let client = Client::new(&connection)?;
+    let text = execute(&command, &client, connection.json).await?;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // A reader such as `head` has seen enough.
+        Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// What `command` prints.
+pub(crate) async fn execute(
+    command: &AdminCommand,
+    client: &Client,
+    json: bool,
+) -> anyhow::Result<String> {
+    match command {
+        AdminCommand::Tenants(command) => tenant::execute(command, client, json).await,
+        AdminCommand::Billing(command) => billing::execute(command, client, json).await,
+        AdminCommand::Rates(command) => rate::execute(command, client, json).await,
+    }
+}

@@ -1,0 +1,27 @@
+//! The operator's commands: clients of the admin API, with tables for people and JSON for programs.
+//!
+//! No command reads the data directory's files or the database: whatever it says, the API said.
+//!
+//! - `command`: the commands and how one is run
+//! - `tenant`, `token`, `billing`, `rate`: one noun each
+//! - `client`: the way to the API
+//! - `value`, `duration`: how flags are read; `table`: how answers are shown
+
+mod billing;
+mod client;
+mod command;
+mod duration;
+mod rate;
+mod table;
+mod tenant;
+mod token;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use billing::BillingCommand;
+pub use command::{AdminCommand, Connection, run};
+pub use rate::RateCommand;
+pub use tenant::{QuotaFlags, TenantCommand, TenantFlags};
+pub use token::{TokenCommand, TokenFlags};

@@ -1,0 +1,12 @@
+//! The gateway's own keys. None of them is ever in the database, a backup, a log or an answer.
+//!
+//! - `admin`: who may administer; `master`: what seals stored secrets
+//! - `file`: a secret in a file of its own
+
+mod admin;
+mod file;
+mod master;
+
+pub(crate) use admin::MIN_ADMIN_KEY_CHARS;
+pub use admin::{AdminKeys, KeySource};
+pub use master::MasterKey;
