@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{Result, StoreError};
@@ -29,7 +30,7 @@ pub(crate) fn writable(path: &Path) -> Result<Connection> {
 pub(crate) fn read_only(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    keep_plans(&conn)?;
     Ok(conn)
 }
 
@@ -39,6 +40,13 @@ fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "foreign_keys", true)?;
+    keep_plans(conn)
+}
+
+/// Prepares each statement once. Without the query planner's stability guarantee a statement whose plan could depend on
+/// a parameter is prepared again whenever that parameter changes, which makes a point SELECT several times as dear.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
@@ -56,6 +64,16 @@ mod tests {
     fn d_08_an_old_sqlite_is_refused_and_the_bundled_one_is_not() {
         assert!(matches!(check_version(3_051_002, "3.51.2"), Err(StoreError::SqliteTooOld(_))));
         assert!(check_version(rusqlite::version_number(), rusqlite::version()).is_ok());
+    }
+
+    #[test]
+    fn d_01_what_a_writer_commits_is_synced_to_a_log_that_only_the_checkpointer_empties() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = writable(&dir.path().join("x.db")).unwrap();
+        let number = |pragma: &str| conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!((number("synchronous"), number("wal_autocheckpoint"), number("foreign_keys")), (2, 0, 1), "2 is FULL");
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
     }
 
     #[test]
