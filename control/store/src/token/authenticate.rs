@@ -240,8 +240,25 @@ fn unavailable(err: &StoreError) -> AuthError {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
     use crate::scene::{Scene, operator};
+
+    #[test]
+    fn the_lookup_is_prepared_once_whatever_is_presented() {
+        let scene = Scene::new();
+        let plains = ["a", "b", "c"].map(|id| scene.tenant(id).2);
+        scene.store.inner.reader.with(|conn| {
+            for plain in plains.iter().chain(&plains) {
+                find(conn, &scene.store.inner.auth.pepper, &ParsedToken::parse(plain.expose()).unwrap())?.unwrap();
+            }
+            let statement = conn.prepare_cached(FIND)?;
+            assert_eq!((statement.get_status(StatementStatus::Run), statement.get_status(StatementStatus::RePrepare)), (6, 0));
+            Ok(())
+        })
+        .unwrap();
+    }
 
     #[test]
     fn a_policy_is_not_taken_from_a_row_that_changed_since_it_was_looked_at() {
