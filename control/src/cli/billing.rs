@@ -7,9 +7,9 @@ use clap::Subcommand;
 use openclawmu_store::{Clock, NanoUsd, SystemClock, TenantId};
 use serde_json::Value;
 
+use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
 use crate::cli::table::{Table, grouped};
-use crate::cli::tenant::shown;
 
 /// What the operator can ask about usage and cost.
 #[derive(Debug, Subcommand)]
@@ -154,15 +154,15 @@ fn by_tenant(report: &Value) -> anyhow::Result<String> {
 }
 
 fn rows(report: &Value) -> impl Iterator<Item = &Value> {
-    report["rows"].as_array().into_iter().flatten()
+    field(report, "rows").as_array().into_iter().flatten()
 }
 
 fn total(report: &Value) -> String {
     format!(
         "\n{}: {} USD in {} requests\n",
-        shown(&report["period"]),
-        shown(&report["total"]["cost_usd"]),
-        shown(&report["total"]["requests"])
+        shown(field(report, "period")),
+        shown(field(field(report, "total"), "cost_usd")),
+        shown(field(field(report, "total"), "requests"))
     )
 }
 
@@ -179,11 +179,11 @@ struct Sums {
 impl Sums {
     fn of(row: &Value) -> anyhow::Result<Self> {
         let count = |name: &str| {
-            row[name]
+            field(row, name)
                 .as_u64()
                 .with_context(|| format!("the report has no {name}"))
         };
-        let cost = row["cost_usd"]
+        let cost = field(row, "cost_usd")
             .as_str()
             .context("the report has no cost_usd")?;
         Ok(Self {

@@ -5,8 +5,9 @@
 //! - `command`: the commands and how one is run
 //! - `tenant`, `token`, `billing`, `rate`: one noun each
 //! - `client`: the way to the API
-//! - `value`, `duration`: how flags are read; `table`: how answers are shown
+//! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
 
+mod answer;
 mod billing;
 mod client;
 mod command;

@@ -8,9 +8,10 @@ use http::Method;
 use openclawmu_store::UnixMs;
 use serde_json::{Map, Value};
 
+use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
 use crate::cli::table::{Table, fields};
-use crate::cli::tenant::shown;
+
 use crate::cli::value;
 
 /// What the operator can do with prices.
@@ -59,7 +60,7 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
         ">CACHE WRITE",
         ">VERSION",
     ]);
-    for (model, price) in answer["models"].as_object().unwrap_or(&Map::new()) {
+    for (model, price) in field(&answer, "models").as_object().unwrap_or(&Map::new()) {
         let cell = |name: &str| price.get(name).map_or_else(|| "-".to_owned(), short);
         table.row([
             model.clone(),
@@ -85,11 +86,11 @@ async fn import(client: &Client, file: &PathBuf, json: bool) -> anyhow::Result<S
         return Ok(format!("{answer}\n"));
     }
     let card: Value = serde_json::from_str(&answer)?;
-    let models = card["models"].as_object().map_or(0, Map::len);
+    let models = field(&card, "models").as_object().map_or(0, Map::len);
     Ok(format!(
         "version {} with {models} models, in effect from {}\n",
-        shown(&card["version"]),
-        shown(&card["effective_from"])
+        shown(field(&card, "version")),
+        shown(field(&card, "effective_from"))
     ))
 }
 
@@ -108,12 +109,12 @@ async fn show(
     }
     let answer: Value = serde_json::from_str(&answer)?;
     let mut lines = vec![
-        ("model", Some(shown(&answer["model"]))),
-        ("at", Some(shown(&answer["at"]))),
-        ("version", Some(shown(&answer["rate_card"]))),
+        ("model", Some(shown(field(&answer, "model")))),
+        ("at", Some(shown(field(&answer, "at")))),
+        ("version", Some(shown(field(&answer, "rate_card")))),
     ];
     let empty = Map::new();
-    let prices = answer["price"].as_object().unwrap_or(&empty);
+    let prices = field(&answer, "price").as_object().unwrap_or(&empty);
     lines.extend(
         prices
             .iter()

@@ -7,8 +7,9 @@ use http::Method;
 use openclawmu_store::TenantId;
 use serde_json::{Map, Value, json};
 
+use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
-use crate::cli::table::{Table, fields, grouped};
+use crate::cli::table::{Table, fields};
 use crate::cli::token::{self, TokenCommand};
 use crate::cli::value::{self, Limit, Models, Note};
 
@@ -21,7 +22,7 @@ pub enum TenantCommand {
         id: Option<TenantId>,
         /// What it may do
         #[command(flatten)]
-        flags: TenantFlags,
+        flags: Box<TenantFlags>,
     },
     /// List all tenants
     List,
@@ -36,7 +37,7 @@ pub enum TenantCommand {
         id: TenantId,
         /// What to change
         #[command(flatten)]
-        flags: TenantFlags,
+        flags: Box<TenantFlags>,
         /// Suspend the tenant, or let it work again
         #[arg(long)]
         status: Option<Status>,
@@ -223,8 +224,8 @@ async fn create(
     let answer: Value = serde_json::from_str(&answer)?;
     Ok(format!(
         "{}\n{}",
-        describe(&answer["tenant"]),
-        token::describe_new(&answer["token"])
+        describe(field(&answer, "tenant")),
+        token::describe_new(field(&answer, "token"))
     ))
 }
 
@@ -246,7 +247,11 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
         "CREATED",
     ]);
     for row in &rows {
-        let limit = |name: &str| row["quota"].get(name).map_or_else(|| "-".to_owned(), shown);
+        let limit = |name: &str| {
+            field(row, "quota")
+                .get(name)
+                .map_or_else(|| "-".to_owned(), shown)
+        };
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
         table.row([
             cell("id"),
@@ -337,7 +342,7 @@ fn describe(tenant: &Value) -> String {
         "models",
         Some(text("models").unwrap_or_else(|| "all".to_owned())),
     ));
-    let notes = tenant["metadata"]
+    let notes = field(tenant, "metadata")
         .as_object()
         .filter(|notes| !notes.is_empty());
     lines.push((
@@ -345,7 +350,10 @@ fn describe(tenant: &Value) -> String {
         notes.map(|notes| Value::Object(notes.clone()).to_string()),
     ));
     lines.push(("created", text("created_at")));
-    let limits = tenant["quota"].as_object().cloned().unwrap_or_default();
+    let limits = field(tenant, "quota")
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     lines.extend(
         limits
             .iter()
@@ -367,7 +375,7 @@ fn describe_quota(quota: &Value) -> String {
     ]);
     for name in ["usd_per_day", "usd_per_month", "tokens_per_day"] {
         let cell = |part: &str| {
-            quota[name]
+            field(quota, name)
                 .get(part)
                 .filter(|value| !value.is_null())
                 .map_or_else(|| "-".to_owned(), shown)
@@ -383,15 +391,4 @@ fn describe_quota(quota: &Value) -> String {
         ]);
     }
     table.render("")
-}
-
-/// A value for people: text without its quotes, counts in groups, lists with commas.
-pub(crate) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),
-        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
-        Value::Null => String::new(),
-        Value::Bool(_) | Value::Object(_) => value.to_string(),
-    }
 }

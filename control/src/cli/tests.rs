@@ -33,26 +33,27 @@ enum Command {
     },
 }
 
-fn parse(line: &[&str]) -> Result<(AdminCommand, Connection), clap::Error> {
-    let binary = Binary::try_parse_from(std::iter::once("openclawmu").chain(line.iter().copied()))?;
+fn parse(line: &str) -> Result<(AdminCommand, Connection), clap::Error> {
+    let binary =
+        Binary::try_parse_from(std::iter::once("openclawmu").chain(line.split_whitespace()))?;
     match binary.command {
         Command::Admin(command) => Ok((command, binary.connection)),
         Command::Serve { .. } => panic!("not an admin command: {line:?}"),
     }
 }
 
-async fn said(client: &Client, line: &[&str]) -> String {
+async fn said(client: &Client, line: &str) -> String {
     let (command, connection) = parse(line).unwrap();
     execute(&command, client, connection.json)
         .await
         .unwrap_or_else(|err| panic!("{line:?}: {err}"))
 }
 
-async fn said_json(client: &Client, line: &[&str]) -> Value {
-    serde_json::from_str(&said(client, &[line, &["--json"]].concat()).await).unwrap()
+async fn said_json(client: &Client, line: &str) -> Value {
+    serde_json::from_str(&said(client, &format!("{line} --json")).await).unwrap()
 }
 
-async fn refused(client: &Client, line: &[&str]) -> String {
+async fn refused(client: &Client, line: &str) -> String {
     let (command, connection) = parse(line).unwrap();
     execute(&command, client, connection.json)
         .await
@@ -68,17 +69,9 @@ fn client_of(sock: &Path) -> Client {
 
 #[test]
 fn the_commands_parse_as_the_contract_writes_them() {
-    let (command, _) = parse(&[
-        "tenants",
-        "create",
-        "acme",
-        "--name",
-        "Acme",
-        "--quota.usd-per-day",
-        "50",
-        "--quota.tokens-per-day",
-        "5_000_000",
-    ])
+    let (command, _) = parse(
+        "tenants create acme --name Acme --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
+    )
     .unwrap();
     let AdminCommand::Tenants(TenantCommand::Create { id, flags }) = command else {
         panic!()
@@ -88,19 +81,9 @@ fn the_commands_parse_as_the_contract_writes_them() {
         Value::from(flags.to_new()),
         json!({"name": "Acme", "quota": {"usd_per_day": "50", "tokens_per_day": 5_000_000}})
     );
-    let (command, _) = parse(&[
-        "tenants",
-        "update",
-        "acme",
-        "--quota.usd-per-day",
-        "none",
-        "--models",
-        "none",
-        "--metadata",
-        "a=1",
-        "--metadata",
-        "b",
-    ])
+    let (command, _) = parse(
+        "tenants update acme --quota.usd-per-day none --models none --metadata a=1 --metadata b",
+    )
     .unwrap();
     let AdminCommand::Tenants(TenantCommand::Update { flags, .. }) = command else {
         panic!()
@@ -113,10 +96,8 @@ fn the_commands_parse_as_the_contract_writes_them() {
         Value::from(flags.to_new()),
         json!({"quota": {}, "metadata": {"a": "1"}})
     );
-    let (command, connection) = parse(&[
-        "--json", "tenants", "token", "rotate", "acme", "--grace", "24h", "--data", "/x",
-    ])
-    .unwrap();
+    let (command, connection) =
+        parse("--json tenants token rotate acme --grace 24h --data /x").unwrap();
     let AdminCommand::Tenants(TenantCommand::Token(TokenCommand::Rotate {
         token: None,
         grace: Some(86_400),
@@ -126,32 +107,25 @@ fn the_commands_parse_as_the_contract_writes_them() {
         panic!("{command:?}")
     };
     assert!(connection.json && connection.data_dir() == Path::new("/x"));
+}
+
+#[test]
+fn every_command_of_the_contract_is_there() {
     for line in [
-        &["tenants", "list"][..],
-        &["tenants", "info", "acme", "--json"],
-        &["tenants", "delete", "acme", "--confirm"],
-        &["tenants", "token", "list", "acme"],
-        &[
-            "tenants",
-            "token",
-            "create",
-            "acme",
-            "--scopes",
-            "inference,usage",
-            "--expires-in",
-            "90d",
-            "--allowed-ips",
-            "10.0.0.0/8",
-        ],
-        &["tenants", "token", "rotate", "acme", "0123456789AB"],
-        &["tenants", "token", "revoke", "acme", "0123456789AB"],
-        &["billing", "report", "acme", "--period", "2026-11", "--csv"],
-        &["billing", "report", "acme", "--period", "2026-11", "--json"],
-        &["billing", "summary"],
-        &["rates", "list"],
-        &["rates", "import", "conf/rates.json"],
-        &["rates", "show", "gpt-4o", "--at", "2026-11-01T00:00:00Z"],
-        &["rates", "show", "gpt-4o", "--url", "http://127.0.0.1:8081"],
+        "tenants list",
+        "tenants info acme --json",
+        "tenants delete acme --confirm",
+        "tenants token list acme",
+        "tenants token create acme --scopes inference,usage --expires-in 90d --allowed-ips 10.0.0.0/8",
+        "tenants token rotate acme 0123456789AB",
+        "tenants token revoke acme 0123456789AB",
+        "billing report acme --period 2026-11 --csv",
+        "billing report acme --period 2026-11 --json",
+        "billing summary",
+        "rates list",
+        "rates import conf/rates.json",
+        "rates show gpt-4o --at 2026-11-01T00:00:00Z",
+        "rates show gpt-4o --url http://127.0.0.1:8081",
     ] {
         assert!(parse(line).is_ok(), "{line:?}");
     }
@@ -174,31 +148,28 @@ fn every_limit_of_the_quota_has_its_flag() {
         .iter()
         .map(|(name, value)| format!("--quota.{name}={value}"))
         .collect();
-    let line: Vec<&str> = ["tenants", "create"]
-        .into_iter()
-        .chain(flags.iter().map(String::as_str))
-        .collect();
+    let line = format!("tenants create {}", flags.join(" "));
     let AdminCommand::Tenants(TenantCommand::Create { flags, .. }) = parse(&line).unwrap().0 else {
         panic!()
     };
     let quota: openclawmu_store::Quota =
         serde_json::from_value(flags.to_new()["quota"].clone()).unwrap();
-    let back = serde_json::to_value(&quota).unwrap();
+    let back = serde_json::to_value(quota).unwrap();
     assert_eq!(back.as_object().unwrap().len(), limits.len(), "{back}");
 }
 
 #[test]
 fn a_mistake_is_a_usage_error() {
     for line in [
-        &["tenants", "create", "Not A Valid Id!"][..],
-        &["tenants", "create", "x", "--quota.usd-per-day", "much"],
-        &["tenants", "create", "x", "--quota.tokens-per-day", "1.5"],
-        &["tenants", "delete", "acme"],
-        &["tenants", "token", "revoke", "acme", "short"],
-        &["tenants", "token", "rotate", "acme", "--grace", "soon"],
-        &["billing", "report", "acme", "--period", "November"],
-        &["billing", "report", "acme", "--csv", "--json"],
-        &["rates", "show", "x", "--at", "now"],
+        "tenants create Not_Valid!",
+        "tenants create x --quota.usd-per-day much",
+        "tenants create x --quota.tokens-per-day 1.5",
+        "tenants delete acme",
+        "tenants token revoke acme short",
+        "tenants token rotate acme --grace soon",
+        "billing report acme --period November",
+        "billing report acme --csv --json",
+        "rates show x --at now",
     ] {
         let err = parse(line).unwrap_err();
         assert!(!matches!(err.kind(), ErrorKind::DisplayHelp), "{line:?}");
@@ -213,17 +184,7 @@ async fn a_tenants_life_over_the_socket() {
     let client = client_of(&served.sock);
     let made = said(
         &client,
-        &[
-            "tenants",
-            "create",
-            "shop",
-            "--name",
-            "The Shop",
-            "--quota.usd-per-day",
-            "50",
-            "--quota.tokens-per-day",
-            "5_000_000",
-        ],
+        "tenants create shop --name Shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
     )
     .await;
     let token = made
@@ -232,40 +193,46 @@ async fn a_tenants_life_over_the_socket() {
         .expect("a token")
         .to_owned();
     assert!(
-        made.contains("The Shop") && made.contains("5,000,000") && made.contains("shown this once"),
+        made.contains("Shop") && made.contains("5,000,000") && made.contains("shown this once"),
         "{made}"
     );
     assert!(scene.store.authenticate(&token, HERE).is_ok());
     assert_eq!(
-        said_json(&client, &["tenants", "list"]).await["data"]
+        said_json(&client, "tenants list").await["data"]
             .as_array()
             .unwrap()
             .len(),
         2
     );
-    let listed = said(&client, &["tenants", "list"]).await;
+    let listed = said(&client, "tenants list").await;
     assert!(
-        listed.starts_with("TENANT") && listed.contains("shop    The Shop"),
+        listed.starts_with("TENANT") && listed.contains("shop    Shop"),
         "{listed}"
     );
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_and_a_deletion_over_the_socket() {
+    let scene = Scene::new().await;
+    let served = Served::start(&scene).await;
+    let client = client_of(&served.sock);
+    let made = said_json(
+        &client,
+        "tenants create shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
+    )
+    .await;
+    let token = made["token"]["value"].as_str().unwrap().to_owned();
     let updated = said_json(
         &client,
-        &[
-            "tenants",
-            "update",
-            "shop",
-            "--quota.usd-per-day",
-            "none",
-            "--quota.requests-per-minute",
-            "60",
-        ],
+        "tenants update shop --quota.usd-per-day none --quota.requests-per-minute 60",
     )
     .await;
     assert_eq!(
         updated["quota"],
         json!({"tokens_per_day": 5_000_000, "requests_per_minute": 60, "on_tight_budget": "reject"})
     );
-    let info = said(&client, &["tenants", "info", "shop"]).await;
+    let info = said(&client, "tenants info shop").await;
     assert!(
         info.contains("usd_per_month")
             && info.contains("2026-12-01T00:00:00.000Z")
@@ -273,22 +240,22 @@ async fn a_tenants_life_over_the_socket() {
         "{info}"
     );
     assert!(
-        refused(&client, &["tenants", "update", "shop"])
+        refused(&client, "tenants update shop")
             .await
             .contains("nothing to change")
     );
     assert!(
-        refused(&client, &["tenants", "create", "shop"])
+        refused(&client, "tenants create shop")
             .await
             .contains("taken")
     );
     assert!(
-        refused(&client, &["tenants", "info", "nobody"])
+        refused(&client, "tenants info nobody")
             .await
             .contains("no such tenant")
     );
     assert!(
-        said(&client, &["tenants", "delete", "shop", "--confirm"])
+        said(&client, "tenants delete shop --confirm")
             .await
             .contains("shop is deleted")
     );
@@ -301,7 +268,7 @@ async fn a_rotation_without_a_token_needs_exactly_one_live_token() {
     let scene = Scene::new().await;
     let served = Served::start(&scene).await;
     let client = client_of(&served.sock);
-    let rotated = said_json(&client, &["tenants", "token", "rotate", "acme"]).await;
+    let rotated = said_json(&client, "tenants token rotate acme").await;
     assert_eq!(rotated["rotated_from"], scene.token_id());
     assert!(
         scene.store.authenticate(&scene.token, HERE).is_err(),
@@ -309,39 +276,34 @@ async fn a_rotation_without_a_token_needs_exactly_one_live_token() {
     );
     let made = said_json(
         &client,
-        &[
-            "tenants", "token", "create", "acme", "--name", "second", "--scopes", "usage",
-        ],
+        "tenants token create acme --name second --scopes usage",
     )
     .await;
     assert_eq!(
         (&made["name"], &made["scopes"]),
         (&json!("second"), &json!(["usage"]))
     );
-    let several = refused(&client, &["tenants", "token", "rotate", "acme"]).await;
+    let several = refused(&client, "tenants token rotate acme").await;
     let (one, two) = (
         rotated["id"].as_str().unwrap(),
         made["id"].as_str().unwrap(),
     );
     assert!(several.contains(one) && several.contains(two), "{several}");
     assert!(
-        said(&client, &["tenants", "token", "revoke", "acme", two])
+        said(&client, &format!("tenants token revoke acme {two}"))
             .await
             .contains("revoked")
     );
     assert!(
-        said(
-            &client,
-            &["tenants", "token", "rotate", "acme", "--grace", "24h"]
-        )
-        .await
-        .contains("tk_acme_")
+        said(&client, "tenants token rotate acme --grace 24h")
+            .await
+            .contains("tk_acme_")
     );
-    let listed = said(&client, &["tenants", "token", "list", "acme"]).await;
+    let listed = said(&client, "tenants token list acme").await;
     assert_eq!(listed.lines().count(), 5, "{listed}");
     assert!(!listed.contains("tk_"), "{listed}");
     assert!(
-        said(&client, &["tenants", "token", "revoke", "acme", one])
+        said(&client, &format!("tenants token revoke acme {one}"))
             .await
             .contains("revoked")
     );
@@ -356,51 +318,39 @@ async fn billing_and_rates_over_the_socket() {
     let file = scene.dir.path().join("rates.json");
     std::fs::write(&file, json!({"effective_from": "2026-01-01T00:00:00Z", "models": {"m": {"input": "2", "output": "4.125"}}}).to_string()).unwrap();
     assert!(
-        said(&client, &["rates", "import", file.to_str().unwrap()])
+        said(&client, &format!("rates import {}", file.display()))
             .await
             .starts_with("version 1 with 1 models")
     );
     assert_eq!(
-        said(&client, &["rates", "list"]).await,
+        said(&client, "rates list").await,
         "MODEL  INPUT  OUTPUT  CACHE READ  CACHE WRITE  VERSION\nm       2.00   4.125           -            -        1\n"
     );
+    assert!(said(&client, "rates show m").await.contains("4.125"));
     assert!(
-        said(&client, &["rates", "show", "m"])
-            .await
-            .contains("4.125")
-    );
-    assert!(
-        refused(&client, &["rates", "show", "nobody"])
+        refused(&client, "rates show nobody")
             .await
             .contains("hint: no rate card")
     );
     let cost = scene.bill("m", 1).await.to_string();
-    let csv = said(
-        &client,
-        &["billing", "report", "acme", "--period", "2026-11", "--csv"],
-    )
-    .await;
+    let csv = said(&client, "billing report acme --period 2026-11 --csv").await;
     assert!(
         csv.starts_with("period_start,") && csv.trim_end().ends_with(&cost),
         "{csv}"
     );
-    let report = said(
-        &client,
-        &["billing", "report", "acme", "--period", "2026-11"],
-    )
-    .await;
+    let report = said(&client, "billing report acme --period 2026-11").await;
     assert!(
         report.contains("1,000")
             && report.ends_with(&format!("2026-11: {cost} USD in 1 requests\n")),
         "{report}"
     );
-    let summary = said(&client, &["billing", "summary", "--period", "2026-11"]).await;
+    let summary = said(&client, "billing summary --period 2026-11").await;
     assert!(
         summary.contains("acme    Acme") && summary.contains(&cost),
         "{summary}"
     );
     assert_eq!(
-        said_json(&client, &["billing", "report", "--period", "2026-11"]).await["total"]["cost_usd"],
+        said_json(&client, "billing report --period 2026-11").await["total"]["cost_usd"],
         cost
     );
     served.stop().await;
@@ -413,19 +363,16 @@ async fn a_url_needs_the_key_and_a_missing_gateway_is_said_plainly() {
     drop(client_of(&served.sock));
     let url = format!("http://{}", served.address);
     let good = Client::of_url(&url, SecretString::from(KEY)).unwrap();
-    assert_eq!(
-        said_json(&good, &["tenants", "info", "acme"]).await["name"],
-        "Acme"
-    );
+    assert_eq!(said_json(&good, "tenants info acme").await["name"], "Acme");
     let bad = Client::of_url(&format!("{url}/"), SecretString::from("wrong")).unwrap();
-    let said = refused(&bad, &["tenants", "list"]).await;
+    let said = refused(&bad, "tenants list").await;
     assert!(
         said.contains("no valid admin key") && said.contains("hint:"),
         "{said}"
     );
     let sock = served.sock.clone();
     served.stop().await;
-    let gone = refused(&client_of(&sock), &["tenants", "list"]).await;
+    let gone = refused(&client_of(&sock), "tenants list").await;
     assert!(
         gone.contains("admin.sock") && gone.contains("openclawmu serve") && gone.contains("--data"),
         "{gone}"

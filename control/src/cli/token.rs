@@ -6,10 +6,11 @@ use http::Method;
 use openclawmu_store::{Clock, SystemClock, TenantId, TokenId, UnixMs};
 use serde_json::{Map, Value, json};
 
+use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
 use crate::cli::duration;
 use crate::cli::table::{Table, fields};
-use crate::cli::tenant::shown;
+
 use crate::cli::value::{self, Models};
 
 /// What the operator can do with a tenant's tokens.
@@ -210,7 +211,7 @@ async fn only_live_token(
     let live: Vec<String> = rows
         .iter()
         .filter(|row| state(row, now) == "active")
-        .filter_map(|row| row["id"].as_str())
+        .filter_map(|row| field(row, "id").as_str())
         .map(str::to_owned)
         .collect();
     match live.as_slice() {
@@ -229,12 +230,12 @@ async fn only_live_token(
 /// Whether a token works, as far as its row tells.
 fn state(row: &Value, now: UnixMs) -> &'static str {
     let passed = |name: &str| {
-        row[name]
+        field(row, name)
             .as_str()
             .and_then(|at| UnixMs::parse_rfc3339(at).ok())
             .is_some_and(|at| at <= now)
     };
-    if !row["revoked_at"].is_null() {
+    if !field(row, "revoked_at").is_null() {
         "revoked"
     } else if passed("expires_at") {
         "expired"

@@ -102,8 +102,9 @@ async fn another_body_or_path_under_the_same_key_is_422_and_not_done() {
 #[tokio::test]
 async fn of_many_at_once_one_is_done_and_all_hear_of_it() {
     let scene = Scene::new().await;
+    let body = json!({"id": "raced"});
     let calls: Vec<_> = (0..16)
-        .map(|_| post(&scene, "/v1/tenants", "a-race", &json!({"id": "raced"})))
+        .map(|_| post(&scene, "/v1/tenants", "a-race", &body))
         .collect();
     let mut texts = std::collections::BTreeSet::new();
     for answer in join_all(calls).await {

@@ -10,8 +10,8 @@ use axum::extract::ConnectInfo;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_store::{
-    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, ParsedToken,
-    RequestId, Store, StoreOptions, UnixMs, Usage,
+    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, Store,
+    StoreOptions, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -110,11 +110,8 @@ impl Scene {
 
     /// The id of the first token of `acme`.
     pub(crate) fn token_id(&self) -> String {
-        ParsedToken::parse(&self.token)
-            .unwrap()
-            .token_id()
-            .unwrap()
-            .to_string()
+        let tokens = self.store.tokens(&"acme".parse().unwrap(), None, 1);
+        tokens.unwrap()[0].id.to_string()
     }
 
     /// Sends a request as it is, from `ip`.

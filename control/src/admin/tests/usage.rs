@@ -18,14 +18,20 @@ async fn accepting(scene: &Scene, path: &str, accept: &str) -> Answer {
 const COLUMNS: &str = "period_start,period_end,tenant,tenant_name,model,upstream,token,requests,input_tokens,cache_read_tokens,cache_write_tokens,\
 output_tokens,reasoning_tokens,tool_calls,sandbox_seconds,storage_byte_days,rate_card,estimated_rows,cost_usd";
 
-#[tokio::test]
-async fn csv_json_and_quota_agree_to_the_nano() {
+/// Three calls of two models, and what they cost together.
+async fn billed() -> (Scene, NanoUsd) {
     let scene = Scene::new().await;
     let mut sum = NanoUsd::ZERO;
     for (number, model) in (1..).zip(["m", "m", "@cf/meta/llama"]) {
         sum = sum.saturating_add(scene.bill(model, number).await);
     }
     assert_eq!(sum.to_string(), "0.012000000");
+    (scene, sum)
+}
+
+#[tokio::test]
+async fn usage_is_grouped_by_what_was_asked_for() {
+    let (scene, _) = billed().await;
     let usage = scene
         .get("/v1/tenants/acme/usage?group_by=model")
         .await
@@ -46,7 +52,13 @@ async fn csv_json_and_quota_agree_to_the_nano() {
         (&rows[0]["day"], &rows[0]["token"]),
         (&json!("2026-11-22"), &json!(scene.token_id()))
     );
+    let quota = scene.get("/v1/tenants/acme/quota").await.json();
+    assert_eq!(quota["usd_per_day"]["posted"], "0.012000000");
+}
 
+#[tokio::test]
+async fn csv_and_json_agree_to_the_nano() {
+    let (scene, sum) = billed().await;
     let csv = scene
         .get("/v1/reports/usage?period=2026-11&format=csv")
         .await;
@@ -81,10 +93,6 @@ async fn csv_json_and_quota_agree_to_the_nano() {
     assert_eq!(
         report["rows"][0]["model"], "@cf/meta/llama",
         "a program gets the name as it is"
-    );
-    assert_eq!(
-        scene.get("/v1/tenants/acme/quota").await.json()["usd_per_day"]["posted"],
-        "0.012000000"
     );
 }
 
