@@ -178,3 +178,27 @@ async fn the_admin_key_is_no_tenants_token() {
         .refused(401, "invalid_request_error", "invalid_api_key");
     assert_eq!(scene.upstream.calls(), 0);
 }
+
+/// N-09
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_the_admin_key_is_limited_and_locks_nobody_out_of_the_machine() {
+    let scene = Scene::new().await;
+    let guesser = scene
+        .admin()
+        .with_key("ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong");
+    let mut limited = None;
+    for _ in 0..60 {
+        let reply = guesser.send(Method::GET, "/v1/tenants").await;
+        assert!(matches!(reply.status, 401 | 429), "{}", reply.text());
+        if reply.status == 429 {
+            limited = Some(reply);
+            break;
+        }
+    }
+    let limited = limited.expect("sixty guesses are too many");
+    assert_admin_error(&limited, "too many guesses");
+    assert!(limited.header("retry-after").is_some());
+    let listed = scene.gateway.cli(&["tenants", "list"]).await;
+    assert!(listed.ok().contains("acme"), "the socket needs no key");
+    scene.client.get("/v1/quota").await.ok();
+}

@@ -221,6 +221,11 @@ async fn a_second_process_on_the_same_data_directory_refuses_to_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_database_is_never_a_clients_problem() {
     let scene = Scene::new().await;
+    scene
+        .client
+        .chat(&chat("alpha", "the first one", 5))
+        .await
+        .ok();
     let path = scene.gateway.data().join("openclawmu.db");
     let foreign = rusqlite::Connection::open(path).expect("the database");
     foreign
@@ -261,7 +266,7 @@ async fn a_locked_database_is_never_a_clients_problem() {
         "{}",
         created.text()
     );
-    scene.rows_once(30).await;
+    scene.rows_once(31).await;
 }
 
 /// D-10: the readers' side, many at once

@@ -415,12 +415,13 @@ async fn an_unknown_or_unpriced_model_is_refused_never_free() {
     scene.client.chat(&chat("alpha", "hi", 5)).await.ok();
 }
 
-/// ledger.md: `clamp` lowers the output cap to what is affordable, and says so
+/// One nano more than ten tokens cost, since rounding keeps one back. ledger.md: `clamp` lowers the output cap to what is affordable, and says so
 #[tokio::test(flavor = "multi_thread")]
 async fn clamp_lowers_the_output_cap_where_reject_refuses() {
-    let scene =
-        Scene::with_quota(json!({ "usd_per_day": usd(TEN_TOKENS), "on_tight_budget": "clamp" }))
-            .await;
+    let scene = Scene::with_quota(
+        json!({ "usd_per_day": usd(TEN_TOKENS + 1), "on_tight_budget": "clamp" }),
+    )
+    .await;
     scene.upstream.always(Behaviour::words(1_000));
     let reply = scene.client.chat(&chat("flat", "hi", 500)).await;
     assert_eq!(reply.status, 200, "{}", reply.text());

@@ -72,10 +72,10 @@ async fn tokens_over_the_minute_rate_are_429_of_type_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn daily_tokens_are_a_budget_settled_at_what_was_used() {
-    let scene = Scene::with_quota(json!({ "tokens_per_day": 200 })).await;
+    let scene = Scene::with_quota(json!({ "tokens_per_day": 2_000 })).await;
     scene.upstream.always(Behaviour::words(10));
     assert_eq!(
-        scene.client.chat(&chat("alpha", "hi", 100)).await.status,
+        scene.client.chat(&chat("alpha", "hi", 1_000)).await.status,
         200
     );
     until("the unused tokens to come back", || async {
@@ -84,10 +84,10 @@ async fn daily_tokens_are_a_budget_settled_at_what_was_used() {
         let left = remaining
             .as_u64()
             .or_else(|| remaining.as_str().and_then(|text| text.parse().ok()));
-        (left == Some(189)).then_some(())
+        (left == Some(1_989)).then_some(())
     })
     .await;
-    let reply = scene.client.chat(&chat("alpha", "hi", 190)).await;
+    let reply = scene.client.chat(&chat("alpha", "hi", 1_990)).await;
     reply.refused(429, "insufficient_quota", "insufficient_quota");
     assert_eq!(reply.header("x-should-retry"), Some("false"));
     assert_eq!(scene.upstream.calls(), 1);

@@ -191,10 +191,10 @@ async fn key_files_and_the_admin_socket_are_for_their_owner_only() {
             .mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    let database = scene.gateway.data().join("openclawmu.db");
-    let mode = std::fs::metadata(database)
-        .expect("the database")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o007, 0, "the database is nobody else's to read");
+    let dir = std::fs::metadata(scene.gateway.data()).expect("the data directory");
+    assert_eq!(
+        dir.permissions().mode() & 0o077,
+        0,
+        "the data directory is nobody else's to enter"
+    );
 }

@@ -226,6 +226,19 @@ impl Connection {
         }
     }
 
+    /// What comes until the end of the connection or for `limit`, and whether the end came.
+    pub async fn rest_within(&mut self, limit: Duration) -> (Vec<u8>, bool) {
+        let end = tokio::time::Instant::now() + limit;
+        let mut all = Vec::new();
+        loop {
+            match tokio::time::timeout_at(end, fill(&mut self.stream, &mut self.buffer)).await {
+                Err(_) => return (all, false),
+                Ok(_) if self.buffer.is_empty() => return (all, true),
+                Ok(_) => all.append(&mut self.buffer),
+            }
+        }
+    }
+
     /// True when the other side closes within [`PATIENCE`] without another byte.
     pub async fn closes(&mut self) -> bool {
         self.some().await.is_empty()

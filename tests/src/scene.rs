@@ -71,6 +71,15 @@ impl Scene {
         self.admin().settled(&self.tenant.id).await
     }
 
+    /// The tenant's daily budget once nothing is pending and the rows on disk add up to what is posted; panics when they never do.
+    pub async fn balanced(&self) -> Budget {
+        wait::until("the rows to add up to what is posted", || async {
+            let budget = self.budget().await;
+            (budget.pending == 0 && self.ledger_total() == budget.posted).then_some(budget)
+        })
+        .await
+    }
+
     /// The tenant's ledger rows.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {

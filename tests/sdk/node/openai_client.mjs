@@ -89,7 +89,7 @@ result.errors = {
   no_token: await errorOf(() => ask("tk_nobody")),
   forbidden_model: await errorOf(() => ask(narrow, { model: "beta" })),
   unknown_model: await errorOf(() => ask(good, { model: "nobody" })),
-  bad_request: await errorOf(() => client(good).chat.completions.create({ model: "alpha", messages: "text", max_tokens: 10 })),
+  bad_request: await errorOf(() => client(good).chat.completions.create({ model: "alpha", messages: [{ role: "user", content: "x" }], max_tokens: -1 })),
   upstream_down: await errorOf(() => ask(good, { content: "please-fail-500", maxRetries: 0 })),
   broken_stream: await errorOf(() => collected(good, { content: "please-break" })),
 };

@@ -89,7 +89,7 @@ result["errors"] = {
     "no_token": error_of(lambda: ask("tk_nobody")),
     "forbidden_model": error_of(lambda: ask(narrow, model="beta")),
     "unknown_model": error_of(lambda: ask(good, model="nobody")),
-    "bad_request": error_of(lambda: client(good).chat.completions.create(model="alpha", messages="text", max_tokens=10)),
+    "bad_request": error_of(lambda: client(good).chat.completions.create(model="alpha", messages=[{"role": "user", "content": "x"}], max_tokens=-1)),
     "upstream_down": error_of(lambda: ask(good, content="please-fail-500", max_retries=0)),
     "broken_stream": error_of(lambda: list(ask(good, content="please-break", stream=True))),
 }
