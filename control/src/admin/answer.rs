@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue};
 use openclawmu_store::RequestId;
+use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -15,7 +16,14 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn finish(mut request: Request, next: Next) -> Response {
     let id = request_id();
     request.extensions_mut().insert(id);
-    let mut response = next.run(request).await;
+    let span = tracing::info_span!("admin", request_id = %id, method = %request.method(), path = request.uri().path());
+    let mut response = async {
+        let response = next.run(request).await;
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        response
+    }
+    .instrument(span)
+    .await;
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
