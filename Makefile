@@ -34,7 +34,7 @@ bench: install-run ## cost of a request against the bare Pingora proxy, same run
 	target/release/openclawmu-bench run $(ARGS)
 
 fmt: install-test ## format every file
-	cargo fmt --all
+	cargo fmt --all -- --config-path .ci/rustfmt.toml
 
 lint: install-test ## clippy, warnings refused
 	@echo "== clippy"
@@ -53,7 +53,7 @@ install-test:
 
 check-fmt:
 	@echo "== format"
-	cargo fmt --all -- --check
+	cargo fmt --all -- --check --config-path .ci/rustfmt.toml
 
 check-docs:
 	@echo "== docs"

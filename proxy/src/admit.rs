@@ -1,7 +1,9 @@
 //! Stage 3. From a call to a ticket: what it can cost at most, and whether every bucket has that much left.
 
 use bytes::Bytes;
-use openclawmu_store::{Bound, Demand, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, Store, Ticket, Tokenizer};
+use openclawmu_store::{
+    Bound, Demand, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, Store, Ticket, Tokenizer,
+};
 
 use crate::authenticate::Caller;
 use crate::catalog::Target;
@@ -29,6 +31,8 @@ pub(crate) struct Admitted {
     pub(crate) ticket: Ticket,
     /// The cap on each answer that must be sent upstream, for the reservation to hold.
     pub(crate) cap: Option<Cap>,
+    /// The model's encoding, where it is public.
+    pub(crate) tokenizer: Option<Tokenizer>,
 }
 
 /// A cap on each answer's tokens.
@@ -43,10 +47,19 @@ pub(crate) struct Cap {
 }
 
 /// Reserves what the attempt can cost at most.
-pub(crate) async fn admit(store: &Store, caller: &Caller, call: &Call, target: &Target, attempt: u16) -> Result<Admitted, Refusal> {
+pub(crate) async fn admit(
+    store: &Store,
+    caller: &Caller,
+    call: &Call,
+    target: &Target,
+    attempt: u16,
+) -> Result<Admitted, Refusal> {
     let price = target.price(&store.rates()).ok_or_else(|| Refusal::Forbidden {
         code: "model_not_priced",
-        message: format!("The model `{}` has no price, so it cannot be billed. Ask the operator to add it to the rate card.", call.ask.model),
+        message: format!(
+            "The model `{}` has no price, so it cannot be billed. Ask the operator to add it to the rate card.",
+            call.ask.model
+        ),
     })?;
     let unavailable = |err: openclawmu_store::StoreError| {
         tracing::error!(%err, "a name can't be stored");
@@ -73,24 +86,28 @@ impl Wish<'_> {
         let input = input_bound(self.call, &self.price.price)?;
         let output = self.output_each()?;
         let mut refused = match self.try_for(input, output.tokens) {
-            Ok(ticket) => return Ok(Admitted { ticket, cap: output.cap(false) }),
+            Ok(ticket) => return Ok(self.admitted(ticket, output.cap(false))),
             Err(refused) => refused,
         };
         let mut input = input;
         if let Some(exact) = self.exact_input(&refused).filter(|exact| *exact < input) {
             input = exact;
             refused = match self.try_for(input, output.tokens) {
-                Ok(ticket) => return Ok(Admitted { ticket, cap: output.cap(false) }),
+                Ok(ticket) => return Ok(self.admitted(ticket, output.cap(false))),
                 Err(refused) => refused,
             };
         }
         if let Some(tokens) = self.affordable(&refused, input).filter(|tokens| *tokens > 0 && *tokens < output.tokens) {
             return match self.try_for(input, tokens) {
-                Ok(ticket) => Ok(Admitted { ticket, cap: Output { tokens, ..output }.cap(true) }),
+                Ok(ticket) => Ok(self.admitted(ticket, Output { tokens, ..output }.cap(true))),
                 Err(refused) => Err(self.refuse(refused)),
             };
         }
         Err(self.refuse(refused))
+    }
+
+    fn admitted(&self, ticket: Ticket, cap: Option<Cap>) -> Admitted {
+        Admitted { ticket, cap, tokenizer: self.price.price.tokenizer }
     }
 
     fn refuse(&self, refused: Refused) -> Refusal {
@@ -122,7 +139,9 @@ impl Wish<'_> {
     /// The answers' tokens together, a predicted output included.
     fn output_all(&self, each: u32) -> u32 {
         let ask = &self.call.ask;
-        each.saturating_mul(ask.choices).saturating_mul(ask.inputs_that_generate()).saturating_add(ask.prediction_bytes.saturating_mul(ask.choices))
+        each.saturating_mul(ask.choices)
+            .saturating_mul(ask.inputs_that_generate())
+            .saturating_add(ask.prediction_bytes.saturating_mul(ask.choices))
     }
 
     /// What each answer can have at most.
@@ -145,7 +164,13 @@ impl Wish<'_> {
         match price.max_output_tokens.or(price.context_tokens) {
             Some(tokens) => Ok(Output { tokens, field, inject: capped }),
             None if !capped => Ok(Output { tokens: UNCAPPED_OUTPUT, field, inject: false }),
-            None => Err(Refusal::bad("max_tokens", format!("`max_tokens` is needed: the rate card states no output limit for `{}`, and this account has a budget.", ask.model))),
+            None => Err(Refusal::bad(
+                "max_tokens",
+                format!(
+                    "`max_tokens` is needed: the rate card states no output limit for `{}`, and this account has a budget.",
+                    ask.model
+                ),
+            )),
         }
     }
 
@@ -154,20 +179,31 @@ impl Wish<'_> {
         let tight = matches!(refused, Refused::Budget { .. } | Refused::Rate { retry_after_ms: None, .. });
         let parts = self.call.ask.parts;
         let plain = parts.images == 0 && parts.unbounded == 0;
-        if !tight || !plain { None } else { count_tokens(&self.call.body, self.price.price.tokenizer).map(|tokens| tokens.saturating_add(overhead(self.call))) }
+        if !tight || !plain {
+            None
+        } else {
+            count_tokens(&self.call.body, self.price.price.tokenizer)
+                .map(|tokens| tokens.saturating_add(overhead(self.call)))
+        }
     }
 
     /// The cap on each answer that still fits, for a tenant that wants to be clamped.
     fn affordable(&self, refused: &Refused, input: u32) -> Option<u32> {
-        let Refused::Budget { usd_left, tokens_left, .. } = refused else { return None };
+        let Refused::Budget { usd_left, tokens_left, .. } = refused else {
+            return None;
+        };
         if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || self.call.route == AiRoute::Embeddings {
             return None;
         }
         let by_usd = usd_left.map_or(u32::MAX, |left| self.price.price.affordable_output(left, input));
-        let by_tokens = tokens_left.map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));
+        let by_tokens = tokens_left
+            .map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));
         let ask = &self.call.ask;
         let predicted = ask.prediction_bytes.saturating_mul(ask.choices);
-        by_usd.min(by_tokens).saturating_sub(predicted).checked_div(ask.choices.saturating_mul(ask.inputs_that_generate()))
+        by_usd
+            .min(by_tokens)
+            .saturating_sub(predicted)
+            .checked_div(ask.choices.saturating_mul(ask.inputs_that_generate()))
     }
 }
 
@@ -186,7 +222,10 @@ impl Output {
 }
 
 fn is_capped(quota: &Quota) -> bool {
-    quota.usd_per_day.is_some() || quota.usd_per_month.is_some() || quota.tokens_per_day.is_some() || quota.tokens_per_minute.is_some()
+    quota.usd_per_day.is_some()
+        || quota.usd_per_month.is_some()
+        || quota.tokens_per_day.is_some()
+        || quota.tokens_per_minute.is_some()
 }
 
 /// Tokens of the prompt that no byte of the request stands for.

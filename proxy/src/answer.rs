@@ -9,6 +9,7 @@ use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use crate::admit::Cap;
 use crate::head;
 use crate::refusal::Told;
 
@@ -33,7 +34,9 @@ impl Head {
 
     /// Sets a header; a value that is no header value is left out.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Display) {
-        let Ok(value) = HeaderValue::try_from(value.to_string()) else { return };
+        let Ok(value) = HeaderValue::try_from(value.to_string()) else {
+            return;
+        };
         if let Err(err) = self.inner.insert_header(name, value) {
             tracing::error!(%err, name, "a header could not be set");
         }
@@ -54,6 +57,14 @@ impl Head {
         }
         if let Some(left) = usd_left {
             self.set("x-openclawmu-budget-remaining-usd", left);
+        }
+    }
+
+    /// Sets which model answers, and the cap that a tight budget set for it.
+    pub(crate) fn set_attempt(&mut self, model: &str, cap: Option<Cap>) {
+        self.set("x-openclawmu-model", model);
+        if let Some(cap) = cap.filter(|cap| cap.clamped) {
+            self.set("x-openclawmu-output-clamped", cap.tokens);
         }
     }
 
@@ -82,14 +93,25 @@ impl Head {
 }
 
 /// Answers with JSON.
-pub(crate) async fn json(session: &mut Session, request_id: RequestId, value: &impl serde::Serialize) -> pingora::Result<()> {
-    let body = serde_json::to_vec(value).map_err(|err| pingora::Error::because(pingora::ErrorType::InternalError, "an answer can't be written as JSON", err))?;
+pub(crate) async fn json(
+    session: &mut Session,
+    request_id: RequestId,
+    value: &impl serde::Serialize,
+) -> pingora::Result<()> {
+    let body = serde_json::to_vec(value).map_err(|err| {
+        pingora::Error::because(pingora::ErrorType::InternalError, "an answer can't be written as JSON", err)
+    })?;
     Head::new(200, request_id)?.send(session, "application/json", body.into()).await
 }
 
 /// Answers with a refusal. What the client is still sending is read up to a bound, else the connection is closed, so that the
 /// rest of this body is never taken for the next request.
-pub(crate) async fn refuse(session: &mut Session, request_id: RequestId, told: &Told, standing: &Standing) -> pingora::Result<()> {
+pub(crate) async fn refuse(
+    session: &mut Session,
+    request_id: RequestId,
+    told: &Told,
+    standing: &Standing,
+) -> pingora::Result<()> {
     if !drained(session).await {
         session.set_keepalive(None);
     }
@@ -156,7 +178,16 @@ mod tests {
 
     #[test]
     fn durations_are_printed_as_go_prints_them() {
-        for (reset_ms, text) in [(0, "0s"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (59_999, "59.999s"), (360_000, "6m0s"), (3_600_000, "1h0m0s"), (3_661_010, "1h1m1.01s")] {
+        for (reset_ms, text) in [
+            (0, "0s"),
+            (12, "12ms"),
+            (1000, "1s"),
+            (1500, "1.5s"),
+            (59_999, "59.999s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+            (3_661_010, "1h1m1.01s"),
+        ] {
             assert_eq!(GoDuration(&RateStanding { limit: 1, remaining: 0, reset_ms }).to_string(), text);
         }
     }

@@ -28,11 +28,17 @@ pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> 
         }
         Err(AuthError::IpNotAllowed { token }) => {
             tracing::info!(%token, %peer, "a token was used from an address that it is not allowed from");
-            Err(Refusal::Forbidden { code: "ip_not_allowed", message: "This token may not be used from this address.".to_owned() })
+            Err(Refusal::Forbidden {
+                code: "ip_not_allowed",
+                message: "This token may not be used from this address.".to_owned(),
+            })
         }
         Err(AuthError::TenantSuspended { token }) => {
             tracing::info!(%token, "a token of a suspended tenant was used");
-            Err(Refusal::Forbidden { code: "tenant_suspended", message: "This account is suspended. Ask its operator.".to_owned() })
+            Err(Refusal::Forbidden {
+                code: "tenant_suspended",
+                message: "This account is suspended. Ask its operator.".to_owned(),
+            })
         }
         Err(AuthError::Unavailable(err)) => {
             tracing::error!(err, "tokens can't be checked");

@@ -46,7 +46,11 @@ pub(crate) struct Listed {
 
 impl Catalog {
     pub(crate) fn new(upstreams: Vec<Arc<Upstream>>, aliases: &[AliasConfig]) -> Self {
-        let target = |config: &TargetConfig| upstreams.get(config.upstream).map(|upstream| Target { upstream: Arc::clone(upstream), model: config.model.clone() });
+        let target = |config: &TargetConfig| {
+            upstreams
+                .get(config.upstream)
+                .map(|upstream| Target { upstream: Arc::clone(upstream), model: config.model.clone() })
+        };
         let alias = |config: &AliasConfig| Alias {
             targets: config.targets.iter().filter_map(|one| target(one).map(|target| (target, one.weight))).collect(),
             fallbacks: config.fallbacks.iter().filter_map(target).collect(),
@@ -65,7 +69,8 @@ impl Catalog {
 
     fn direct(&self, name: &str) -> Option<Target> {
         let serves_exactly = |upstream: &&Arc<Upstream>| upstream.models.iter().any(|model| model == name);
-        let target = |upstream: &Arc<Upstream>, model: &str| Target { upstream: Arc::clone(upstream), model: model.to_owned() };
+        let target =
+            |upstream: &Arc<Upstream>, model: &str| Target { upstream: Arc::clone(upstream), model: model.to_owned() };
         if let Some(upstream) = self.upstreams.iter().find(serves_exactly) {
             return Some(target(upstream, name));
         }
@@ -75,7 +80,8 @@ impl Catalog {
         {
             return Some(target(upstream, model));
         }
-        let longest = |upstream: &Arc<Upstream>| upstream.models.iter().filter_map(|pattern| matched(pattern, name)).max();
+        let longest =
+            |upstream: &Arc<Upstream>| upstream.models.iter().filter_map(|pattern| matched(pattern, name)).max();
         let best = self.upstreams.iter().filter_map(|upstream| longest(upstream).map(|length| (length, upstream)));
         // Of equally long patterns the first configured wins.
         best.rev().max_by_key(|(length, _)| *length).map(|(_, upstream)| target(upstream, name))
@@ -90,7 +96,11 @@ impl Catalog {
             }
         }
         let priced = rates.models().map(|(name, _)| name).filter(|name| !name.ends_with('*'));
-        let served = self.upstreams.iter().flat_map(|upstream| upstream.models.iter().map(String::as_str)).filter(|name| !name.ends_with('*'));
+        let served = self
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.models.iter().map(String::as_str))
+            .filter(|name| !name.ends_with('*'));
         for name in priced.chain(served) {
             if let Some(target) = self.direct(name).filter(|target| target.price(rates).is_some()) {
                 listed.entry(name.to_owned()).or_insert_with(|| target.upstream.name.clone());

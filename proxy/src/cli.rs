@@ -123,7 +123,12 @@ fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> anyhow::
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn show_config(command: &ConfigCommand, file: Option<PathBuf>, overrides: &Overrides, json: bool) -> anyhow::Result<ExitCode> {
+fn show_config(
+    command: &ConfigCommand,
+    file: Option<PathBuf>,
+    overrides: &Overrides,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let file = config::find(file.as_deref());
     let raw = config::load(file.as_deref(), overrides)?;
     let mut out = std::io::stdout().lock();
@@ -131,7 +136,11 @@ fn show_config(command: &ConfigCommand, file: Option<PathBuf>, overrides: &Overr
         ConfigCommand::Check => {
             config::check(raw)?;
             let name = file.map_or_else(|| "the built-in defaults".to_owned(), |file| file.display().to_string());
-            if json { writeln!(out, "{}", serde_json::json!({"ok": true, "config": name}))? } else { writeln!(out, "ok: {name}")? }
+            if json {
+                writeln!(out, "{}", serde_json::json!({"ok": true, "config": name}))?
+            } else {
+                writeln!(out, "ok: {name}")?
+            }
         }
         ConfigCommand::Show if json => writeln!(out, "{}", serde_json::to_string_pretty(&raw)?)?,
         ConfigCommand::Show => write!(out, "{}", toml::to_string_pretty(&raw)?)?,

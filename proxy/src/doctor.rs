@@ -49,7 +49,9 @@ pub(crate) async fn examine(file: Option<&Path>, overrides: &Overrides) -> Vec<F
     for (key, address) in [("edge.listen", config.edge.listen), ("admin.listen", config.admin.listen)] {
         findings.push(match listen::bind(key, address, Duration::ZERO) {
             Ok(_) => finding(key, State::Ok, format!("{address} is free")),
-            Err(_) if running => finding(key, State::Ok, format!("{address} is in use, by the running gateway it seems")),
+            Err(_) if running => {
+                finding(key, State::Ok, format!("{address} is in use, by the running gateway it seems"))
+            }
             Err(err) => finding(key, State::Fail, err),
         });
     }
@@ -70,12 +72,17 @@ fn data_dir(dir: &Path) -> Finding {
     let written = std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe));
     match written {
         Ok(()) => finding("data.dir", State::Ok, format!("{} can be written", dir.display())),
-        Err(err) => finding("data.dir", State::Fail, format!("{}: {err}; give it to the user that runs the gateway", dir.display())),
+        Err(err) => finding(
+            "data.dir",
+            State::Fail,
+            format!("{}: {err}; give it to the user that runs the gateway", dir.display()),
+        ),
     }
 }
 
 fn space(dir: &Path) -> Finding {
-    let existing = dir.ancestors().find(|dir| !dir.as_os_str().is_empty() && dir.exists()).unwrap_or_else(|| Path::new("."));
+    let existing =
+        dir.ancestors().find(|dir| !dir.as_os_str().is_empty() && dir.exists()).unwrap_or_else(|| Path::new("."));
     match rustix::fs::statvfs(existing) {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
@@ -92,7 +99,11 @@ fn clock() -> Finding {
     // Any running program is newer than the day this one's first rate card was written.
     let built = UnixMs::parse_rfc3339("2026-11-01T00:00:00Z").unwrap_or_default();
     if now < built {
-        return finding("clock", State::Fail, format!("it is {} on this machine; budgets follow the calendar: set the clock (NTP)", now.rfc3339()));
+        return finding(
+            "clock",
+            State::Fail,
+            format!("it is {} on this machine; budgets follow the calendar: set the clock (NTP)", now.rfc3339()),
+        );
     }
     finding("clock", State::Ok, now.rfc3339())
 }
@@ -107,12 +118,21 @@ async fn upstreams(config: &Config) -> Vec<Finding> {
 
 async fn reach(upstream: &UpstreamConfig) -> Finding {
     let check = format!("upstream.{}", upstream.name);
-    let Some(url) = &upstream.base_url else { return finding(check, State::Ok, "built in") };
-    let (host, port) = (url.host().unwrap_or_default().to_owned(), url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 }));
+    let Some(url) = &upstream.base_url else {
+        return finding(check, State::Ok, "built in");
+    };
+    let (host, port) = (
+        url.host().unwrap_or_default().to_owned(),
+        url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 }),
+    );
     let connect = tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port)));
     match connect.await {
         Ok(Ok(_)) => finding(check, State::Ok, format!("{host}:{port} answers")),
         Ok(Err(err)) => finding(check, State::Fail, format!("{host}:{port}: {err}; check base_url, DNS and firewall")),
-        Err(_) => finding(check, State::Fail, format!("{host}:{port} does not answer within {} s; check the firewall", PATIENCE.as_secs())),
+        Err(_) => finding(
+            check,
+            State::Fail,
+            format!("{host}:{port} does not answer within {} s; check the firewall", PATIENCE.as_secs()),
+        ),
     }
 }

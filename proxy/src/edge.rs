@@ -61,8 +61,19 @@ impl Edge {
         options.h2c = true;
         options.keepalive_request_limit = Some(config.keepalive_requests);
         options.h2_idle_timeout = Some(Duration::from_secs(config.keepalive_seconds));
-        let http = Requests { proxy: Arc::new(proxy), options, keepalive: config.keepalive_seconds, header_timeout: config.header_timeout };
-        let counts = Counts { open, all: AtomicUsize::new(0), by_ip: Mutex::default(), most: config.max_connections, most_by_ip: config.max_connections_per_ip };
+        let http = Requests {
+            proxy: Arc::new(proxy),
+            options,
+            keepalive: config.keepalive_seconds,
+            header_timeout: config.header_timeout,
+        };
+        let counts = Counts {
+            open,
+            all: AtomicUsize::new(0),
+            by_ip: Mutex::default(),
+            most: config.max_connections,
+            most_by_ip: config.max_connections_per_ip,
+        };
         Self { http: Arc::new(http), counts: Arc::new(counts), header_timeout: config.header_timeout }
     }
 }
@@ -70,7 +81,9 @@ impl Edge {
 #[async_trait]
 impl ServerApp for Edge {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let peer = stream.get_socket_digest().and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|addr| addr.ip().to_canonical())));
+        let peer = stream
+            .get_socket_digest()
+            .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|addr| addr.ip().to_canonical())));
         let _place = self.counts.take(peer)?;
         let due = Cell::new(Some(Instant::now() + self.header_timeout));
         HEAD_DUE
@@ -103,7 +116,11 @@ async fn overdue() {
 
 #[async_trait]
 impl HttpServerApp for Requests {
-    async fn process_new_http(self: &Arc<Self>, mut session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
         if !session.is_http2() {
             if session.get_keepalive().is_some() {
                 session.set_keepalive(Some(self.keepalive));
@@ -125,7 +142,11 @@ impl HttpServerApp for Requests {
         // Called once for each HTTP/2 connection, on its task: its streams have heads of their own.
         head_seen();
         let mut options = H2Options::default();
-        options.max_concurrent_streams(H2_STREAMS).max_header_list_size(H2_HEAD_BYTES).max_concurrent_reset_streams(64).max_pending_accept_reset_streams(64);
+        options
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(H2_HEAD_BYTES)
+            .max_concurrent_reset_streams(64)
+            .max_pending_accept_reset_streams(64);
         Some(options)
     }
 
@@ -197,7 +218,13 @@ mod tests {
 
     #[test]
     fn places_are_given_back_and_never_exceeded() {
-        let counts = Arc::new(Counts { open: Gauge::default(), all: AtomicUsize::new(0), by_ip: Mutex::default(), most: 3, most_by_ip: 2 });
+        let counts = Arc::new(Counts {
+            open: Gauge::default(),
+            all: AtomicUsize::new(0),
+            by_ip: Mutex::default(),
+            most: 3,
+            most_by_ip: 2,
+        });
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         let first = counts.take(one).unwrap();
         let _second = counts.take(one).unwrap();

@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use openclawmu_store::Ticket;
 use pingora::proxy::Session;
 
 use crate::refusal::Refusal;
 use crate::route::Outbound;
 use crate::routes::AiRoute;
-use crate::upstream::http::{Answer, Fault, Outgoing};
+use crate::upstream::http::{Answer, Fault, Outgoing, passed_on};
 use crate::upstream::{Backend, Upstream, echo};
 
 /// The most that is read of an upstream's refusal.
@@ -66,12 +65,19 @@ impl Failure {
 
     /// What the client is told, where it is not the upstream's own refusal.
     pub(crate) fn refusal(&self, upstream: &str) -> Refusal {
-        let failed = |code, what: &str| Refusal::Upstream { code, message: format!("The upstream `{upstream}` {what}") };
+        let failed =
+            |code, what: &str| Refusal::Upstream { code, message: format!("The upstream `{upstream}` {what}") };
         match self {
-            Self::ClientGone | Self::Fault(Fault::Broken(_)) => failed("upstream_broken", "broke off before it answered."),
+            Self::ClientGone | Self::Fault(Fault::Broken(_)) => {
+                failed("upstream_broken", "broke off before it answered.")
+            }
             Self::Fault(Fault::Connect(_)) => failed("upstream_unreachable", "cannot be reached."),
-            Self::Fault(Fault::Timeout(_)) => Refusal::UpstreamTimeout { message: format!("The upstream `{upstream}` did not answer in time.") },
-            Self::Refused(refused) if refused.status == 401 => failed("upstream_auth", "does not accept the operator's key."),
+            Self::Fault(Fault::Timeout(_)) => {
+                Refusal::UpstreamTimeout { message: format!("The upstream `{upstream}` did not answer in time.") }
+            }
+            Self::Refused(refused) if refused.status == 401 => {
+                failed("upstream_auth", "does not accept the operator's key.")
+            }
             Self::Refused(refused) => failed("upstream_error", &format!("failed with status {}.", refused.status)),
             Self::Store => Refusal::Store,
         }
@@ -81,13 +87,19 @@ impl Failure {
     pub(crate) fn passed_on(self) -> Result<Rejected, Self> {
         match self {
             Self::Refused(refused) if (400..500).contains(&refused.status) && refused.status != 401 => Ok(refused),
-            other => Err(other),
+            other @ (Self::Refused(_) | Self::ClientGone | Self::Fault(_) | Self::Store) => Err(other),
         }
     }
 }
 
 /// Sends it. A client that leaves meanwhile cuts the upstream's connection.
-pub(crate) async fn forward(session: &mut Session, upstream: &Upstream, route: AiRoute, outbound: &Outbound, ticket: &Ticket) -> Result<Reply, Failure> {
+pub(crate) async fn forward(
+    session: &mut Session,
+    upstream: &Upstream,
+    route: AiRoute,
+    outbound: &Outbound,
+    ticket: &Ticket,
+) -> Result<Reply, Failure> {
     if let Err(err) = ticket.durable().await {
         tracing::error!(%err, "a reservation can't be made durable");
         return Err(Failure::Store);
@@ -95,8 +107,9 @@ pub(crate) async fn forward(session: &mut Session, upstream: &Upstream, route: A
     match &upstream.backend {
         Backend::Echo => from_echo(echo::answer(route, &outbound.body)),
         Backend::Http(http) => {
-            let headers: HeaderMap = session.req_header().headers.clone();
-            let outgoing = Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers: &headers };
+            let headers = passed_on(&session.req_header().headers);
+            let outgoing =
+                Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers };
             let answer = tokio::select! {
                 answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,
                 () = client_gone(session) => return Err(Failure::ClientGone),

@@ -70,8 +70,17 @@ pub(crate) fn check(head: &RequestHeader) -> Result<(), Refusal> {
     if headers.contains_key(header::UPGRADE) {
         return Err(malformed("this route does not upgrade to another protocol"));
     }
+    check_framing(head)
+}
+
+/// What the headers that frame a body must satisfy.
+fn check_framing(head: &RequestHeader) -> Result<(), Refusal> {
+    let headers = &head.headers;
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if encodings.next().is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || head.version == Version::HTTP_10) {
+    if encodings
+        .next()
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || head.version == Version::HTTP_10)
+    {
         return Err(malformed("the only transfer coding is chunked, from HTTP/1.1 on"));
     }
     let bad_length = |value: &http::HeaderValue| value.is_empty() || !value.as_bytes().iter().all(u8::is_ascii_digit);
@@ -96,7 +105,12 @@ fn too_large(status: u16, message: String) -> Refusal {
 }
 
 fn malformed(what: &str) -> Refusal {
-    Refusal::Bad { status: 400, param: None, code: Some("malformed_request"), message: format!("This is not well-formed HTTP: {what}.") }
+    Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("malformed_request"),
+        message: format!("This is not well-formed HTTP: {what}."),
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +140,8 @@ mod tests {
     fn e_09_heads_and_targets_are_bounded() {
         let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
         assert!(matches!(check_raw(head.as_bytes()), Err(Refusal::Bad { status: 431, .. })));
-        let mut long = RequestHeader::build("GET", format!("/{}", "x".repeat(MAX_TARGET_BYTES)).as_bytes(), None).unwrap();
+        let mut long =
+            RequestHeader::build("GET", format!("/{}", "x".repeat(MAX_TARGET_BYTES)).as_bytes(), None).unwrap();
         long.insert_header("Host", "a").unwrap();
         assert!(matches!(check(&long), Err(Refusal::Bad { status: 414, .. })));
     }

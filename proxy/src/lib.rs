@@ -5,7 +5,9 @@
 //! - `edge`: connections: caps, deadlines, HTTP/1.1 and h2c
 //! - `head`: request heads: what is refused before anything is believed
 //! - `routes`: every route of the edge, in one list
+//! - `dispatch`: head, route, caller; then the stages, or a route that needs none
 //! - `gateway`: the seven stages, top to bottom
+//! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
 //! - `refusal`: everything a client may be told when it is refused
 //! - `answer`: writing answers
@@ -26,7 +28,9 @@ mod authenticate;
 mod catalog;
 pub mod cli;
 pub mod config;
+mod context;
 mod dialect;
+mod dispatch;
 mod doctor;
 mod edge;
 mod forward;

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::catalog::Catalog;
 use crate::config::{self, Config, LogFormat, Overrides};
-use crate::gateway::Shared;
+use crate::context::Shared;
 use crate::upstream;
 
 /// How long requests that were cut may take to settle.
@@ -37,7 +37,8 @@ pub(crate) struct Reload {
 
 /// Starts logging to standard error.
 pub(crate) fn start_log(config: &Config) {
-    let filter = EnvFilter::try_new(format!("pingora=warn,{}", config.log_level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_new(format!("pingora=warn,{}", config.log_level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
@@ -56,11 +57,18 @@ pub(crate) fn random_u64() -> anyhow::Result<u64> {
 }
 
 /// Runs the server until it was told to end and everything has its row.
-pub(crate) fn run(server: Server, shared: &Arc<Shared>, stop: &watch::Sender<bool>, reload: Reload) -> anyhow::Result<()> {
+pub(crate) fn run(
+    server: Server,
+    shared: &Arc<Shared>,
+    stop: &watch::Sender<bool>,
+    reload: Reload,
+) -> anyhow::Result<()> {
     let mut phases = server.watch_execution_phase();
     let signals = Box::new(Signals { shared: Arc::clone(shared), reload });
     // The server's own end is a fixed sleep; this thread ends the process as soon as it has drained.
-    std::thread::Builder::new().name("server".to_owned()).spawn(move || server.run(RunArgs { shutdown_signal: signals }))?;
+    std::thread::Builder::new()
+        .name("server".to_owned())
+        .spawn(move || server.run(RunArgs { shutdown_signal: signals }))?;
     match next_end(&mut phases) {
         End::Terminate => drain(shared, stop, Some(shared.config.drain)),
         End::HandOver => {
@@ -83,7 +91,9 @@ fn next_end(phases: &mut broadcast::Receiver<ExecutionPhase>) -> End {
     loop {
         match phases.blocking_recv() {
             Ok(ExecutionPhase::GracefulUpgradeCloseTimeout) => return End::HandOver,
-            Ok(ExecutionPhase::GracefulTerminate | ExecutionPhase::ShutdownStarted | ExecutionPhase::Terminated) => return End::Terminate,
+            Ok(ExecutionPhase::GracefulTerminate | ExecutionPhase::ShutdownStarted | ExecutionPhase::Terminated) => {
+                return End::Terminate;
+            }
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return End::Terminate,
         }
@@ -150,7 +160,9 @@ impl Signals {
     /// Reads the configuration again. Upstreams and aliases change; listeners, limits and keys need a restart.
     fn reload(&self) {
         let checked = config::load(self.reload.file.as_deref(), &self.reload.overrides).and_then(config::check);
-        let catalog = checked.map_err(|err| err.to_string()).and_then(|config| Ok(Catalog::new(upstream::all(&config.upstreams)?, &config.aliases)));
+        let catalog = checked
+            .map_err(|err| err.to_string())
+            .and_then(|config| Ok(Catalog::new(upstream::all(&config.upstreams)?, &config.aliases)));
         match catalog {
             Ok(catalog) => {
                 self.shared.catalog.store(Arc::new(catalog));

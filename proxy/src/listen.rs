@@ -25,7 +25,9 @@ pub(crate) fn bind(key: &str, address: SocketAddr, patience: Duration) -> Result
     loop {
         match TcpListener::bind(address) {
             Ok(listener) => return Ok(listener),
-            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(err) if err.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
             Err(err) => return Err(explain(key, address, &err)),
         }
     }
@@ -33,11 +35,12 @@ pub(crate) fn bind(key: &str, address: SocketAddr, patience: Duration) -> Result
 
 fn explain(key: &str, address: SocketAddr, err: &std::io::Error) -> String {
     let flag = key.trim_end_matches(".listen");
-    let hint = match err.kind() {
-        std::io::ErrorKind::AddrInUse => format!("address in use: stop what listens there, or choose another with `--{flag} ADDR`"),
-        std::io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, or choose another".to_owned(),
-        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-        _ => err.to_string(),
+    let hint = if err.kind() == std::io::ErrorKind::AddrInUse {
+        format!("address in use: stop what listens there, or choose another with `--{flag} ADDR`")
+    } else if err.kind() == std::io::ErrorKind::PermissionDenied {
+        "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, or choose another".to_owned()
+    } else {
+        format!("{err}: choose an address of this machine with `--{flag} ADDR`")
     };
     format!("{key}: can't listen on {address}: {hint}")
 }
@@ -59,7 +62,9 @@ impl EdgeService {
             Some(tls) => {
                 let (cert, key) = (tls.cert.display().to_string(), tls.key.display().to_string());
                 for path in [&tls.cert, &tls.key] {
-                    std::fs::read(path).map_err(|err| format!("edge.tls: {}: {err}; give a PEM file that this user can read", path.display()))?;
+                    std::fs::read(path).map_err(|err| {
+                        format!("edge.tls: {}: {err}; give a PEM file that this user can read", path.display())
+                    })?;
                 }
                 let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|err| format!("edge.tls: {err}"))?;
                 settings.enable_h2();
@@ -116,7 +121,13 @@ pub(crate) struct AdminService {
 }
 
 impl AdminService {
-    pub(crate) fn new(listener: Option<TcpListener>, address: SocketAddr, sock: PathBuf, state: AdminState, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        listener: Option<TcpListener>,
+        address: SocketAddr,
+        sock: PathBuf,
+        state: AdminState,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         Self { address, sock, listener: Mutex::new(listener), state, stop }
     }
 
@@ -125,9 +136,14 @@ impl AdminService {
         let address = self.address;
         let listener = match bound {
             Some(listener) => listener,
-            None => tokio::task::spawn_blocking(move || bind("admin.listen", address, ADMIN_PATIENCE)).await.map_err(|err| err.to_string())??,
+            None => tokio::task::spawn_blocking(move || bind("admin.listen", address, ADMIN_PATIENCE))
+                .await
+                .map_err(|err| err.to_string())??,
         };
-        listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)).map_err(|err| err.to_string())
+        listener
+            .set_nonblocking(true)
+            .and_then(|()| tokio::net::TcpListener::from_std(listener))
+            .map_err(|err| err.to_string())
     }
 }
 

@@ -9,5 +9,7 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE; // somebody installed another one first, which nothing in this program does
     }
+    // Whatever this program writes is for its user alone, the database too.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     Cli::parse().run()
 }

@@ -77,7 +77,11 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("requests", "Finished requests of the edge", self.requests.clone());
         registry.register("upstream_requests", "Attempts at upstreams", self.attempts.clone());
-        registry.register("request_duration_seconds", "Time from a request's head to the end of its answer", self.duration.clone());
+        registry.register(
+            "request_duration_seconds",
+            "Time from a request's head to the end of its answer",
+            self.duration.clone(),
+        );
         registry.register("edge_connections", "Open connections of the edge", self.connections.clone());
         registry.register("over_reserved", "Settlements above their reservation", self.over_reserved.clone());
         self
@@ -100,7 +104,12 @@ impl Metrics {
         for (name, kind, help, value) in [
             ("openclawmu_store_token_reads_total", "counter", "Token rows looked up", store.token_reads()),
             ("openclawmu_store_healthy", "gauge", "1 while the store takes writes", u64::from(store.healthy())),
-            ("openclawmu_in_flight", "gauge", "Attempts in flight or not yet durable", u64::try_from(store.in_flight()).unwrap_or(u64::MAX)),
+            (
+                "openclawmu_in_flight",
+                "gauge",
+                "Attempts in flight or not yet durable",
+                u64::try_from(store.in_flight()).unwrap_or(u64::MAX),
+            ),
         ] {
             // Writing to a string can't fail.
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");

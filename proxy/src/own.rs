@@ -37,7 +37,12 @@ pub(crate) fn model(catalog: &Catalog, store: &Store, caller: &Caller, id: &str)
 /// The refusal for a model that nothing serves.
 pub(crate) fn model_not_found(name: &str) -> Refusal {
     let name: String = name.chars().take(200).collect();
-    Refusal::NotFound { code: "model_not_found", message: format!("The model `{name}` does not exist or you do not have access to it. GET /v1/models lists what you may call.") }
+    Refusal::NotFound {
+        code: "model_not_found",
+        message: format!(
+            "The model `{name}` does not exist or you do not have access to it. GET /v1/models lists what you may call."
+        ),
+    }
 }
 
 fn allowed(catalog: &Catalog, store: &Store, caller: &Caller) -> Vec<Listed> {
@@ -53,7 +58,8 @@ fn model_object(listed: &Listed) -> Value {
 /// `GET /v1/quota`
 pub(crate) fn quota(store: &Store, caller: &Caller) -> Result<Value, Refusal> {
     let policy = &caller.policy;
-    let status = store.quota_status_of(policy.tenant_key, &policy.quota, &policy.zone).map_err(|err| unavailable(&err))?;
+    let status =
+        store.quota_status_of(policy.tenant_key, &policy.quota, &policy.zone).map_err(|err| unavailable(&err))?;
     serde_json::to_value(status).map_err(|err| unavailable(&err))
 }
 
@@ -62,7 +68,10 @@ pub(crate) async fn usage(store: &Store, caller: &Caller, query: &str) -> Result
     let query = usage_query(store, caller, query)?;
     store.flush().await.map_err(|err| unavailable(&err))?;
     let store = store.clone();
-    let report = tokio::task::spawn_blocking(move || store.usage(&query)).await.map_err(|err| unavailable(&err))?.map_err(|err| unavailable(&err))?;
+    let report = tokio::task::spawn_blocking(move || store.usage(&query))
+        .await
+        .map_err(|err| unavailable(&err))?
+        .map_err(|err| unavailable(&err))?;
     serde_json::to_value(report).map_err(|err| unavailable(&err))
 }
 
@@ -77,12 +86,15 @@ fn usage_query(store: &Store, caller: &Caller, text: &str) -> Result<UsageQuery,
     };
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode(&value.replace('+', "%20")).ok_or_else(|| Refusal::bad("query", "The query is not UTF-8."))?;
+        let value = percent_decode(&value.replace('+', "%20"))
+            .ok_or_else(|| Refusal::bad("query", "The query is not UTF-8."))?;
         match name {
             "from" => query.from = instant("from", &value)?,
             "to" => query.to = instant("to", &value)?,
             "group_by" => query.group_by = group_by(&value)?,
-            other => return Err(Refusal::bad("query", format!("`{other}` is not one of from, to, group_by."))),
+            other => {
+                return Err(Refusal::bad("query", format!("`{other}` is not one of from, to, group_by.")));
+            }
         }
     }
     if query.to <= query.from || query.to.0.saturating_sub(query.from.0) > MAX_RANGE_MS {
@@ -94,7 +106,12 @@ fn usage_query(store: &Store, caller: &Caller, text: &str) -> Result<UsageQuery,
 /// A date (midnight UTC) or an instant.
 fn instant(name: &'static str, text: &str) -> Result<UnixMs, Refusal> {
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    UnixMs::parse_rfc3339(&whole).map_err(|_| Refusal::bad(name, format!("`{name}` must be a date such as 2026-11-01 or an instant such as 2026-11-01T00:00:00Z.")))
+    UnixMs::parse_rfc3339(&whole).map_err(|_| {
+        Refusal::bad(
+            name,
+            format!("`{name}` must be a date such as 2026-11-01 or an instant such as 2026-11-01T00:00:00Z."),
+        )
+    })
 }
 
 fn group_by(text: &str) -> Result<BTreeSet<UsageKey>, Refusal> {

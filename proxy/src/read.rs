@@ -29,7 +29,12 @@ pub(crate) struct Call {
 }
 
 /// Reads and understands the body.
-pub(crate) async fn read(session: &mut Session, edge: &EdgeConfig, route: AiRoute, request_id: RequestId) -> Result<Call, Refusal> {
+pub(crate) async fn read(
+    session: &mut Session,
+    edge: &EdgeConfig,
+    route: AiRoute,
+    request_id: RequestId,
+) -> Result<Call, Refusal> {
     let body = body(session, edge).await?;
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::Bad {
         status: 400,
@@ -43,7 +48,10 @@ pub(crate) async fn read(session: &mut Session, edge: &EdgeConfig, route: AiRout
 
 async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
     let limit = edge.max_body_bytes;
-    let stated = session.get_header(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    let stated = session
+        .get_header(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<u64>().ok());
     if stated.is_some_and(|stated| usize::try_from(stated).map_or(true, |stated| stated > limit)) {
         return Err(too_large(limit));
     }
@@ -58,7 +66,13 @@ async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal
         let piece = match session.as_downstream_mut().read_request_body().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
-            Err(err) => return Err(if matches!(err.etype(), pingora::ErrorType::ReadTimedout) { too_slow() } else { broken() }),
+            Err(err) => {
+                return Err(if matches!(err.etype(), pingora::ErrorType::ReadTimedout) {
+                    too_slow()
+                } else {
+                    broken()
+                });
+            }
         };
         if first.is_empty() && rest.is_none() {
             first = piece;
@@ -80,13 +94,28 @@ async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal
 }
 
 fn too_large(limit: usize) -> Refusal {
-    Refusal::Bad { status: 413, param: None, code: Some("request_too_large"), message: format!("The request's body is larger than {limit} bytes.") }
+    Refusal::Bad {
+        status: 413,
+        param: None,
+        code: Some("request_too_large"),
+        message: format!("The request's body is larger than {limit} bytes."),
+    }
 }
 
 fn too_slow() -> Refusal {
-    Refusal::Bad { status: 408, param: None, code: Some("request_timeout"), message: "The request's body came in too slowly.".to_owned() }
+    Refusal::Bad {
+        status: 408,
+        param: None,
+        code: Some("request_timeout"),
+        message: "The request's body came in too slowly.".to_owned(),
+    }
 }
 
 fn broken() -> Refusal {
-    Refusal::Bad { status: 400, param: None, code: Some("malformed_request"), message: "The request's body broke off or is not well framed.".to_owned() }
+    Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("malformed_request"),
+        message: "The request's body broke off or is not well framed.".to_owned(),
+    }
 }

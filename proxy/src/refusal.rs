@@ -101,8 +101,12 @@ impl Refusal {
 
     /// A token without the scope that a route needs.
     pub(crate) fn scope_missing(scope: Scope) -> Self {
-        let name = serde_json::to_value(scope).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
-        Self::Forbidden { code: "scope_missing", message: format!("This token lacks the scope `{name}`. Ask for a token with it.") }
+        let name =
+            serde_json::to_value(scope).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+        Self::Forbidden {
+            code: "scope_missing",
+            message: format!("This token lacks the scope `{name}`. Ask for a token with it."),
+        }
     }
 
     /// What the client is told: the contract's table.
@@ -131,7 +135,12 @@ impl Refusal {
             Self::Quota { refused, retry_after_ms } => told_quota(refused, *retry_after_ms),
             Self::Store => Told {
                 retry_after_ms: Some(1000),
-                ..plain(503, "server_error", "store_unavailable", "The quota cannot be proved at the moment. Please try again.")
+                ..plain(
+                    503,
+                    "server_error",
+                    "store_unavailable",
+                    "The quota cannot be proved at the moment. Please try again.",
+                )
             },
             Self::Upstream { code, message } => plain(502, "upstream_error", code, message),
             Self::UpstreamTimeout { message } => plain(504, "upstream_error", "upstream_timeout", message),
@@ -140,46 +149,54 @@ impl Refusal {
 }
 
 fn told_quota(refused: &Refused, retry_after_ms: Option<u64>) -> Told {
+    let rate = |kind, message, should_retry| (429, kind, "rate_limit_exceeded", message, should_retry);
     let (status, kind, code, message, should_retry) = match refused {
         Refused::Budget { kind, resets_at, .. } => {
-            let name = match kind {
-                BudgetKind::UsdPerDay => "daily budget",
-                BudgetKind::UsdPerMonth => "monthly budget",
-                BudgetKind::TokensPerDay => "daily token quota",
-            };
-            let message = format!(
-                "You exceeded your current quota: the {name} does not cover this request. It resets at {}. A shorter prompt or a lower \
-                 max_tokens may still fit.",
-                resets_at.rfc3339()
-            );
+            let message = budget_message(*kind, *resets_at);
             (429, "insufficient_quota", "insufficient_quota", message, Some(false))
         }
         Refused::Rate { kind, limit, retry_after_ms } => {
-            let (kind, unit) = match kind {
-                RateKind::Requests => ("requests", "requests"),
-                RateKind::Tokens => ("tokens", "tokens"),
+            let unit = match kind {
+                RateKind::Requests => "requests",
+                RateKind::Tokens => "tokens",
             };
-            let message = match retry_after_ms {
-                Some(_) => format!("Rate limit reached: {limit} {unit} per minute. Please try again later."),
-                None => format!("Request too large: it may need more than {limit} {unit}, the limit per minute. Lower max_tokens or the prompt."),
+            let message = if retry_after_ms.is_some() {
+                format!("Rate limit reached: {limit} {unit} per minute. Please try again later.")
+            } else {
+                format!(
+                    "Request too large: it may need more than {limit} {unit}, the limit per minute. Lower max_tokens or the prompt."
+                )
             };
-            (429, kind, "rate_limit_exceeded", message, retry_after_ms.is_none().then_some(false))
+            rate(unit, message, retry_after_ms.is_none().then_some(false))
         }
-        Refused::Concurrency { limit } => {
-            (429, "requests", "rate_limit_exceeded", format!("Rate limit reached: {limit} requests are in flight. Please try again later."), None)
-        }
-        Refused::Unavailable(_) => {
-            let message = "The quota cannot be proved at the moment. Please try again.".to_owned();
-            (503, "server_error", "store_unavailable", message, None)
-        }
+        Refused::Concurrency { limit } => rate(
+            "requests",
+            format!("Rate limit reached: {limit} requests are in flight. Please try again later."),
+            None,
+        ),
+        Refused::Unavailable(_) => return Refusal::Store.told(),
     };
     Told { status, kind, code: Some(code), param: None, message, retry_after_ms, should_retry }
+}
+
+fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {
+    let name = match kind {
+        BudgetKind::UsdPerDay => "daily budget",
+        BudgetKind::UsdPerMonth => "monthly budget",
+        BudgetKind::TokensPerDay => "daily token quota",
+    };
+    let resets_at = resets_at.rfc3339();
+    format!(
+        "You exceeded your current quota: the {name} does not cover this request. It resets at {resets_at}. \
+         A shorter prompt or a lower max_tokens may still fit."
+    )
 }
 
 impl Told {
     /// The body in the `OpenAI` dialect.
     pub(crate) fn openai_body(&self) -> Vec<u8> {
-        let error = json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}});
+        let error =
+            json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}});
         error.to_string().into_bytes()
     }
 
@@ -198,12 +215,23 @@ mod tests {
 
     #[test]
     fn the_contracts_table_holds() {
-        let budget = Refused::Budget { kind: BudgetKind::UsdPerDay, usd_left: None, tokens_left: None, resets_at: UnixMs(90_000) };
+        let budget = Refused::Budget {
+            kind: BudgetKind::UsdPerDay,
+            usd_left: None,
+            tokens_left: None,
+            resets_at: UnixMs(90_000),
+        };
         let told = Refusal::quota(budget, UnixMs(30_000)).told();
-        assert_eq!((told.status, told.kind, told.code, told.retry_after_ms, told.should_retry), (429, "insufficient_quota", Some("insufficient_quota"), Some(60_000), Some(false)));
+        assert_eq!(
+            (told.status, told.kind, told.code, told.retry_after_ms, told.should_retry),
+            (429, "insufficient_quota", Some("insufficient_quota"), Some(60_000), Some(false))
+        );
         let rate = Refused::Rate { kind: RateKind::Tokens, limit: 5, retry_after_ms: Some(7) };
         let told = Refusal::quota(rate, UnixMs(0)).told();
-        assert_eq!((told.status, told.kind, told.code, told.retry_after_ms, told.should_retry), (429, "tokens", Some("rate_limit_exceeded"), Some(7), None));
+        assert_eq!(
+            (told.status, told.kind, told.code, told.retry_after_ms, told.should_retry),
+            (429, "tokens", Some("rate_limit_exceeded"), Some(7), None)
+        );
         let told = Refusal::quota(Refused::Unavailable("disk".into()), UnixMs(0)).told();
         assert_eq!((told.status, told.kind, told.code), (503, "server_error", Some("store_unavailable")));
         assert!(!told.message.contains("disk"));

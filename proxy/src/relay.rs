@@ -55,6 +55,8 @@ pub(crate) enum Ending {
     },
     /// The last event of a stream.
     Event(Bytes),
+    /// The last bytes of a stream that failed, perhaps none; the connection is closed behind them.
+    Failed(Bytes),
     /// A refusal, when nothing has been written yet.
     Refusal(Refusal),
     /// Nothing: the client is gone.
@@ -77,7 +79,15 @@ pub(crate) struct Relay<'a> {
     pub(crate) cut: watch::Receiver<bool>,
 }
 
-/// Why a reply came to no proper end.
+/// How a stream came to its end.
+enum Fin {
+    /// Properly.
+    Done,
+    /// By an error event of the upstream's own, which went on to the client.
+    AfterError,
+}
+
+/// Why a reply came to no end.
 enum Broken {
     ClientGone,
     Upstream(Refusal),
@@ -87,7 +97,11 @@ enum Broken {
 impl Relay<'_> {
     /// Relays the reply.
     pub(crate) async fn run(mut self, reply: Reply) -> Relayed {
-        if reply.content_type.starts_with("text/event-stream") { self.stream(reply).await } else { self.whole(reply).await }
+        if reply.content_type.starts_with("text/event-stream") {
+            self.stream(reply).await
+        } else {
+            self.whole(reply).await
+        }
     }
 
     async fn whole(&mut self, mut reply: Reply) -> Relayed {
@@ -132,17 +146,19 @@ impl Relay<'_> {
             Err(_) => Err(Broken::ClientGone),
         };
         match &ended {
-            Ok(()) => finish_upstream(reply).await,
+            Ok(_) => finish_upstream(reply).await,
             Err(_) => drop(reply), // closes its connection: the provider stops generating
         }
-        let complete = ended.is_ok() && !counted.error;
+        let complete = matches!(ended, Ok(Fin::Done));
+        let failed = |refusal: Refusal| Ending::Failed(refusal.told().openai_event().into());
         let ending = match ended {
-            Ok(()) => Ending::Event(DONE),
+            Ok(Fin::Done) => Ending::Event(DONE),
+            Ok(Fin::AfterError) => Ending::Failed(Bytes::new()),
             Err(Broken::ClientGone) => Ending::Nothing,
-            Err(Broken::Upstream(refusal)) => Ending::Event(refusal.told().openai_event().into()),
+            Err(Broken::Upstream(refusal)) => failed(refusal),
             Err(Broken::Shutdown) => {
                 let message = "The gateway is shutting down.".to_owned();
-                Ending::Event(Refusal::Upstream { code: "shutting_down", message }.told().openai_event().into())
+                failed(Refusal::Upstream { code: "shutting_down", message })
             }
         };
         let nothing = counted.usage.is_none() && counted.text_bytes == 0 && !complete && counted.events == 0;
@@ -161,16 +177,13 @@ impl Relay<'_> {
         head.set("content-type", content_type);
         head.set("cache-control", "no-cache");
         head.set("x-accel-buffering", "no");
-        head.set("x-openclawmu-model", self.model.0);
-        if let Some(cap) = self.cap.filter(|cap| cap.clamped) {
-            head.set("x-openclawmu-output-clamped", cap.tokens);
-        }
+        head.set_attempt(self.model.0, self.cap);
         head.set_standing(&self.ticket.standing());
         head.begin(self.session).await
     }
 
-    /// Relays events until the proper end; `[DONE]` itself is left to the caller.
-    async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<(), Broken> {
+    /// Relays events until the end; `[DONE]` itself is left to the caller.
+    async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<Fin, Broken> {
         let mut splitter = Splitter::default();
         let mut noted = Instant::now();
         loop {
@@ -182,15 +195,20 @@ impl Relay<'_> {
             };
             let ended = piece.is_none();
             if let Some(piece) = piece {
-                splitter.push(&piece).map_err(|err| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: format!("The upstream's stream is broken: {err}.") }))?;
+                splitter.push(&piece).map_err(|err| {
+                    Broken::Upstream(Refusal::Upstream {
+                        code: "upstream_broken",
+                        message: format!("The upstream's stream is broken: {err}."),
+                    })
+                })?;
             }
             while let Some(event) = splitter.next() {
                 if self.event(event, counted).await? {
-                    return Ok(());
+                    return Ok(if counted.error { Fin::AfterError } else { Fin::Done });
                 }
             }
             if ended {
-                return self.at_end(splitter.rest(), counted).await;
+                return at_end(splitter.rest(), counted);
             }
             if noted.elapsed() >= NOTE_EVERY {
                 noted = Instant::now();
@@ -214,24 +232,10 @@ impl Relay<'_> {
         Ok(false)
     }
 
-    /// The body has ended without `[DONE]`: that is proper only after every choice was finished, or after an error event.
-    async fn at_end(&mut self, rest: Option<Bytes>, counted: &mut Counted) -> Result<(), Broken> {
-        if let Some(rest) = rest {
-            let data = sse::data(&rest).map(|data| openai::event(&data)).unwrap_or_default();
-            if data.done {
-                return Ok(());
-            }
-        }
-        if counted.finished && !counted.error {
-            return Ok(());
-        }
-        let message = "The upstream's stream broke off before its end.".to_owned();
-        Err(Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message }))
-    }
-
     /// What an answer without the provider's usage probably used: its prompt, and the text that came.
     fn estimate(&self, text_bytes: usize, text_events: u32) -> Usage {
-        let input = count_tokens(&self.call.body, self.model.1).unwrap_or_else(|| estimate_tokens(self.call.body.len()));
+        let input =
+            count_tokens(&self.call.body, self.model.1).unwrap_or_else(|| estimate_tokens(self.call.body.len()));
         Usage { input, output: estimate_tokens(text_bytes).max(text_events), ..Usage::default() }
     }
 
@@ -268,8 +272,22 @@ impl Counted {
     }
 }
 
+/// The body has ended without `[DONE]`: that is proper only after every choice was finished, or after an error event.
+fn at_end(rest: Option<Bytes>, counted: &Counted) -> Result<Fin, Broken> {
+    let said = rest.as_deref().and_then(sse::data).map(|data| openai::event(&data)).unwrap_or_default();
+    if counted.error {
+        return Ok(Fin::AfterError);
+    }
+    if said.done || counted.finished {
+        return Ok(Fin::Done);
+    }
+    let message = "The upstream's stream broke off before its end.".to_owned();
+    Err(Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message }))
+}
+
 async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {
-    let broken = |message: &str| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: message.to_owned() });
+    let broken =
+        |message: &str| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: message.to_owned() });
     let mut first = Bytes::new();
     let mut rest: Option<BytesMut> = None;
     while let Some(piece) = reply.piece().await.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))? {

@@ -26,6 +26,10 @@ pub(crate) fn route(call: &Call, target: &Target, cap: Option<Cap>) -> Outbound 
         cap: cap.map(|cap| (cap.field, cap.tokens)),
         force_usage: call.ask.stream && !call.ask.wants_usage && call.route != AiRoute::Embeddings,
     };
-    let body = if edits == Edits::default() { call.body.clone() } else { request::edit(&call.body, &call.ask.fields, &edits).into() };
+    let body = if edits == Edits::default() {
+        call.body.clone()
+    } else {
+        request::edit(&call.body, &call.ask.fields, &edits).into()
+    };
     Outbound { path: call.route.upstream_path(), body, stream: call.ask.stream }
 }

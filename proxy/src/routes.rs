@@ -99,7 +99,9 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
     let bare = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
     let mut other = None;
     for entry in ROUTES {
-        let Some(rest) = match_path(entry.path, bare) else { continue };
+        let Some(rest) = match_path(entry.path, bare) else {
+            continue;
+        };
         // Health routes have no version prefix.
         if !entry.path.starts_with("/v1") && bare.len() != path.len() {
             continue;
@@ -146,7 +148,19 @@ mod tests {
 
     #[test]
     fn nothing_else_is_found() {
-        for path in ["/", "/v1", "/v1/", "/v1/v1/models", "/v1/healthz", "/v1/models/", "/v1/chat", "//v1/models", "/V1/models", "/v1models", "/v1/chat/completions/"] {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/v1/models",
+            "/v1/healthz",
+            "/v1/models/",
+            "/v1/chat",
+            "//v1/models",
+            "/V1/models",
+            "/v1models",
+            "/v1/chat/completions/",
+        ] {
             assert!(found(&Method::GET, path).is_none() && found(&Method::POST, path).is_none(), "{path}");
         }
         assert!(matches!(find(&Method::GET, "/v1/chat/completions"), Found::OtherMethod(&Method::POST)));

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Overrides, RawConfig};
+use crate::context::Shared;
 use crate::edge::Edge;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::Gateway;
 use crate::lifecycle::{self, Reload};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::Metrics;
@@ -82,9 +83,18 @@ impl Built {
         Self::assemble(config, raw, server, store, None)
     }
 
-    fn assemble(config: &Config, raw: &RawConfig, mut server: Server, store: Store, admin: Option<std::net::TcpListener>) -> anyhow::Result<Self> {
+    fn assemble(
+        config: &Config,
+        raw: &RawConfig,
+        mut server: Server,
+        store: Store,
+        admin: Option<std::net::TcpListener>,
+    ) -> anyhow::Result<Self> {
         let system = Actor::system();
-        store.import_first_rates(&system, config.first_rates.clone()).wait().context("the first rate card can't be stored")?;
+        store
+            .import_first_rates(&system, config.first_rates.clone())
+            .wait()
+            .context("the first rate card can't be stored")?;
         let keys = AdminKeys::load_or_create(&config.data_dir, config.admin.keys.clone())?;
         let master = MasterKey::load_or_create(&config.data_dir)?;
         let key_source = keys.source().clone();
@@ -98,13 +108,21 @@ impl Built {
 
         let state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw));
         let sock = config.data_dir.join("admin.sock");
-        server.add_service(background_service("admin", AdminService::new(admin, config.admin.listen, sock, state, stopped)));
+        server.add_service(background_service(
+            "admin",
+            AdminService::new(admin, config.admin.listen, sock, state, stopped),
+        ));
         Ok(Self { server, shared, key_source, stop })
     }
 }
 
 fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
-    let options = StoreOptions { dir: config.data_dir.clone(), clock: Arc::new(SystemClock), takeover, durability: config.durability };
+    let options = StoreOptions {
+        dir: config.data_dir.clone(),
+        clock: Arc::new(SystemClock),
+        takeover,
+        durability: config.durability,
+    };
     Ok(Store::open(&options)?)
 }
 
@@ -152,8 +170,13 @@ fn hooks(shared: &Arc<Shared>, raw: &RawConfig) -> Hooks {
 fn greet(config: &Config, source: &KeySource) {
     let (edge, admin) = (reachable(config.edge.listen), reachable(config.admin.listen));
     let scheme = if config.edge.tls.is_some() { "https" } else { "http" };
-    println!("openclawmu {} serves tenants on {scheme}://{edge} and the operator on http://{admin}", env!("CARGO_PKG_VERSION"));
-    let KeySource::Created(path) = source else { return };
+    println!(
+        "openclawmu {} serves tenants on {scheme}://{edge} and the operator on http://{admin}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let KeySource::Created(path) = source else {
+        return;
+    };
     println!("{}", first_steps(path, &format!("{scheme}://{edge}"), &format!("http://{admin}")));
 }
 

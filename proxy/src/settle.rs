@@ -28,7 +28,19 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &str, ticket: Ticket, relayed:
 }
 
 /// Settles an attempt that came to nothing: a zero row is kept.
-pub(crate) fn void(metrics: &Metrics, upstream: &str, ticket: Ticket, outcome: AttemptOutcome, http_status: u16) -> Settled {
+pub(crate) fn void(
+    metrics: &Metrics,
+    upstream: &str,
+    ticket: Ticket,
+    outcome: AttemptOutcome,
+    http_status: u16,
+) -> Settled {
     metrics.attempt(upstream, outcome);
-    ticket.settle(End { outcome: Outcome::Void, http_status, estimated: false, usage: Usage::default(), first_byte_ms: 0 })
+    ticket.settle(End {
+        outcome: Outcome::Void,
+        http_status,
+        estimated: false,
+        usage: Usage::default(),
+        first_byte_ms: 0,
+    })
 }

@@ -90,7 +90,9 @@ fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
 pub(crate) fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     let mut found: Option<std::borrow::Cow<'_, [u8]>> = None;
     for line in event.split(|&byte| byte == b'\n' || byte == b'\r') {
-        let Some(value) = line.strip_prefix(b"data:") else { continue };
+        let Some(value) = line.strip_prefix(b"data:") else {
+            continue;
+        };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match &mut found {
             None => found = Some(value.into()),
@@ -121,7 +123,8 @@ mod tests {
         (events, splitter.rest().map(|rest| rest.to_vec()))
     }
 
-    const STREAM: &[u8] = "event: a\ndata: {\"x\":\"é\"}\n\n: ping\n\ndata: 1\r\ndata: 2\r\n\r\ndata:3\r\rdata: [DONE]\n\n".as_bytes();
+    const STREAM: &[u8] =
+        "event: a\ndata: {\"x\":\"é\"}\n\n: ping\n\ndata: 1\r\ndata: 2\r\n\r\ndata:3\r\rdata: [DONE]\n\n".as_bytes();
 
     #[test]
     fn s8_01_a_split_at_every_offset_gives_the_same_events() {
@@ -140,7 +143,8 @@ mod tests {
     #[test]
     fn the_data_of_an_event_is_joined() {
         let (events, _) = split(&[STREAM]);
-        let texts: Vec<_> = events.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
+        let texts: Vec<_> =
+            events.iter().map(|event| data(event).map(|data| String::from_utf8(data.into_owned()).unwrap())).collect();
         let expected = [Some("{\"x\":\"é\"}"), None, Some("1\n2"), Some("3"), Some("[DONE]")];
         assert_eq!(texts, expected.map(|text| text.map(str::to_owned)));
     }

@@ -47,9 +47,7 @@ pub enum PathError {
     #[error("no space is left")]
     NoSpace,
     /// 503, and a refusal to start: the kernel cannot keep a path beneath a directory.
-    #[error(
-        "this system has no openat2; hint: Linux 5.6 or newer, and a seccomp policy that allows it"
-    )]
+    #[error("this system has no openat2; hint: Linux 5.6 or newer, and a seccomp policy that allows it")]
     Unsupported,
     /// 503: the system failed; the cause is for the log, never for the client.
     #[error("the system refused: {0}")]

@@ -20,9 +20,7 @@
 //! - Runs nothing: where isolation cannot be set up there will be an error, never a fallback.
 
 #[cfg(not(unix))]
-compile_error!(
-    "openclawmu-sandbox needs descriptor-relative paths: build it on Linux or another Unix"
-);
+compile_error!("openclawmu-sandbox needs descriptor-relative paths: build it on Linux or another Unix");
 
 mod error;
 mod path;

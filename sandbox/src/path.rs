@@ -97,10 +97,7 @@ impl RelPath {
     pub(crate) fn split(&self) -> (Option<&OsStr>, &OsStr) {
         let mut halves = self.0.rsplitn(2, |byte| *byte == b'/');
         let name = halves.next().unwrap_or_default();
-        (
-            halves.next().map(OsStr::from_bytes),
-            OsStr::from_bytes(name),
-        )
+        (halves.next().map(OsStr::from_bytes), OsStr::from_bytes(name))
     }
 }
 
@@ -147,29 +144,20 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
         || has_overlong(component)
         || component.ends_with(b".")
         || is_device_name(component);
-    if forbidden {
-        Err(PathError::Forbidden)
-    } else {
-        Ok(())
-    }
+    if forbidden { Err(PathError::Forbidden) } else { Ok(()) }
 }
 
 /// C0 controls with NUL, DEL, and the C1 controls as UTF-8 spells them: they drive terminals.
 fn has_control(component: &[u8]) -> bool {
-    component
-        .utf8_chunks()
-        .any(|chunk| chunk.valid().chars().any(char::is_control))
+    component.utf8_chunks().any(|chunk| chunk.valid().chars().any(char::is_control))
 }
 
 /// Overlong forms (`C0 AE` for `.`) are no names, they are disguises for a decoder further on.
 /// Valid UTF-8 never holds such a pair (RFC 3629, 3), other encodings hardly ever.
 fn has_overlong(component: &[u8]) -> bool {
-    component.windows(2).any(|pair| {
-        matches!(
-            pair,
-            [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F]
-        )
-    })
+    component
+        .windows(2)
+        .any(|pair| matches!(pair, [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F]))
 }
 
 /// Names that another system takes for a device, so that a download or a backup unpacks anywhere.
@@ -177,12 +165,7 @@ fn has_overlong(component: &[u8]) -> bool {
 fn is_device_name(component: &[u8]) -> bool {
     matches!(
         component.to_ascii_uppercase().as_slice(),
-        b"CON"
-            | b"PRN"
-            | b"AUX"
-            | b"NUL"
-            | [b'C', b'O', b'M', b'0'..=b'9']
-            | [b'L', b'P', b'T', b'0'..=b'9']
+        b"CON" | b"PRN" | b"AUX" | b"NUL" | [b'C', b'O', b'M', b'0'..=b'9'] | [b'L', b'P', b'T', b'0'..=b'9']
     )
 }
 

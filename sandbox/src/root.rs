@@ -117,8 +117,8 @@ impl Root {
     /// if `path` is something else than a regular file with one name; [`PathError::NoSpace`].
     pub fn stage(&self, path: &RelPath) -> Result<Staged, PathError> {
         let (parent, name) = path.split();
-        let parent = beneath::readable_directory(&self.dir, parent.unwrap_or(OsStr::new(".")))
-            .map_err(PathError::of)?;
+        let parent =
+            beneath::readable_directory(&self.dir, parent.unwrap_or(OsStr::new("."))).map_err(PathError::of)?;
         Staged::begin(parent, name)
     }
 
@@ -174,13 +174,7 @@ impl Root {
         if kind_at(&source, source_name)? == Kind::Other {
             return Err(PathError::Refused);
         }
-        match rustix::fs::renameat_with(
-            &source,
-            source_name,
-            &target,
-            target_name,
-            RenameFlags::NOREPLACE,
-        ) {
+        match rustix::fs::renameat_with(&source, source_name, &target, target_name, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL) => Err(PathError::Conflict),
             renamed => renamed.map_err(PathError::of),
         }
@@ -194,9 +188,7 @@ impl Root {
         let (parent, name) = self.parent_of(path)?;
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
             // What Linux calls ISDIR others call PERM; which of the two it is decides who is to blame.
-            Err(Errno::PERM) if kind_at(&parent, name)? == Kind::Directory => {
-                Err(PathError::Refused)
-            }
+            Err(Errno::PERM) if kind_at(&parent, name)? == Kind::Directory => Err(PathError::Refused),
             removed => removed.map_err(PathError::of),
         }
     }
@@ -216,12 +208,7 @@ impl Root {
     ///
     /// # Errors
     /// [`PathError::NotFound`]; [`PathError::Refused`] for a link.
-    pub fn list(
-        &self,
-        dir: Option<&RelPath>,
-        after: Option<&OsStr>,
-        limit: usize,
-    ) -> Result<Page, PathError> {
+    pub fn list(&self, dir: Option<&RelPath>, after: Option<&OsStr>, limit: usize) -> Result<Page, PathError> {
         let path = dir.map_or(OsStr::new("."), RelPath::as_os_str);
         let dir = beneath::readable_directory(&self.dir, path).map_err(PathError::of)?;
         list::page(dir, after, limit)
@@ -232,38 +219,24 @@ impl Root {
     /// # Errors
     /// [`PathError::NotFound`]; [`PathError::Refused`] for all but directories and regular files with one name.
     pub fn metadata(&self, path: &RelPath) -> Result<Metadata, PathError> {
-        let found = beneath::open(&self.dir, path.as_os_str(), beneath::LOOKUP, Mode::empty())
-            .map_err(PathError::of)?;
+        let found =
+            beneath::open(&self.dir, path.as_os_str(), beneath::LOOKUP, Mode::empty()).map_err(PathError::of)?;
         let metadata = Metadata::of(&rustix::fs::fstat(found).map_err(PathError::of)?);
-        if metadata.kind == Kind::Other {
-            Err(PathError::Refused)
-        } else {
-            Ok(metadata)
-        }
+        if metadata.kind == Kind::Other { Err(PathError::Refused) } else { Ok(metadata) }
     }
 
     fn open_file(&self, path: &RelPath, flags: OFlags) -> Result<File, PathError> {
-        let mode = if flags.contains(OFlags::CREATE) {
-            FILE_MODE
-        } else {
-            Mode::empty()
-        };
-        let opened =
-            beneath::file(&self.dir, path.as_os_str(), flags, mode).map_err(PathError::of)?;
+        let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
+        let opened = beneath::file(&self.dir, path.as_os_str(), flags, mode).map_err(PathError::of)?;
         let stat = rustix::fs::fstat(&opened).map_err(PathError::of)?;
-        if Metadata::of(&stat).kind == Kind::File {
-            Ok(File::from(opened))
-        } else {
-            Err(PathError::Refused)
-        }
+        if Metadata::of(&stat).kind == Kind::File { Ok(File::from(opened)) } else { Err(PathError::Refused) }
     }
 
     /// A handle of the directory that holds `path`, and the name in it. Calls that take a name in a handle
     /// (unlink, rename, mkdir) do not follow it.
     fn parent_of<'p>(&self, path: &'p RelPath) -> Result<(OwnedFd, &'p OsStr), PathError> {
         let (parent, name) = path.split();
-        let parent = beneath::directory(&self.dir, parent.unwrap_or(OsStr::new(".")))
-            .map_err(PathError::of)?;
+        let parent = beneath::directory(&self.dir, parent.unwrap_or(OsStr::new("."))).map_err(PathError::of)?;
         Ok((parent, name))
     }
 }
@@ -281,16 +254,8 @@ impl Metadata {
             | FileType::BlockDevice
             | FileType::Unknown => Kind::Other,
         };
-        let size_bytes = if kind == Kind::File {
-            u64::try_from(stat.st_size).unwrap_or(0)
-        } else {
-            0
-        };
-        Self {
-            kind,
-            size_bytes,
-            modified_at_ms: modified_at_ms(stat),
-        }
+        let size_bytes = if kind == Kind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+        Self { kind, size_bytes, modified_at_ms: modified_at_ms(stat) }
     }
 }
 
@@ -302,9 +267,7 @@ impl Metadata {
 fn modified_at_ms(stat: &Stat) -> i64 {
     let seconds = i64::try_from(stat.st_mtime).unwrap_or(0);
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    seconds
-        .saturating_mul(1000)
-        .saturating_add(nanoseconds / 1_000_000)
+    seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)
 }
 
 /// What the name itself stands for; a link is not followed.

@@ -31,20 +31,10 @@ impl Attempts {
     pub(super) fn wait_seconds(&self, ip: IpAddr, now_ms: i64) -> Option<i64> {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = windows.len() >= MAX_ADDRESSES;
-        let window = windows
-            .get(&network(ip))
-            .or_else(|| windows.get(&SHARED).filter(|_| full))
-            .copied()?;
+        let window = windows.get(&network(ip)).or_else(|| windows.get(&SHARED).filter(|_| full)).copied()?;
         let blocked = window.wrong >= MAX_WRONG && !window.over(now_ms);
         // Rounded up: who waits that long is let in.
-        blocked.then(|| {
-            (window
-                .started_ms
-                .saturating_add(WINDOW_MS)
-                .saturating_sub(now_ms))
-            .saturating_add(999)
-                / 1000
-        })
+        blocked.then(|| (window.started_ms.saturating_add(WINDOW_MS).saturating_sub(now_ms)).saturating_add(999) / 1000)
     }
 
     /// Counts a wrong key.
@@ -57,15 +47,9 @@ impl Attempts {
                 address = SHARED;
             }
         }
-        let window = windows.entry(address).or_insert(Window {
-            started_ms: now_ms,
-            wrong: 0,
-        });
+        let window = windows.entry(address).or_insert(Window { started_ms: now_ms, wrong: 0 });
         if window.over(now_ms) {
-            *window = Window {
-                started_ms: now_ms,
-                wrong: 0,
-            };
+            *window = Window { started_ms: now_ms, wrong: 0 };
         }
         window.wrong = window.wrong.saturating_add(1);
     }
@@ -98,11 +82,7 @@ mod tests {
             attempts.wrong(ip("192.0.2.1"), try_ms);
         }
         assert_eq!(attempts.wait_seconds(ip("192.0.2.1"), 20), Some(60));
-        assert_eq!(
-            attempts.wait_seconds(ip("::ffff:192.0.2.1"), 58_500),
-            Some(2),
-            "the same address in another form"
-        );
+        assert_eq!(attempts.wait_seconds(ip("::ffff:192.0.2.1"), 58_500), Some(2), "the same address in another form");
         assert_eq!(attempts.wait_seconds(ip("192.0.2.2"), 20), None);
         assert_eq!(attempts.wait_seconds(ip("192.0.2.1"), 60_000), None);
     }
@@ -130,10 +110,7 @@ mod tests {
             "new addresses share one count while there is no room"
         );
         attempts.wrong(host(20_000), 60_000);
-        assert!(
-            attempts.0.lock().unwrap().len() <= 2,
-            "what is over is forgotten"
-        );
+        assert!(attempts.0.lock().unwrap().len() <= 2, "what is over is forgotten");
         assert!(attempts.wait_seconds(host(20_001), 60_001).is_none());
     }
 }

@@ -43,15 +43,12 @@ impl<T: DeserializeOwned> FromRequest<AdminState> for Call<T> {
         let (parts, body) = request.into_parts();
         let actor = actor(&parts)?;
         let key = idempotency::header(&parts.headers)?;
-        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
-            .await
-            .map_err(|err| match err.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-                _ => Refusal::new(
-                    StatusCode::BAD_REQUEST,
-                    "unreadable_body",
-                    "the body broke off",
-                ),
+        let bytes =
+            Bytes::from_request(Request::from_parts(parts.clone(), body), state).await.map_err(|err| {
+                match err.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+                    _ => Refusal::new(StatusCode::BAD_REQUEST, "unreadable_body", "the body broke off"),
+                }
             })?;
         let once = key.map(|key| OnceKey::new(key, &parts.method, &parts.uri, &bytes));
         let body = if bytes.is_empty() && !parts.headers.contains_key(CONTENT_TYPE) {
@@ -103,61 +100,32 @@ impl<T: DeserializeOwned> FromRequestParts<AdminState> for Params<T> {
 
 /// The gate has put the actor there; without one nothing may happen.
 fn actor(parts: &Parts) -> Result<Actor, Refusal> {
-    parts
-        .extensions
-        .get::<Actor>()
-        .cloned()
-        .ok_or_else(|| Refusal::internal(&"a call came past the gate"))
+    parts.extensions.get::<Actor>().cloned().ok_or_else(|| Refusal::internal(&"a call came past the gate"))
 }
 
 /// An id in the path. One that can't exist does not exist.
-async fn id<T: FromStr>(
-    parts: &mut Parts,
-    state: &AdminState,
-    name: &str,
-    what: &str,
-) -> Result<T, Refusal> {
-    let params = RawPathParams::from_request_parts(parts, state)
-        .await
-        .map_err(|_| Refusal::not_found(what))?;
-    let text = params
-        .iter()
-        .find(|(param, _)| *param == name)
-        .map(|(_, text)| text);
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| Refusal::not_found(what))
+async fn id<T: FromStr>(parts: &mut Parts, state: &AdminState, name: &str, what: &str) -> Result<T, Refusal> {
+    let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Refusal::not_found(what))?;
+    let text = params.iter().find(|(param, _)| *param == name).map(|(_, text)| text);
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| Refusal::not_found(what))
 }
 
 /// A browser sends other types across origins without asking first.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let essence = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next());
+    let essence =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
     if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
-    Err(Refusal::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "json_needed",
-        "the body must be JSON",
-    )
-    .hint("send `Content-Type: application/json`"))
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_needed", "the body must be JSON")
+        .hint("send `Content-Type: application/json`"))
 }
 
 /// Reads a body; an error names the field at fault by its path.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     // Derived readers would take an array for an object, field by field in their order.
-    if bytes
-        .trim_ascii_start()
-        .first()
-        .is_some_and(|first| *first == b'[')
-    {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_value",
-            "the body must be a JSON object",
-        ));
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", "the body must be a JSON object"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let body: T = serde_path_to_error::deserialize(&mut json).map_err(|err| {
@@ -166,24 +134,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
             serde_json::error::Category::Data if path != "." => {
                 Refusal::invalid(path.clone(), format!("{path}: {message}"))
             }
-            serde_json::error::Category::Data => {
-                Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", message)
-            }
+            serde_json::error::Category::Data => Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", message),
             serde_json::error::Category::Io
             | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_json",
-                format!("the body is not JSON: {message}"),
-            ),
+            | serde_json::error::Category::Eof => {
+                Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {message}"))
+            }
         }
     })?;
     json.end().map_err(|err| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_json",
-            format!("the body is not one JSON value: {err}"),
-        )
+        Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not one JSON value: {err}"))
     })?;
     Ok(body)
 }

@@ -16,11 +16,7 @@ use crate::admin::route;
 use crate::admin::state::AdminState;
 
 /// The layer around every route, and around what is no route. Who passes has an [`Actor`] in the request's extensions.
-pub(super) async fn guard(
-    State(state): State<AdminState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn guard(State(state): State<AdminState>, mut request: Request, next: Next) -> Response {
     if route::is_open(request.uri().path()) {
         return next.run(request).await;
     }
@@ -35,51 +31,26 @@ pub(super) async fn guard(
 
 fn admitted(state: &AdminState, request: &Request) -> Result<Actor, Refusal> {
     check_origin(request.method(), request.uri(), request.headers())?;
-    let peer = request
-        .extensions()
-        .get::<ConnectInfo<Peer>>()
-        .map(|info| info.0);
-    let request_id = request
-        .extensions()
-        .get::<RequestId>()
-        .map(ToString::to_string);
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
+    let request_id = request.extensions().get::<RequestId>().map(ToString::to_string);
     match peer {
         Some(Peer::Local(uid)) => {
             let id = uid.map_or_else(|| "admin.sock".to_owned(), |uid| format!("uid {uid}"));
-            Ok(Actor {
-                kind: ActorKind::Local,
-                id,
-                ip: None,
-                request_id,
-            })
+            Ok(Actor { kind: ActorKind::Local, id, ip: None, request_id })
         }
         Some(Peer::Network(ip)) => {
             let name = key_name(state, request.headers(), Some(ip))?;
-            Ok(Actor {
-                kind: ActorKind::Operator,
-                id: name,
-                ip: Some(ip),
-                request_id,
-            })
+            Ok(Actor { kind: ActorKind::Operator, id: name, ip: Some(ip), request_id })
         }
         None => {
             let name = key_name(state, request.headers(), None)?;
-            Ok(Actor {
-                kind: ActorKind::Operator,
-                id: name,
-                ip: None,
-                request_id,
-            })
+            Ok(Actor { kind: ActorKind::Operator, id: name, ip: None, request_id })
         }
     }
 }
 
 /// The name of the key that was presented.
-fn key_name(
-    state: &AdminState,
-    headers: &HeaderMap,
-    ip: Option<IpAddr>,
-) -> Result<String, Refusal> {
+fn key_name(state: &AdminState, headers: &HeaderMap, ip: Option<IpAddr>) -> Result<String, Refusal> {
     let presented = bearer(headers).ok_or_else(unauthorized)?;
     // Two kinds of key that can't be mistaken for each other: no guess, so it isn't counted as one.
     if presented.starts_with("tk_") || presented.starts_with("ek_") {
@@ -124,8 +95,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn unauthorized() -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, "admin_key_needed", "no valid admin key")
-        .hint("send `Authorization: Bearer KEY`; the key is in the configuration, else in admin.key of the data directory")
+    Refusal::new(StatusCode::UNAUTHORIZED, "admin_key_needed", "no valid admin key").hint(
+        "send `Authorization: Bearer KEY`; the key is in the configuration, else in admin.key of the data directory",
+    )
 }
 
 /// A page of another site may make a browser send a request here; it must change nothing.
@@ -138,20 +110,12 @@ fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), R
         .and_then(|host| host.to_str().ok())
         .or_else(|| uri.authority().map(http::uri::Authority::as_str));
     let same = |origin: &HeaderValue| {
-        let authority = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.split_once("://"))
-            .map(|(_, authority)| authority);
-        authority
-            .is_some_and(|authority| host.is_some_and(|host| host.eq_ignore_ascii_case(authority)))
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+        authority.is_some_and(|authority| host.is_some_and(|host| host.eq_ignore_ascii_case(authority)))
     };
     if headers.get_all(ORIGIN).iter().all(same) {
         return Ok(());
     }
-    Err(Refusal::new(
-        StatusCode::FORBIDDEN,
-        "foreign_origin",
-        "a page of another origin may not change anything here",
-    ))
+    Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_origin", "a page of another origin may not change anything here"))
 }

@@ -17,28 +17,17 @@ pub(super) async fn healthz() -> Json<Value> {
 
 /// `GET /readyz`: 200 when the gateway can serve, else 503 with the reason.
 pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Value>, Refusal> {
-    let ready = if state.store.healthy() {
-        (state.hooks.readiness)()
-    } else {
-        Err("the store takes no writes".to_owned())
-    };
+    let ready =
+        if state.store.healthy() { (state.hooks.readiness)() } else { Err("the store takes no writes".to_owned()) };
     match ready {
         Ok(()) => Ok(Json(json!({"status": "ok"}))),
-        Err(reason) => {
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1))
-        }
+        Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1)),
     }
 }
 
 /// `GET /metrics`, for Prometheus.
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
-    (
-        [(
-            CONTENT_TYPE,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        )],
-        (state.hooks.metrics)(),
-    )
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], (state.hooks.metrics)())
         .into_response()
 }
 

@@ -32,9 +32,10 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| {
-        (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    });
+    let key = value
+        .to_str()
+        .ok()
+        .filter(|key| (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()));
     match (key, values.next()) {
         (Some(key), None) => Ok(Some(key.to_owned())),
         _ => Err(Refusal::invalid(
@@ -47,24 +48,13 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 impl OnceKey {
     /// The key of the request of this method, path and body. The caller is no part of it: all admins are one authority.
     pub(super) fn new(key: String, method: &Method, uri: &Uri, body: &[u8]) -> Self {
-        let path = uri
-            .path_and_query()
-            .map_or("", http::uri::PathAndQuery::as_str);
+        let path = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let mut hash = Sha256::new();
         // Neither a method nor a path can hold a line feed.
-        for part in [
-            method.as_str().as_bytes(),
-            b"\n",
-            path.as_bytes(),
-            b"\n",
-            body,
-        ] {
+        for part in [method.as_str().as_bytes(), b"\n", path.as_bytes(), b"\n", body] {
             hash.update(part);
         }
-        Self {
-            key,
-            request_hash: hash.finalize().into(),
-        }
+        Self { key, request_hash: hash.finalize().into() }
     }
 }
 
@@ -90,20 +80,19 @@ fn sealing<T: Send + 'static>(
 ) -> Result<Idempotency<T>, StoreError> {
     let (master, aad) = (Arc::clone(&state.master), aad(&once.key));
     Idempotency::new(&once.key, once.request_hash, move |done| {
-        let sealed = master
-            .seal(&aad, render(done).to_string().as_bytes())
-            .map_err(StoreError::Unavailable)?;
-        Ok(StoredAnswer {
-            status: StatusCode::CREATED.as_u16(),
-            sealed,
-        })
+        let sealed = master.seal(&aad, render(done).to_string().as_bytes()).map_err(StoreError::Unavailable)?;
+        Ok(StoredAnswer { status: StatusCode::CREATED.as_u16(), sealed })
     })
 }
 
 fn replay(state: &AdminState, key: &str, stored: &StoredAnswer) -> Result<Response, Refusal> {
     let Ok(body) = state.master.open(&aad(key), &stored.sealed) else {
-        return Err(Refusal::new(StatusCode::CONFLICT, "answer_lost", "this call was made before, but its answer can't be opened any more")
-            .hint("master.key is not the one that sealed it; look at what exists, and use a new Idempotency-Key"));
+        return Err(Refusal::new(
+            StatusCode::CONFLICT,
+            "answer_lost",
+            "this call was made before, but its answer can't be opened any more",
+        )
+        .hint("master.key is not the one that sealed it; look at what exists, and use a new Idempotency-Key"));
     };
     let status = StatusCode::from_u16(stored.status).map_err(|err| Refusal::internal(&err))?;
     let headers = [

@@ -31,9 +31,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(());
     let over_tcp = axum::serve(tcp, app.clone()).with_graceful_shutdown(closed(stopped.clone()));
     let over_socket = axum::serve(listener, app).with_graceful_shutdown(closed(stopped));
-    let mut both = std::pin::pin!(async {
-        tokio::try_join!(over_tcp.into_future(), over_socket.into_future())
-    });
+    let mut both = std::pin::pin!(async { tokio::try_join!(over_tcp.into_future(), over_socket.into_future()) });
     let served = tokio::select! {
         served = &mut both => served,
         () = shutdown => {
@@ -70,10 +68,7 @@ impl Socket {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(explained(
                     path,
-                    Error::new(
-                        ErrorKind::AlreadyExists,
-                        "there is something else at this path; move it away",
-                    ),
+                    Error::new(ErrorKind::AlreadyExists, "there is something else at this path; move it away"),
                 ));
             }
             Ok(_) | Err(_) => {}
@@ -85,19 +80,13 @@ impl Socket {
             .and_then(|()| fs::symlink_metadata(&born))
             .map_err(|err| explained(path, err))?;
         fs::rename(&born, path).map_err(|err| explained(path, err))?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-                device_and_inode: (file.dev(), file.ino()),
-            },
-            listener,
-        ))
+        Ok((Self { path: path.to_owned(), device_and_inode: (file.dev(), file.ino()) }, listener))
     }
 
     /// Removes the file, unless it is another's by now.
     fn remove(&self) {
-        let own = fs::symlink_metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == self.device_and_inode);
+        let own =
+            fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.device_and_inode);
         if own && let Err(err) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %err, "can't remove the admin socket");
         }
@@ -133,8 +122,5 @@ fn explained(path: &Path, err: Error) -> Error {
     } else {
         ""
     };
-    Error::new(
-        err.kind(),
-        format!("can't listen at {}: {err}{hint}", path.display()),
-    )
+    Error::new(err.kind(), format!("can't listen at {}: {err}{hint}", path.display()))
 }

@@ -43,11 +43,7 @@ impl PageParams {
 }
 
 /// A page of `limit` rows, made from one row more than that, by which it is known whether there are more.
-pub(super) fn page<T: Serialize>(
-    mut rows: Vec<T>,
-    limit: u32,
-    cursor: impl Fn(&T) -> String,
-) -> Value {
+pub(super) fn page<T: Serialize>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Value {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = rows.len() > limit;
     rows.truncate(limit);

@@ -14,9 +14,5 @@ pub(super) async fn get(
     TenantPath(id): TenantPath,
 ) -> Result<Json<QuotaStatus>, Refusal> {
     let policy = state.store.tenant_policy(&id)?;
-    Ok(Json(state.store.quota_status_of(
-        policy.key,
-        &policy.quota,
-        &policy.zone,
-    )?))
+    Ok(Json(state.store.quota_status_of(policy.key, &policy.quota, &policy.zone)?))
 }

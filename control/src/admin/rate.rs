@@ -34,11 +34,7 @@ pub(super) async fn get(
     Params(params): Params<RateParams>,
 ) -> Result<Json<Value>, Refusal> {
     let now = state.store.clock().now();
-    let at = params
-        .at
-        .as_deref()
-        .map(|at| instant("at", at))
-        .transpose()?;
+    let at = params.at.as_deref().map(|at| instant("at", at)).transpose()?;
     let Some(model) = params.model else {
         if at.is_some() {
             return Err(Refusal::invalid("at", "at needs a model")
@@ -47,20 +43,16 @@ pub(super) async fn get(
         return Ok(Json(all(&state, now)));
     };
     let at = at.unwrap_or(now);
-    let pinned = state.store.rate_price_at(&model, at)?.ok_or_else(|| {
-        Refusal::not_found("price").hint(format!("no rate card in effect lists `{model}`"))
-    })?;
-    Ok(Json(
-        json!({"model": model, "at": at.rfc3339(), "rate_card": pinned.card, "price": *pinned.price}),
-    ))
+    let pinned = state
+        .store
+        .rate_price_at(&model, at)?
+        .ok_or_else(|| Refusal::not_found("price").hint(format!("no rate card in effect lists `{model}`")))?;
+    Ok(Json(json!({"model": model, "at": at.rfc3339(), "rate_card": pinned.card, "price": *pinned.price})))
 }
 
 fn all(state: &AdminState, now: UnixMs) -> Value {
     let table = state.store.rates();
-    let models: Map<String, Value> = table
-        .models()
-        .map(|(name, pinned)| (name.to_owned(), priced(pinned)))
-        .collect();
+    let models: Map<String, Value> = table.models().map(|(name, pinned)| (name.to_owned(), priced(pinned))).collect();
     json!({"at": now.rfc3339(), "models": models})
 }
 
@@ -83,20 +75,9 @@ pub(super) struct NewRates {
 }
 
 /// `PUT /v1/rates`: adds a version and answers it; never changes one.
-pub(super) async fn put(
-    State(state): State<AdminState>,
-    call: Call<NewRates>,
-) -> Result<Json<RateCard>, Refusal> {
-    let NewRates {
-        effective_from,
-        models,
-    } = call.body;
-    Ok(Json(
-        state
-            .store
-            .put_rates(&call.actor, effective_from, models)
-            .await?,
-    ))
+pub(super) async fn put(State(state): State<AdminState>, call: Call<NewRates>) -> Result<Json<RateCard>, Refusal> {
+    let NewRates { effective_from, models } = call.body;
+    Ok(Json(state.store.put_rates(&call.actor, effective_from, models).await?))
 }
 
 /// `GET /v1/rates/history`: every version in full, oldest first.
@@ -104,33 +85,21 @@ pub(super) async fn history(
     State(state): State<AdminState>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Value>, Refusal> {
-    let (limit, after) = (
-        params.limit_of(VERSIONS, MAX_VERSIONS)?,
-        params.after::<u32>()?,
-    );
+    let (limit, after) = (params.limit_of(VERSIONS, MAX_VERSIONS)?, params.after::<u32>()?);
     let cards = state.store.rate_cards(after, limit.saturating_add(1))?;
     Ok(Json(page(cards, limit, |card| card.version.to_string())))
 }
 
 fn instant(field: &str, text: &str) -> Result<UnixMs, Refusal> {
-    UnixMs::parse_rfc3339(text).map_err(|_| {
-        Refusal::invalid(
-            field,
-            format!("{field} must be an instant such as 2026-11-01T00:00:00Z"),
-        )
-    })
+    UnixMs::parse_rfc3339(text)
+        .map_err(|_| Refusal::invalid(field, format!("{field} must be an instant such as 2026-11-01T00:00:00Z")))
 }
 
-fn optional_instant<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<UnixMs>, D::Error> {
+fn optional_instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     text.map(|text| {
-        UnixMs::parse_rfc3339(&text).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "`{text}` is not an instant such as 2026-11-01T00:00:00Z"
-            ))
-        })
+        UnixMs::parse_rfc3339(&text)
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
     })
     .transpose()
 }

@@ -20,56 +20,32 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            field: None,
-            hint: None,
-            retry_after_seconds: None,
-        }
+        Self { status, code, message: message.into(), field: None, hint: None, retry_after_seconds: None }
     }
 
     /// A value that can't be used: 400.
     pub(super) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            field: Some(field.into()),
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message)
-        }
+        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message) }
     }
 
     /// No such thing: 404.
     pub(super) fn not_found(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("no such {what}"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     pub(super) fn retry_after(self, seconds: i64) -> Self {
-        Self {
-            retry_after_seconds: Some(seconds),
-            ..self
-        }
+        Self { retry_after_seconds: Some(seconds), ..self }
     }
 
     /// A defect of this program or a damaged store: 500.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "an admin call failed");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "the gateway failed to do this",
-        )
-        .hint("the cause is in the gateway's log, with this answer's x-request-id")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed to do this")
+            .hint("the cause is in the gateway's log, with this answer's x-request-id")
     }
 }
 
@@ -88,14 +64,10 @@ impl From<StoreError> for Refusal {
             }
             StoreError::NotFound(what) => Self::not_found(what),
             StoreError::Conflict(message) => Self::new(StatusCode::CONFLICT, "conflict", message),
-            StoreError::Invalid { field, message } => {
-                Self::invalid(field.clone(), format!("{field}: {message}"))
+            StoreError::Invalid { field, message } => Self::invalid(field.clone(), format!("{field}: {message}")),
+            StoreError::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", err.to_string())
             }
-            StoreError::KeyReused => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                err.to_string(),
-            ),
             StoreError::Corrupt(_)
             | StoreError::Locked(_)
             | StoreError::NewerSchema { .. }
@@ -117,18 +89,14 @@ impl IntoResponse for Refusal {
         if let Some(hint) = self.hint {
             error.insert("hint".to_owned(), hint.into());
         }
-        let mut response =
-            (self.status, Json(json!({"error": Value::Object(error)}))).into_response();
+        let mut response = (self.status, Json(json!({"error": Value::Object(error)}))).into_response();
         if let Some(seconds) = self.retry_after_seconds {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(
-                WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"openclawmu-admin\""),
-            );
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"openclawmu-admin\""));
         }
         response
     }

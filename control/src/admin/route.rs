@@ -48,16 +48,8 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::DELETE, "/v1/tenants/{id}", delete(tenant::delete)),
         (Method::POST, "/v1/tenants/{id}/tokens", post(token::create)),
         (Method::GET, "/v1/tenants/{id}/tokens", get(token::list)),
-        (
-            Method::DELETE,
-            "/v1/tenants/{id}/tokens/{token}",
-            delete(token::revoke),
-        ),
-        (
-            Method::POST,
-            "/v1/tenants/{id}/tokens/{token}/rotate",
-            post(token::rotate),
-        ),
+        (Method::DELETE, "/v1/tenants/{id}/tokens/{token}", delete(token::revoke)),
+        (Method::POST, "/v1/tenants/{id}/tokens/{token}/rotate", post(token::rotate)),
         (Method::GET, "/v1/tenants/{id}/usage", get(usage::tenant)),
         (Method::GET, "/v1/tenants/{id}/quota", get(quota::get)),
         (Method::GET, "/v1/reports/usage", get(usage::report)),
@@ -77,16 +69,8 @@ pub(super) fn is_open(path: &str) -> bool {
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
     let named = routes().into_iter().map(|(method, path, _)| {
-        let access = if is_open(path) {
-            Access::Open
-        } else {
-            Access::Admin
-        };
-        Endpoint {
-            method,
-            path,
-            access,
-        }
+        let access = if is_open(path) { Access::Open } else { Access::Admin };
+        Endpoint { method, path, access }
     });
     named.collect()
 }
@@ -94,11 +78,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 /// The admin API. A connection is told apart by its [`crate::admin::Peer`] in axum's connect info; without one, a key is
 /// needed.
 pub fn router(state: AdminState) -> Router {
-    let every = routes()
-        .into_iter()
-        .fold(Router::new(), |router, (_, path, handler)| {
-            router.route(path, handler)
-        });
+    let every = routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     every
         .fallback(async || Refusal::not_found("route"))
         .method_not_allowed_fallback(async || {

@@ -19,14 +19,8 @@ use crate::admin::token;
 const FIRST_TOKEN: &str = "default";
 
 /// `POST /v1/tenants`: 201 with the tenant and its first token, whose secret no other answer shows.
-pub(super) async fn create(
-    State(state): State<AdminState>,
-    call: Call<NewTenant>,
-) -> Result<Response, Refusal> {
-    let first = NewToken {
-        name: Some(FIRST_TOKEN.to_owned()),
-        ..NewToken::default()
-    };
+pub(super) async fn create(State(state): State<AdminState>, call: Call<NewTenant>) -> Result<Response, Refusal> {
+    let first = NewToken { name: Some(FIRST_TOKEN.to_owned()), ..NewToken::default() };
     let change = state.store.create_tenant(&call.actor, call.body, first);
     idempotency::create(&state, call.once, change, render).await
 }
@@ -41,17 +35,12 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Value>, Refusal> {
     let (limit, after) = (params.limit()?, params.after::<TenantId>()?);
-    let tenants = state
-        .store
-        .tenants(after.as_ref(), limit.saturating_add(1))?;
+    let tenants = state.store.tenants(after.as_ref(), limit.saturating_add(1))?;
     Ok(Json(page(tenants, limit, |tenant| tenant.id.to_string())))
 }
 
 /// `GET /v1/tenants/{id}`.
-pub(super) async fn get(
-    State(state): State<AdminState>,
-    TenantPath(id): TenantPath,
-) -> Result<Json<Tenant>, Refusal> {
+pub(super) async fn get(State(state): State<AdminState>, TenantPath(id): TenantPath) -> Result<Json<Tenant>, Refusal> {
     Ok(Json(state.store.tenant(&id)?))
 }
 
@@ -61,12 +50,7 @@ pub(super) async fn patch(
     TenantPath(id): TenantPath,
     call: Call<TenantPatch>,
 ) -> Result<Json<Tenant>, Refusal> {
-    Ok(Json(
-        state
-            .store
-            .update_tenant(&call.actor, &id, call.body)
-            .await?,
-    ))
+    Ok(Json(state.store.update_tenant(&call.actor, &id, call.body).await?))
 }
 
 /// The confirmation that a deletion needs.

@@ -30,9 +30,7 @@ pub(super) async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Value>, Refusal> {
     let (limit, after) = (params.limit()?, params.after::<TokenId>()?);
-    let tokens = state
-        .store
-        .tokens(&tenant, after.as_ref(), limit.saturating_add(1))?;
+    let tokens = state.store.tokens(&tenant, after.as_ref(), limit.saturating_add(1))?;
     Ok(Json(page(tokens, limit, |token| token.id.to_string())))
 }
 
@@ -50,9 +48,7 @@ pub(super) async fn rotate(
     TokenPath(tenant, token): TokenPath,
     call: Call<Rotation>,
 ) -> Result<Response, Refusal> {
-    let change = state
-        .store
-        .rotate_token(&call.actor, &tenant, &token, call.body.grace_seconds);
+    let change = state.store.rotate_token(&call.actor, &tenant, &token, call.body.grace_seconds);
     idempotency::create(&state, call.once, change, render).await
 }
 
@@ -62,9 +58,7 @@ pub(super) async fn revoke(
     TokenPath(tenant, token): TokenPath,
     Caller(actor): Caller,
 ) -> Result<Json<Token>, Refusal> {
-    Ok(Json(
-        state.store.revoke_token(&actor, &tenant, &token).await?,
-    ))
+    Ok(Json(state.store.revoke_token(&actor, &tenant, &token).await?))
 }
 
 fn render((token, plain): &(Token, PlainToken)) -> Value {

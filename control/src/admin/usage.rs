@@ -43,10 +43,7 @@ pub(super) async fn tenant(
     }
     let (from, to) = (query.from.rfc3339(), query.to.rfc3339());
     let report = summed(&state, move |store| store.usage(&query)).await?;
-    Ok(
-        Json(json!({"from": from, "to": to, "rows": report.rows, "total": report.total}))
-            .into_response(),
-    )
+    Ok(Json(json!({"from": from, "to": to, "rows": report.rows, "total": report.total})).into_response())
 }
 
 impl UsageParams {
@@ -58,28 +55,17 @@ impl UsageParams {
             Err(err) => return Err(err.into()),
         };
         let now = state.store.clock().now();
-        let bound = |field: &str, text: Option<String>| {
-            text.map(|text| period::instant(field, &text, &zone))
-                .transpose()
-        };
+        let bound =
+            |field: &str, text: Option<String>| text.map(|text| period::instant(field, &text, &zone)).transpose();
         let from = bound("from", self.from)?.unwrap_or_else(|| period::month_start(now, &zone));
         let to = bound("to", self.to)?.unwrap_or(now.plus_ms(1));
         if to < from {
             return Err(Refusal::invalid("to", "to must not be before from"));
         }
-        let keys = self
-            .group_by
-            .unwrap_or_else(|| "day,model,token".to_owned());
+        let keys = self.group_by.unwrap_or_else(|| "day,model,token".to_owned());
         let names = keys.split(',').map(str::trim).filter(|key| !key.is_empty());
-        let group_by = names
-            .map(str::parse)
-            .collect::<Result<BTreeSet<UsageKey>, StoreError>>()?;
-        Ok(UsageQuery {
-            tenant: Some(id),
-            from,
-            to,
-            group_by,
-        })
+        let group_by = names.map(str::parse).collect::<Result<BTreeSet<UsageKey>, StoreError>>()?;
+        Ok(UsageQuery { tenant: Some(id), from, to, group_by })
     }
 }
 
@@ -108,19 +94,9 @@ pub(super) async fn report(
     Params(params): Params<ReportParams>,
 ) -> Result<Response, Refusal> {
     let (from, to) = period::month(&params.period)?;
-    let tenant = params
-        .tenant
-        .map(|id| {
-            id.parse::<TenantId>()
-                .map_err(|_| Refusal::not_found("tenant"))
-        })
-        .transpose()?;
-    let query = UsageQuery {
-        tenant,
-        from,
-        to,
-        group_by: BTreeSet::new(),
-    };
+    let tenant =
+        params.tenant.map(|id| id.parse::<TenantId>().map_err(|_| Refusal::not_found("tenant"))).transpose()?;
+    let query = UsageQuery { tenant, from, to, group_by: BTreeSet::new() };
     match params.format {
         Format::Csv => csv_answer(&state, query, &format!("usage-{}.csv", params.period)).await,
         Format::Json => {
@@ -137,18 +113,14 @@ fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<Value>, Value),
     let requests = store.usage(query)?.total.requests;
     let mut csv_text = Vec::new();
     store.usage_csv(query, &mut csv_text)?;
-    let unreadable =
-        |err: csv::Error| StoreError::Corrupt(format!("the report can't be read back: {err}"));
+    let unreadable = |err: csv::Error| StoreError::Corrupt(format!("the report can't be read back: {err}"));
     let mut reader = csv::Reader::from_reader(csv_text.as_slice());
     let headings = reader.headers().map_err(unreadable)?.clone();
     let (mut rows, mut sums, mut cost) = (Vec::new(), Map::new(), NanoUsd::ZERO);
     for record in reader.records() {
         let record = record.map_err(unreadable)?;
-        let row: Map<String, Value> = headings
-            .iter()
-            .zip(record.iter())
-            .map(|(name, cell)| (name.to_owned(), cell_value(name, cell)))
-            .collect();
+        let row: Map<String, Value> =
+            headings.iter().zip(record.iter()).map(|(name, cell)| (name.to_owned(), cell_value(name, cell))).collect();
         for (name, count) in row
             .iter()
             .filter_map(|(name, value)| Some((name, value.as_u64()?)))
@@ -158,19 +130,14 @@ fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<Value>, Value),
             sums.insert(name.clone(), before.saturating_add(count).into());
         }
         let amount = row.get("cost_usd").and_then(Value::as_str).unwrap_or("0");
-        let amount: NanoUsd = amount
-            .parse()
-            .map_err(|err| StoreError::Corrupt(format!("{err}")))?;
+        let amount: NanoUsd = amount.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?;
         cost = cost
             .checked_add(amount)
             .ok_or_else(|| StoreError::Corrupt("the report's total is out of range".to_owned()))?;
         rows.push(row.into());
     }
     // An empty report has its sums too: zero.
-    for name in headings
-        .iter()
-        .filter(|name| is_count(name) && *name != "rate_card")
-    {
+    for name in headings.iter().filter(|name| is_count(name) && *name != "rate_card") {
         sums.entry(name).or_insert(0.into());
     }
     sums.insert("requests".to_owned(), requests.into());
@@ -180,15 +147,8 @@ fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<Value>, Value),
 
 /// A CSV column of whole numbers.
 fn is_count(name: &str) -> bool {
-    matches!(
-        name,
-        "requests"
-            | "tool_calls"
-            | "sandbox_seconds"
-            | "storage_byte_days"
-            | "rate_card"
-            | "estimated_rows"
-    ) || name.ends_with("_tokens")
+    matches!(name, "requests" | "tool_calls" | "sandbox_seconds" | "storage_byte_days" | "rate_card" | "estimated_rows")
+        || name.ends_with("_tokens")
 }
 
 /// A cell as JSON: counts as numbers, the rest as text, without the apostrophe that keeps a spreadsheet from running it.
@@ -197,35 +157,21 @@ fn cell_value(name: &str, cell: &str) -> Value {
         return count.into();
     }
     let guarded = |text: &&str| {
-        text.trim_start()
-            .starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+        text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
             || text.starts_with(['\t', '\r', '\n'])
     };
-    cell.strip_prefix('\'')
-        .filter(guarded)
-        .unwrap_or(cell)
-        .into()
+    cell.strip_prefix('\'').filter(guarded).unwrap_or(cell).into()
 }
 
-async fn csv_answer(
-    state: &AdminState,
-    query: UsageQuery,
-    name: &str,
-) -> Result<Response, Refusal> {
+async fn csv_answer(state: &AdminState, query: UsageQuery, name: &str) -> Result<Response, Refusal> {
     let body = summed(state, move |store| {
         let mut body = Vec::new();
         store.usage_csv(&query, &mut body).map(|()| body)
     })
     .await?;
     let headers = [
-        (
-            CONTENT_TYPE,
-            "text/csv; charset=utf-8; header=present".to_owned(),
-        ),
-        (
-            CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{name}\""),
-        ),
+        (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
     Ok((headers, body).into_response())
 }
@@ -236,27 +182,16 @@ where
     T: Send + 'static,
     F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
 {
-    let _permit = state
-        .reports
-        .acquire()
-        .await
-        .map_err(|err| Refusal::internal(&err))?;
+    let _permit = state.reports.acquire().await.map_err(|err| Refusal::internal(&err))?;
     let store = state.store.clone();
-    let report = tokio::task::spawn_blocking(move || sum(&store))
-        .await
-        .map_err(|err| Refusal::internal(&err))?;
+    let report = tokio::task::spawn_blocking(move || sum(&store)).await.map_err(|err| Refusal::internal(&err))?;
     Ok(report?)
 }
 
 /// Whether CSV is what the caller would rather have: the first of the two that it names.
 fn wants_csv(headers: &HeaderMap) -> bool {
-    let accepted = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    let mut types = accepted
-        .filter_map(|part| part.split(';').next())
-        .map(str::trim);
+    let accepted =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let mut types = accepted.filter_map(|part| part.split(';').next()).map(str::trim);
     types.find(|kind| matches!(*kind, "text/csv" | "application/json")) == Some("text/csv")
 }

@@ -33,35 +33,19 @@ pub enum BillingCommand {
     },
 }
 
-pub(crate) async fn execute(
-    command: &BillingCommand,
-    client: &Client,
-    json: bool,
-) -> anyhow::Result<String> {
+pub(crate) async fn execute(command: &BillingCommand, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
-        BillingCommand::Report {
-            tenant,
-            period,
-            csv,
-        } => {
+        BillingCommand::Report { tenant, period, csv } => {
             let format = if *csv { "csv" } else { "json" };
             let answer = report(client, tenant.as_ref(), period.as_deref(), format).await?;
             if *csv {
                 return Ok(answer);
             }
-            if json {
-                Ok(format!("{answer}\n"))
-            } else {
-                lines(&serde_json::from_str(&answer)?)
-            }
+            if json { Ok(format!("{answer}\n")) } else { lines(&serde_json::from_str(&answer)?) }
         }
         BillingCommand::Summary { period } => {
             let answer = report(client, None, period.as_deref(), "json").await?;
-            if json {
-                Ok(format!("{answer}\n"))
-            } else {
-                by_tenant(&serde_json::from_str(&answer)?)
-            }
+            if json { Ok(format!("{answer}\n")) } else { by_tenant(&serde_json::from_str(&answer)?) }
         }
     }
 }
@@ -81,17 +65,8 @@ async fn report(
 
 /// One line for each row of the report, and the total.
 fn lines(report: &Value) -> anyhow::Result<String> {
-    let mut table = Table::new(&[
-        "TENANT",
-        "MODEL",
-        "UPSTREAM",
-        "TOKEN",
-        ">REQUESTS",
-        ">INPUT",
-        ">CACHED",
-        ">OUTPUT",
-        ">USD",
-    ]);
+    let mut table =
+        Table::new(&["TENANT", "MODEL", "UPSTREAM", "TOKEN", ">REQUESTS", ">INPUT", ">CACHED", ">OUTPUT", ">USD"]);
     for row in rows(report) {
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
         let used = Sums::of(row)?;
@@ -108,11 +83,7 @@ fn lines(report: &Value) -> anyhow::Result<String> {
             used.cost.to_string(),
         ]);
     }
-    Ok(format!(
-        "{}{}",
-        table.render("nothing was used"),
-        total(report)
-    ))
+    Ok(format!("{}{}", table.render("nothing was used"), total(report)))
 }
 
 /// One line for each tenant, and the total.
@@ -120,37 +91,15 @@ fn by_tenant(report: &Value) -> anyhow::Result<String> {
     let mut tenants: BTreeMap<String, (String, Sums)> = BTreeMap::new();
     for row in rows(report) {
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
-        let (_, sums) = tenants
-            .entry(cell("tenant"))
-            .or_insert_with(|| (cell("tenant_name"), Sums::default()));
+        let (_, sums) = tenants.entry(cell("tenant")).or_insert_with(|| (cell("tenant_name"), Sums::default()));
         sums.add(&Sums::of(row)?);
     }
-    let mut table = Table::new(&[
-        "TENANT",
-        "NAME",
-        ">REQUESTS",
-        ">INPUT",
-        ">CACHED",
-        ">OUTPUT",
-        ">USD",
-    ]);
+    let mut table = Table::new(&["TENANT", "NAME", ">REQUESTS", ">INPUT", ">CACHED", ">OUTPUT", ">USD"]);
     for (tenant, (name, sums)) in tenants {
         let [requests, input, cached, output] = sums.counts();
-        table.row([
-            tenant,
-            name,
-            requests,
-            input,
-            cached,
-            output,
-            sums.cost.to_string(),
-        ]);
+        table.row([tenant, name, requests, input, cached, output, sums.cost.to_string()]);
     }
-    Ok(format!(
-        "{}{}",
-        table.render("nothing was used"),
-        total(report)
-    ))
+    Ok(format!("{}{}", table.render("nothing was used"), total(report)))
 }
 
 fn rows(report: &Value) -> impl Iterator<Item = &Value> {
@@ -178,14 +127,8 @@ struct Sums {
 
 impl Sums {
     fn of(row: &Value) -> anyhow::Result<Self> {
-        let count = |name: &str| {
-            field(row, name)
-                .as_u64()
-                .with_context(|| format!("the report has no {name}"))
-        };
-        let cost = field(row, "cost_usd")
-            .as_str()
-            .context("the report has no cost_usd")?;
+        let count = |name: &str| field(row, name).as_u64().with_context(|| format!("the report has no {name}"));
+        let cost = field(row, "cost_usd").as_str().context("the report has no cost_usd")?;
         Ok(Self {
             requests: count("requests")?,
             input: count("input_tokens")?,
@@ -212,11 +155,7 @@ impl Sums {
 fn month(text: &str) -> Result<String, String> {
     let day = format!("{text}-01");
     let valid = text.len() == 7 && day.parse::<jiff::civil::Date>().is_ok();
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("`{text}` is not a month such as 2026-11"))
-    }
+    if valid { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a month such as 2026-11")) }
 }
 
 #[cfg(test)]
@@ -227,15 +166,7 @@ mod tests {
     #[test]
     fn a_month_is_four_digits_a_dash_and_two() {
         assert_eq!(month("2026-11").as_deref(), Ok("2026-11"));
-        for bad in [
-            "2026",
-            "2026-13",
-            "2026-00",
-            "26-11",
-            "2026-11-01",
-            "2026/11",
-            "",
-        ] {
+        for bad in ["2026", "2026-13", "2026-00", "26-11", "2026-11-01", "2026/11", ""] {
             assert!(month(bad).is_err(), "{bad}");
         }
     }
@@ -246,20 +177,10 @@ mod tests {
             json!({"tenant": tenant, "tenant_name": "N", "requests": 1, "input_tokens": 1000, "cache_read_tokens": 1,
             "cache_write_tokens": 1, "output_tokens": 2, "reasoning_tokens": 3, "cost_usd": cost})
         };
-        let rows = [
-            row("acme", "0.100000001"),
-            row("acme", "0.200000002"),
-            row("b", "1.000000000"),
-        ];
+        let rows = [row("acme", "0.100000001"), row("acme", "0.200000002"), row("b", "1.000000000")];
         let report = json!({"period": "2026-11", "rows": rows, "total": {"requests": 3, "cost_usd": "1.300000003"}});
         let text = by_tenant(&report).unwrap();
-        assert!(
-            text.contains("acme    N            2  2,000       4      10  0.300000003"),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("2026-11: 1.300000003 USD in 3 requests\n"),
-            "{text}"
-        );
+        assert!(text.contains("acme    N            2  2,000       4      10  0.300000003"), "{text}");
+        assert!(text.ends_with("2026-11: 1.300000003 USD in 3 requests\n"), "{text}");
     }
 }

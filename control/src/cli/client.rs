@@ -43,21 +43,11 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(crate) fn get(path: &'a [&'a str], query: &'a [(&'a str, &'a str)]) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            query,
-            body: None,
-        }
+        Self { method: Method::GET, path, query, body: None }
     }
 
     pub(crate) fn send(method: Method, path: &'a [&'a str], body: Value) -> Self {
-        Self {
-            method,
-            path,
-            query: &[],
-            body: Some(body),
-        }
+        Self { method, path, query: &[], body: Some(body) }
     }
 }
 
@@ -67,43 +57,27 @@ impl Client {
         let Some(url) = &connection.url else {
             return Self::of_socket(&connection.data_dir().join("admin.sock"));
         };
-        let key = std::env::var(KEY_VARIABLE)
-            .ok()
-            .filter(|key| !key.is_empty());
-        let key = key.with_context(|| {
-            format!("--url needs the admin key in the environment variable {KEY_VARIABLE}")
-        })?;
+        let key = std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
+        let key =
+            key.with_context(|| format!("--url needs the admin key in the environment variable {KEY_VARIABLE}"))?;
         Self::of_url(url, SecretString::from(key))
     }
 
     pub(crate) fn of_socket(path: &Path) -> anyhow::Result<Self> {
-        let http = builder()
-            .unix_socket(path)
-            .build()
-            .context("can't make an HTTP client")?;
+        let http = builder().unix_socket(path).build().context("can't make an HTTP client")?;
         // The name is only for the Host header: all connections go to the socket.
         let base = Url::parse("http://localhost/")?;
-        Ok(Self {
-            http,
-            base,
-            key: None,
-            place: path.display().to_string(),
-        })
+        Ok(Self { http, base, key: None, place: path.display().to_string() })
     }
 
     pub(crate) fn of_url(url: &str, key: SecretString) -> anyhow::Result<Self> {
-        let base = Url::parse(url)
-            .with_context(|| format!("--url {url} is not a URL such as http://127.0.0.1:8081"))?;
+        let base =
+            Url::parse(url).with_context(|| format!("--url {url} is not a URL such as http://127.0.0.1:8081"))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             bail!("--url {url} must begin with http:// or https://");
         }
         let http = builder().build().context("can't make an HTTP client")?;
-        Ok(Self {
-            http,
-            base,
-            key: Some(key),
-            place: url.to_owned(),
-        })
+        Ok(Self { http, base, key: Some(key), place: url.to_owned() })
     }
 
     /// The answer's body as the API sent it.
@@ -126,26 +100,15 @@ impl Client {
         }
         let response = request.send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
-        let text = response
-            .text()
-            .await
-            .with_context(|| format!("the answer of {} broke off", self.place))?;
-        if status.is_success() {
-            Ok(text)
-        } else {
-            Err(refusal(status, &text))
-        }
+        let text = response.text().await.with_context(|| format!("the answer of {} broke off", self.place))?;
+        if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
     }
 
     /// The answer as JSON.
     pub(crate) async fn json(&self, call: Call<'_>) -> anyhow::Result<Value> {
         let text = self.text(call).await?;
-        serde_json::from_str(&text).with_context(|| {
-            format!(
-                "{} did not answer in JSON: is this the admin API?",
-                self.place
-            )
-        })
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} did not answer in JSON: is this the admin API?", self.place))
     }
 
     /// Every row of a list, page by page.
@@ -185,31 +148,18 @@ impl Client {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(Policy::none())
-        .timeout(TIMEOUT)
+    reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT)
 }
 
 /// The API's message and hint, as one error.
 fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     let answer: Value = serde_json::from_str(text).unwrap_or_default();
-    let part = |name: &str| {
-        answer
-            .pointer(&format!("/error/{name}"))
-            .and_then(Value::as_str)
-    };
+    let part = |name: &str| answer.pointer(&format!("/error/{name}")).and_then(Value::as_str);
     let Some(message) = part("message") else {
-        return anyhow::anyhow!(
-            "the gateway answered {status} without saying why: is this the admin API?"
-        );
+        return anyhow::anyhow!("the gateway answered {status} without saying why: is this the admin API?");
     };
-    let field = part("field")
-        .filter(|field| !message.contains(field))
-        .map(|field| format!("{field}: "))
-        .unwrap_or_default();
-    let hint = part("hint")
-        .map(|hint| format!("\nhint: {hint}"))
-        .unwrap_or_default();
+    let field =
+        part("field").filter(|field| !message.contains(field)).map(|field| format!("{field}: ")).unwrap_or_default();
+    let hint = part("hint").map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     anyhow::anyhow!("{field}{message}{hint}")
 }

@@ -40,9 +40,7 @@ impl Connection {
     /// The data directory: the one that was named, else `./openclawmu-data`.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.data
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("./openclawmu-data"))
+        self.data.clone().unwrap_or_else(|| PathBuf::from("./openclawmu-data"))
     }
 }
 
@@ -61,11 +59,7 @@ pub async fn run(command: AdminCommand, connection: Connection) -> anyhow::Resul
 }
 
 /// What `command` prints.
-pub(crate) async fn execute(
-    command: &AdminCommand,
-    client: &Client,
-    json: bool,
-) -> anyhow::Result<String> {
+pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
         AdminCommand::Tenants(command) => tenant::execute(command, client, json).await,
         AdminCommand::Billing(command) => billing::execute(command, client, json).await,

@@ -24,17 +24,10 @@ pub(crate) fn parse_seconds(text: &str) -> Result<u32, String> {
             _ => return Err(refused()),
         };
         let count: u32 = std::mem::take(&mut digits).parse().map_err(|_| refused())?;
-        total = count
-            .checked_mul(unit)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(refused)?;
+        total = count.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(refused)?;
     }
     // What is left over has no unit.
-    if digits.is_empty() && !text.is_empty() {
-        Ok(total)
-    } else {
-        Err(refused())
-    }
+    if digits.is_empty() && !text.is_empty() { Ok(total) } else { Err(refused()) }
 }
 
 #[cfg(test)]
@@ -55,18 +48,7 @@ mod tests {
         ] {
             assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
         }
-        for bad in [
-            "",
-            "h",
-            "24",
-            "1h30",
-            "-1h",
-            "1.5h",
-            "24 h",
-            "24H",
-            "99999999999d",
-            "1y",
-        ] {
+        for bad in ["", "h", "24", "1h30", "-1h", "1.5h", "24 h", "24H", "99999999999d", "1y"] {
             assert_eq!(parse_seconds(bad).is_ok(), bad == "24", "{bad}");
         }
     }

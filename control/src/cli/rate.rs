@@ -34,11 +34,7 @@ pub enum RateCommand {
     },
 }
 
-pub(crate) async fn execute(
-    command: &RateCommand,
-    client: &Client,
-    json: bool,
-) -> anyhow::Result<String> {
+pub(crate) async fn execute(command: &RateCommand, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
         RateCommand::List => list(client, json).await,
         RateCommand::Import { file } => import(client, file, json).await,
@@ -52,14 +48,7 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
         return Ok(format!("{answer}\n"));
     }
     let answer: Value = serde_json::from_str(&answer)?;
-    let mut table = Table::new(&[
-        "MODEL",
-        ">INPUT",
-        ">OUTPUT",
-        ">CACHE READ",
-        ">CACHE WRITE",
-        ">VERSION",
-    ]);
+    let mut table = Table::new(&["MODEL", ">INPUT", ">OUTPUT", ">CACHE READ", ">CACHE WRITE", ">VERSION"]);
     for (model, price) in field(&answer, "models").as_object().unwrap_or(&Map::new()) {
         let cell = |name: &str| price.get(name).map_or_else(|| "-".to_owned(), short);
         table.row([
@@ -75,13 +64,9 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
 }
 
 async fn import(client: &Client, file: &PathBuf, json: bool) -> anyhow::Result<String> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-    let card: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
-    let answer = client
-        .text(Call::send(Method::PUT, &["rates"], card))
-        .await?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+    let card: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
+    let answer = client.text(Call::send(Method::PUT, &["rates"], card)).await?;
     if json {
         return Ok(format!("{answer}\n"));
     }
@@ -94,12 +79,7 @@ async fn import(client: &Client, file: &PathBuf, json: bool) -> anyhow::Result<S
     ))
 }
 
-async fn show(
-    client: &Client,
-    model: &str,
-    at: Option<UnixMs>,
-    json: bool,
-) -> anyhow::Result<String> {
+async fn show(client: &Client, model: &str, at: Option<UnixMs>, json: bool) -> anyhow::Result<String> {
     let at = at.map(UnixMs::rfc3339);
     let mut query = vec![("model", model)];
     query.extend(at.as_deref().map(|at| ("at", at)));
@@ -115,15 +95,8 @@ async fn show(
     ];
     let empty = Map::new();
     let prices = field(&answer, "price").as_object().unwrap_or(&empty);
-    lines.extend(
-        prices
-            .iter()
-            .map(|(name, value)| (name.as_str(), Some(short(value)))),
-    );
-    Ok(format!(
-        "{}prices are USD per million tokens\n",
-        fields(&lines)
-    ))
+    lines.extend(prices.iter().map(|(name, value)| (name.as_str(), Some(short(value)))));
+    Ok(format!("{}prices are USD per million tokens\n", fields(&lines)))
 }
 
 /// A price without the zeros behind its last digit, but with at least two decimals.

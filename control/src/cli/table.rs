@@ -11,21 +11,14 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
-            headings: headings
-                .iter()
-                .map(|heading| heading.trim_start_matches('>').to_owned())
-                .collect(),
-            numeric: headings
-                .iter()
-                .map(|heading| heading.starts_with('>'))
-                .collect(),
+            headings: headings.iter().map(|heading| heading.trim_start_matches('>').to_owned()).collect(),
+            numeric: headings.iter().map(|heading| heading.starts_with('>')).collect(),
             rows: Vec::new(),
         }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows
-            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     /// The table, or `nothing` where it has no rows.
@@ -35,24 +28,18 @@ impl Table {
         }
         let all: Vec<&Vec<String>> = std::iter::once(&self.headings).chain(&self.rows).collect();
         let width = |column: usize| {
-            all.iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
+            all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.headings.len()).map(width).collect();
         let mut text = String::new();
         for row in all {
             let cells = row.iter().zip(&widths).zip(&self.numeric);
             let padded: Vec<String> = cells
-                .map(|((cell, &width), &numeric)| {
-                    if numeric {
-                        format!("{cell:>width$}")
-                    } else {
-                        format!("{cell:<width$}")
-                    }
-                })
+                .map(
+                    |((cell, &width), &numeric)| {
+                        if numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                    },
+                )
                 .collect();
             text.push_str(padded.join("  ").trim_end());
             text.push('\n');
@@ -63,19 +50,9 @@ impl Table {
 
 /// Fields one a line, their values aligned; a field without a value is left out.
 pub(crate) fn fields(fields: &[(&str, Option<String>)]) -> String {
-    let shown: Vec<_> = fields
-        .iter()
-        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
-        .collect();
-    let width = shown
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0);
-    shown
-        .iter()
-        .map(|(name, value)| format!("{name:<width$}  {}\n", printable(value)))
-        .collect()
+    let shown: Vec<_> = fields.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect();
+    let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    shown.iter().map(|(name, value)| format!("{name:<width$}  {}\n", printable(value))).collect()
 }
 
 /// `5000000` as `5,000,000`.
@@ -93,15 +70,7 @@ pub(crate) fn grouped(count: u64) -> String {
 
 /// Control characters would let a tenant's name rewrite the operator's terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 #[cfg(test)]
@@ -130,13 +99,8 @@ mod tests {
 
     #[test]
     fn large_counts_are_grouped() {
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (5_000_000, "5,000,000"),
-            (123_456, "123,456"),
-        ] {
+        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (5_000_000, "5,000,000"), (123_456, "123,456")]
+        {
             assert_eq!(grouped(count), text);
         }
     }

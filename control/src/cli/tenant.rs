@@ -138,9 +138,7 @@ impl QuotaFlags {
             ("sandbox_seconds_per_day", &self.sandbox_seconds_per_day),
             ("storage_bytes", &self.storage_bytes),
         ];
-        let given = limits
-            .into_iter()
-            .filter_map(|(name, limit)| Some((name.to_owned(), limit.as_ref()?.0.clone())));
+        let given = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit.as_ref()?.0.clone())));
         let mut quota: Map<String, Value> = given.collect();
         if let Some(rule) = self.on_tight_budget {
             let name = match rule {
@@ -181,77 +179,43 @@ impl TenantFlags {
     pub(crate) fn to_new(&self) -> Map<String, Value> {
         let mut body = self.to_patch();
         value::without_nulls(&mut body);
-        body.values_mut()
-            .filter_map(Value::as_object_mut)
-            .for_each(value::without_nulls);
+        body.values_mut().filter_map(Value::as_object_mut).for_each(value::without_nulls);
         body
     }
 }
 
-pub(crate) async fn execute(
-    command: &TenantCommand,
-    client: &Client,
-    json: bool,
-) -> anyhow::Result<String> {
+pub(crate) async fn execute(command: &TenantCommand, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
         TenantCommand::Create { id, flags } => create(client, id.as_ref(), flags, json).await,
         TenantCommand::List => list(client, json).await,
         TenantCommand::Info { id } => info(client, id, json).await,
-        TenantCommand::Update { id, flags, status } => {
-            update(client, id, (flags, *status), json).await
-        }
+        TenantCommand::Update { id, flags, status } => update(client, id, (flags, *status), json).await,
         TenantCommand::Delete { id, confirm: _ } => delete(client, id, json).await,
         TenantCommand::Token(command) => token::execute(command, client, json).await,
     }
 }
 
-async fn create(
-    client: &Client,
-    id: Option<&TenantId>,
-    flags: &TenantFlags,
-    json: bool,
-) -> anyhow::Result<String> {
+async fn create(client: &Client, id: Option<&TenantId>, flags: &TenantFlags, json: bool) -> anyhow::Result<String> {
     let mut body = flags.to_new();
     if let Some(id) = id {
         body.insert("id".to_owned(), id.as_str().into());
     }
-    let answer = client
-        .text(Call::send(Method::POST, &["tenants"], body.into()))
-        .await?;
+    let answer = client.text(Call::send(Method::POST, &["tenants"], body.into())).await?;
     if json {
         return Ok(format!("{answer}\n"));
     }
     let answer: Value = serde_json::from_str(&answer)?;
-    Ok(format!(
-        "{}\n{}",
-        describe(field(&answer, "tenant")),
-        token::describe_new(field(&answer, "token"))
-    ))
+    Ok(format!("{}\n{}", describe(field(&answer, "tenant")), token::describe_new(field(&answer, "token"))))
 }
 
 async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
     let rows = client.list(&["tenants"]).await?;
     if json {
-        return Ok(format!(
-            "{}\n",
-            json!({"data": rows, "has_more": false, "next": null})
-        ));
+        return Ok(format!("{}\n", json!({"data": rows, "has_more": false, "next": null})));
     }
-    let mut table = Table::new(&[
-        "TENANT",
-        "NAME",
-        "STATUS",
-        ">USD/DAY",
-        ">USD/MONTH",
-        ">TOKENS/DAY",
-        "CREATED",
-    ]);
+    let mut table = Table::new(&["TENANT", "NAME", "STATUS", ">USD/DAY", ">USD/MONTH", ">TOKENS/DAY", "CREATED"]);
     for row in &rows {
-        let limit = |name: &str| {
-            field(row, "quota")
-                .get(name)
-                .map_or_else(|| "-".to_owned(), shown)
-        };
+        let limit = |name: &str| field(row, "quota").get(name).map_or_else(|| "-".to_owned(), shown);
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
         table.row([
             cell("id"),
@@ -267,15 +231,11 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<String> {
 }
 
 async fn info(client: &Client, id: &TenantId, json: bool) -> anyhow::Result<String> {
-    let answer = client
-        .text(Call::get(&["tenants", id.as_str()], &[]))
-        .await?;
+    let answer = client.text(Call::get(&["tenants", id.as_str()], &[])).await?;
     if json {
         return Ok(format!("{answer}\n"));
     }
-    let quota = client
-        .json(Call::get(&["tenants", id.as_str(), "quota"], &[]))
-        .await?;
+    let quota = client.json(Call::get(&["tenants", id.as_str(), "quota"], &[])).await?;
     let mut text = describe(&serde_json::from_str(&answer)?);
     write!(text, "\n{}", describe_quota(&quota))?;
     Ok(text)
@@ -295,17 +255,8 @@ async fn update(
         };
         body.insert("status".to_owned(), name.into());
     }
-    anyhow::ensure!(
-        !body.is_empty(),
-        "nothing to change: name what to set, such as --quota.usd-per-day 80"
-    );
-    let answer = client
-        .text(Call::send(
-            Method::PATCH,
-            &["tenants", id.as_str()],
-            body.into(),
-        ))
-        .await?;
+    anyhow::ensure!(!body.is_empty(), "nothing to change: name what to set, such as --quota.usd-per-day 80");
+    let answer = client.text(Call::send(Method::PATCH, &["tenants", id.as_str()], body.into())).await?;
     if json {
         return Ok(format!("{answer}\n"));
     }
@@ -331,54 +282,24 @@ async fn delete(client: &Client, id: &TenantId, json: bool) -> anyhow::Result<St
 /// A tenant for people.
 fn describe(tenant: &Value) -> String {
     let text = |name: &str| tenant.get(name).filter(|value| !value.is_null()).map(shown);
-    let listed = [
-        ("tenant", text("id")),
-        ("name", text("name")),
-        ("status", text("status")),
-        ("timezone", text("timezone")),
-    ];
+    let listed =
+        [("tenant", text("id")), ("name", text("name")), ("status", text("status")), ("timezone", text("timezone"))];
     let mut lines = listed.to_vec();
-    lines.push((
-        "models",
-        Some(text("models").unwrap_or_else(|| "all".to_owned())),
-    ));
-    let notes = field(tenant, "metadata")
-        .as_object()
-        .filter(|notes| !notes.is_empty());
-    lines.push((
-        "metadata",
-        notes.map(|notes| Value::Object(notes.clone()).to_string()),
-    ));
+    lines.push(("models", Some(text("models").unwrap_or_else(|| "all".to_owned()))));
+    let notes = field(tenant, "metadata").as_object().filter(|notes| !notes.is_empty());
+    lines.push(("metadata", notes.map(|notes| Value::Object(notes.clone()).to_string())));
     lines.push(("created", text("created_at")));
-    let limits = field(tenant, "quota")
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    lines.extend(
-        limits
-            .iter()
-            .map(|(name, value)| (name.as_str(), Some(shown(value)))),
-    );
+    let limits = field(tenant, "quota").as_object().cloned().unwrap_or_default();
+    lines.extend(limits.iter().map(|(name, value)| (name.as_str(), Some(shown(value)))));
     fields(&lines)
 }
 
 /// What a tenant has used and has left.
 fn describe_quota(quota: &Value) -> String {
-    let mut table = Table::new(&[
-        "LIMIT",
-        ">CAP",
-        ">USED",
-        ">PENDING",
-        ">HELD",
-        ">REMAINING",
-        "RESETS",
-    ]);
+    let mut table = Table::new(&["LIMIT", ">CAP", ">USED", ">PENDING", ">HELD", ">REMAINING", "RESETS"]);
     for name in ["usd_per_day", "usd_per_month", "tokens_per_day"] {
         let cell = |part: &str| {
-            field(quota, name)
-                .get(part)
-                .filter(|value| !value.is_null())
-                .map_or_else(|| "-".to_owned(), shown)
+            field(quota, name).get(part).filter(|value| !value.is_null()).map_or_else(|| "-".to_owned(), shown)
         };
         table.row([
             name.to_owned(),

@@ -34,8 +34,7 @@ enum Command {
 }
 
 fn parse(line: &str) -> Result<(AdminCommand, Connection), clap::Error> {
-    let binary =
-        Binary::try_parse_from(std::iter::once("openclawmu").chain(line.split_whitespace()))?;
+    let binary = Binary::try_parse_from(std::iter::once("openclawmu").chain(line.split_whitespace()))?;
     match binary.command {
         Command::Admin(command) => Ok((command, binary.connection)),
         Command::Serve { .. } => panic!("not an admin command: {line:?}"),
@@ -44,9 +43,7 @@ fn parse(line: &str) -> Result<(AdminCommand, Connection), clap::Error> {
 
 async fn said(client: &Client, line: &str) -> String {
     let (command, connection) = parse(line).unwrap();
-    execute(&command, client, connection.json)
-        .await
-        .unwrap_or_else(|err| panic!("{line:?}: {err}"))
+    execute(&command, client, connection.json).await.unwrap_or_else(|err| panic!("{line:?}: {err}"))
 }
 
 async fn said_json(client: &Client, line: &str) -> Value {
@@ -55,10 +52,7 @@ async fn said_json(client: &Client, line: &str) -> Value {
 
 async fn refused(client: &Client, line: &str) -> String {
     let (command, connection) = parse(line).unwrap();
-    execute(&command, client, connection.json)
-        .await
-        .unwrap_err()
-        .to_string()
+    execute(&command, client, connection.json).await.unwrap_err().to_string()
 }
 
 fn client_of(sock: &Path) -> Client {
@@ -69,40 +63,25 @@ fn client_of(sock: &Path) -> Client {
 
 #[test]
 fn the_commands_parse_as_the_contract_writes_them() {
-    let (command, _) = parse(
-        "tenants create acme --name Acme --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
-    )
-    .unwrap();
-    let AdminCommand::Tenants(TenantCommand::Create { id, flags }) = command else {
-        panic!()
-    };
+    let (command, _) =
+        parse("tenants create acme --name Acme --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000").unwrap();
+    let AdminCommand::Tenants(TenantCommand::Create { id, flags }) = command else { panic!() };
     assert_eq!(id.unwrap().as_str(), "acme");
     assert_eq!(
         Value::from(flags.to_new()),
         json!({"name": "Acme", "quota": {"usd_per_day": "50", "tokens_per_day": 5_000_000}})
     );
-    let (command, _) = parse(
-        "tenants update acme --quota.usd-per-day none --models none --metadata a=1 --metadata b",
-    )
-    .unwrap();
-    let AdminCommand::Tenants(TenantCommand::Update { flags, .. }) = command else {
-        panic!()
-    };
+    let (command, _) =
+        parse("tenants update acme --quota.usd-per-day none --models none --metadata a=1 --metadata b").unwrap();
+    let AdminCommand::Tenants(TenantCommand::Update { flags, .. }) = command else { panic!() };
     assert_eq!(
         Value::from(flags.to_patch()),
         json!({"quota": {"usd_per_day": null}, "models": null, "metadata": {"a": "1", "b": null}})
     );
-    assert_eq!(
-        Value::from(flags.to_new()),
-        json!({"quota": {}, "metadata": {"a": "1"}})
-    );
-    let (command, connection) =
-        parse("--json tenants token rotate acme --grace 24h --data /x").unwrap();
-    let AdminCommand::Tenants(TenantCommand::Token(TokenCommand::Rotate {
-        token: None,
-        grace: Some(86_400),
-        ..
-    })) = command
+    assert_eq!(Value::from(flags.to_new()), json!({"quota": {}, "metadata": {"a": "1"}}));
+    let (command, connection) = parse("--json tenants token rotate acme --grace 24h --data /x").unwrap();
+    let AdminCommand::Tenants(TenantCommand::Token(TokenCommand::Rotate { token: None, grace: Some(86_400), .. })) =
+        command
     else {
         panic!("{command:?}")
     };
@@ -144,16 +123,10 @@ fn every_limit_of_the_quota_has_its_flag() {
         ("storage-bytes", "1"),
         ("on-tight-budget", "clamp"),
     ];
-    let flags: Vec<String> = limits
-        .iter()
-        .map(|(name, value)| format!("--quota.{name}={value}"))
-        .collect();
+    let flags: Vec<String> = limits.iter().map(|(name, value)| format!("--quota.{name}={value}")).collect();
     let line = format!("tenants create {}", flags.join(" "));
-    let AdminCommand::Tenants(TenantCommand::Create { flags, .. }) = parse(&line).unwrap().0 else {
-        panic!()
-    };
-    let quota: openclawmu_store::Quota =
-        serde_json::from_value(flags.to_new()["quota"].clone()).unwrap();
+    let AdminCommand::Tenants(TenantCommand::Create { flags, .. }) = parse(&line).unwrap().0 else { panic!() };
+    let quota: openclawmu_store::Quota = serde_json::from_value(flags.to_new()["quota"].clone()).unwrap();
     let back = serde_json::to_value(quota).unwrap();
     assert_eq!(back.as_object().unwrap().len(), limits.len(), "{back}");
 }
@@ -182,33 +155,14 @@ async fn a_tenants_life_over_the_socket() {
     let scene = Scene::new().await;
     let served = Served::start(&scene).await;
     let client = client_of(&served.sock);
-    let made = said(
-        &client,
-        "tenants create shop --name Shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
-    )
-    .await;
-    let token = made
-        .split_whitespace()
-        .find(|word| word.starts_with("tk_shop_"))
-        .expect("a token")
-        .to_owned();
-    assert!(
-        made.contains("Shop") && made.contains("5,000,000") && made.contains("shown this once"),
-        "{made}"
-    );
+    let made =
+        said(&client, "tenants create shop --name Shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000").await;
+    let token = made.split_whitespace().find(|word| word.starts_with("tk_shop_")).expect("a token").to_owned();
+    assert!(made.contains("Shop") && made.contains("5,000,000") && made.contains("shown this once"), "{made}");
     assert!(scene.store.authenticate(&token, HERE).is_ok());
-    assert_eq!(
-        said_json(&client, "tenants list").await["data"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(said_json(&client, "tenants list").await["data"].as_array().unwrap().len(), 2);
     let listed = said(&client, "tenants list").await;
-    assert!(
-        listed.starts_with("TENANT") && listed.contains("shop    Shop"),
-        "{listed}"
-    );
+    assert!(listed.starts_with("TENANT") && listed.contains("shop    Shop"), "{listed}");
     served.stop().await;
 }
 
@@ -217,48 +171,23 @@ async fn a_change_and_a_deletion_over_the_socket() {
     let scene = Scene::new().await;
     let served = Served::start(&scene).await;
     let client = client_of(&served.sock);
-    let made = said_json(
-        &client,
-        "tenants create shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000",
-    )
-    .await;
+    let made = said_json(&client, "tenants create shop --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000").await;
     let token = made["token"]["value"].as_str().unwrap().to_owned();
-    let updated = said_json(
-        &client,
-        "tenants update shop --quota.usd-per-day none --quota.requests-per-minute 60",
-    )
-    .await;
+    let updated =
+        said_json(&client, "tenants update shop --quota.usd-per-day none --quota.requests-per-minute 60").await;
     assert_eq!(
         updated["quota"],
         json!({"tokens_per_day": 5_000_000, "requests_per_minute": 60, "on_tight_budget": "reject"})
     );
     let info = said(&client, "tenants info shop").await;
     assert!(
-        info.contains("usd_per_month")
-            && info.contains("2026-12-01T00:00:00.000Z")
-            && !info.contains(&token),
+        info.contains("usd_per_month") && info.contains("2026-12-01T00:00:00.000Z") && !info.contains(&token),
         "{info}"
     );
-    assert!(
-        refused(&client, "tenants update shop")
-            .await
-            .contains("nothing to change")
-    );
-    assert!(
-        refused(&client, "tenants create shop")
-            .await
-            .contains("taken")
-    );
-    assert!(
-        refused(&client, "tenants info nobody")
-            .await
-            .contains("no such tenant")
-    );
-    assert!(
-        said(&client, "tenants delete shop --confirm")
-            .await
-            .contains("shop is deleted")
-    );
+    assert!(refused(&client, "tenants update shop").await.contains("nothing to change"));
+    assert!(refused(&client, "tenants create shop").await.contains("taken"));
+    assert!(refused(&client, "tenants info nobody").await.contains("no such tenant"));
+    assert!(said(&client, "tenants delete shop --confirm").await.contains("shop is deleted"));
     assert!(scene.store.authenticate(&token, HERE).is_err());
     served.stop().await;
 }
@@ -270,43 +199,18 @@ async fn a_rotation_without_a_token_needs_exactly_one_live_token() {
     let client = client_of(&served.sock);
     let rotated = said_json(&client, "tenants token rotate acme").await;
     assert_eq!(rotated["rotated_from"], scene.token_id());
-    assert!(
-        scene.store.authenticate(&scene.token, HERE).is_err(),
-        "without a grace the old one is out"
-    );
-    let made = said_json(
-        &client,
-        "tenants token create acme --name second --scopes usage",
-    )
-    .await;
-    assert_eq!(
-        (&made["name"], &made["scopes"]),
-        (&json!("second"), &json!(["usage"]))
-    );
+    assert!(scene.store.authenticate(&scene.token, HERE).is_err(), "without a grace the old one is out");
+    let made = said_json(&client, "tenants token create acme --name second --scopes usage").await;
+    assert_eq!((&made["name"], &made["scopes"]), (&json!("second"), &json!(["usage"])));
     let several = refused(&client, "tenants token rotate acme").await;
-    let (one, two) = (
-        rotated["id"].as_str().unwrap(),
-        made["id"].as_str().unwrap(),
-    );
+    let (one, two) = (rotated["id"].as_str().unwrap(), made["id"].as_str().unwrap());
     assert!(several.contains(one) && several.contains(two), "{several}");
-    assert!(
-        said(&client, &format!("tenants token revoke acme {two}"))
-            .await
-            .contains("revoked")
-    );
-    assert!(
-        said(&client, "tenants token rotate acme --grace 24h")
-            .await
-            .contains("tk_acme_")
-    );
+    assert!(said(&client, &format!("tenants token revoke acme {two}")).await.contains("revoked"));
+    assert!(said(&client, "tenants token rotate acme --grace 24h").await.contains("tk_acme_"));
     let listed = said(&client, "tenants token list acme").await;
     assert_eq!(listed.lines().count(), 5, "{listed}");
     assert!(!listed.contains("tk_"), "{listed}");
-    assert!(
-        said(&client, &format!("tenants token revoke acme {one}"))
-            .await
-            .contains("revoked")
-    );
+    assert!(said(&client, &format!("tenants token revoke acme {one}")).await.contains("revoked"));
     served.stop().await;
 }
 
@@ -316,43 +220,27 @@ async fn billing_and_rates_over_the_socket() {
     let served = Served::start(&scene).await;
     let client = client_of(&served.sock);
     let file = scene.dir.path().join("rates.json");
-    std::fs::write(&file, json!({"effective_from": "2026-01-01T00:00:00Z", "models": {"m": {"input": "2", "output": "4.125"}}}).to_string()).unwrap();
-    assert!(
-        said(&client, &format!("rates import {}", file.display()))
-            .await
-            .starts_with("version 1 with 1 models")
-    );
+    std::fs::write(
+        &file,
+        json!({"effective_from": "2026-01-01T00:00:00Z", "models": {"m": {"input": "2", "output": "4.125"}}})
+            .to_string(),
+    )
+    .unwrap();
+    assert!(said(&client, &format!("rates import {}", file.display())).await.starts_with("version 1 with 1 models"));
     assert_eq!(
         said(&client, "rates list").await,
         "MODEL  INPUT  OUTPUT  CACHE READ  CACHE WRITE  VERSION\nm       2.00   4.125           -            -        1\n"
     );
     assert!(said(&client, "rates show m").await.contains("4.125"));
-    assert!(
-        refused(&client, "rates show nobody")
-            .await
-            .contains("hint: no rate card")
-    );
+    assert!(refused(&client, "rates show nobody").await.contains("hint: no rate card"));
     let cost = scene.bill("m", 1).await.to_string();
     let csv = said(&client, "billing report acme --period 2026-11 --csv").await;
-    assert!(
-        csv.starts_with("period_start,") && csv.trim_end().ends_with(&cost),
-        "{csv}"
-    );
+    assert!(csv.starts_with("period_start,") && csv.trim_end().ends_with(&cost), "{csv}");
     let report = said(&client, "billing report acme --period 2026-11").await;
-    assert!(
-        report.contains("1,000")
-            && report.ends_with(&format!("2026-11: {cost} USD in 1 requests\n")),
-        "{report}"
-    );
+    assert!(report.contains("1,000") && report.ends_with(&format!("2026-11: {cost} USD in 1 requests\n")), "{report}");
     let summary = said(&client, "billing summary --period 2026-11").await;
-    assert!(
-        summary.contains("acme    Acme") && summary.contains(&cost),
-        "{summary}"
-    );
-    assert_eq!(
-        said_json(&client, "billing report --period 2026-11").await["total"]["cost_usd"],
-        cost
-    );
+    assert!(summary.contains("acme    Acme") && summary.contains(&cost), "{summary}");
+    assert_eq!(said_json(&client, "billing report --period 2026-11").await["total"]["cost_usd"], cost);
     served.stop().await;
 }
 
@@ -366,21 +254,12 @@ async fn a_url_needs_the_key_and_a_missing_gateway_is_said_plainly() {
     assert_eq!(said_json(&good, "tenants info acme").await["name"], "Acme");
     let bad = Client::of_url(&format!("{url}/"), SecretString::from("wrong")).unwrap();
     let said = refused(&bad, "tenants list").await;
-    assert!(
-        said.contains("no valid admin key") && said.contains("hint:"),
-        "{said}"
-    );
+    assert!(said.contains("no valid admin key") && said.contains("hint:"), "{said}");
     let sock = served.sock.clone();
     served.stop().await;
     let gone = refused(&client_of(&sock), "tenants list").await;
-    assert!(
-        gone.contains("admin.sock") && gone.contains("openclawmu serve") && gone.contains("--data"),
-        "{gone}"
-    );
+    assert!(gone.contains("admin.sock") && gone.contains("openclawmu serve") && gone.contains("--data"), "{gone}");
     for wrong in ["127.0.0.1:8081", "ftp://x", "", "unix:/x"] {
-        assert!(
-            Client::of_url(wrong, SecretString::from(KEY)).is_err(),
-            "{wrong}"
-        );
+        assert!(Client::of_url(wrong, SecretString::from(KEY)).is_err(), "{wrong}");
     }
 }

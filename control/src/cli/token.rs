@@ -85,9 +85,7 @@ impl TokenFlags {
         if let Some(Models(models @ Value::Array(_))) = &self.models {
             set("models", models.clone());
         }
-        let lifetime = self
-            .expires_in
-            .map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
+        let lifetime = self.expires_in.map(|seconds| now.plus_ms(i64::from(seconds) * 1000));
         if let Some(at) = self.expires_at.or(lifetime) {
             set("expires_at", at.rfc3339().into());
         }
@@ -98,27 +96,14 @@ impl TokenFlags {
     }
 }
 
-pub(crate) async fn execute(
-    command: &TokenCommand,
-    client: &Client,
-    json: bool,
-) -> anyhow::Result<String> {
+pub(crate) async fn execute(command: &TokenCommand, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
         TokenCommand::List { tenant } => list(client, tenant, json).await,
         TokenCommand::Create { tenant, flags } => {
             let body = flags.to_body(SystemClock.now()).into();
-            new_token(
-                client,
-                Call::send(Method::POST, &["tenants", tenant.as_str(), "tokens"], body),
-                json,
-            )
-            .await
+            new_token(client, Call::send(Method::POST, &["tenants", tenant.as_str(), "tokens"], body), json).await
         }
-        TokenCommand::Rotate {
-            tenant,
-            token,
-            grace,
-        } => {
+        TokenCommand::Rotate { tenant, token, grace } => {
             let token = match token {
                 Some(token) => token.as_str().to_owned(),
                 None => only_live_token(client, tenant, SystemClock.now()).await?,
@@ -126,11 +111,7 @@ pub(crate) async fn execute(
             let body = grace.map_or_else(|| json!({}), |seconds| json!({"grace_seconds": seconds}));
             new_token(
                 client,
-                Call::send(
-                    Method::POST,
-                    &["tenants", tenant.as_str(), "tokens", &token, "rotate"],
-                    body,
-                ),
+                Call::send(Method::POST, &["tenants", tenant.as_str(), "tokens", &token, "rotate"], body),
                 json,
             )
             .await
@@ -142,21 +123,13 @@ pub(crate) async fn execute(
 async fn list(client: &Client, tenant: &TenantId, json: bool) -> anyhow::Result<String> {
     let rows = client.list(&["tenants", tenant.as_str(), "tokens"]).await?;
     if json {
-        return Ok(format!(
-            "{}\n",
-            json!({"data": rows, "has_more": false, "next": null})
-        ));
+        return Ok(format!("{}\n", json!({"data": rows, "has_more": false, "next": null})));
     }
     let now = SystemClock.now();
-    let mut table = Table::new(&[
-        "TOKEN", "NAME", "STATE", "SCOPES", "MODELS", "CREATED", "EXPIRES",
-    ]);
+    let mut table = Table::new(&["TOKEN", "NAME", "STATE", "SCOPES", "MODELS", "CREATED", "EXPIRES"]);
     for row in &rows {
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
-        let models = row
-            .get("models")
-            .filter(|models| !models.is_null())
-            .map_or_else(|| "all".to_owned(), shown);
+        let models = row.get("models").filter(|models| !models.is_null()).map_or_else(|| "all".to_owned(), shown);
         table.row([
             cell("id"),
             cell("name"),
@@ -172,19 +145,10 @@ async fn list(client: &Client, tenant: &TenantId, json: bool) -> anyhow::Result<
 
 async fn new_token(client: &Client, call: Call<'_>, json: bool) -> anyhow::Result<String> {
     let answer = client.text(call).await?;
-    if json {
-        Ok(format!("{answer}\n"))
-    } else {
-        Ok(describe_new(&serde_json::from_str(&answer)?))
-    }
+    if json { Ok(format!("{answer}\n")) } else { Ok(describe_new(&serde_json::from_str(&answer)?)) }
 }
 
-async fn revoke(
-    client: &Client,
-    tenant: &TenantId,
-    token: &TokenId,
-    json: bool,
-) -> anyhow::Result<String> {
+async fn revoke(client: &Client, tenant: &TenantId, token: &TokenId, json: bool) -> anyhow::Result<String> {
     let call = Call {
         method: Method::DELETE,
         path: &["tenants", tenant.as_str(), "tokens", token.as_str()],
@@ -195,18 +159,12 @@ async fn revoke(
     if json {
         Ok(format!("{answer}\n"))
     } else {
-        Ok(format!(
-            "{token} is revoked: the next request that presents it fails\n"
-        ))
+        Ok(format!("{token} is revoked: the next request that presents it fails\n"))
     }
 }
 
 /// The id of the one token that works; else an error that lists them.
-async fn only_live_token(
-    client: &Client,
-    tenant: &TenantId,
-    now: UnixMs,
-) -> anyhow::Result<String> {
+async fn only_live_token(client: &Client, tenant: &TenantId, now: UnixMs) -> anyhow::Result<String> {
     let rows = client.list(&["tenants", tenant.as_str(), "tokens"]).await?;
     let live: Vec<String> = rows
         .iter()
@@ -216,9 +174,7 @@ async fn only_live_token(
         .collect();
     match live.as_slice() {
         [only] => Ok(only.clone()),
-        [] => bail!(
-            "{tenant} has no live token\nhint: make one with `openclawmu tenants token create {tenant}`"
-        ),
+        [] => bail!("{tenant} has no live token\nhint: make one with `openclawmu tenants token create {tenant}`"),
         several => bail!(
             "{tenant} has {} live tokens: {}\nhint: say which: `openclawmu tenants token rotate {tenant} TOKEN`",
             several.len(),
@@ -230,10 +186,7 @@ async fn only_live_token(
 /// Whether a token works, as far as its row tells.
 fn state(row: &Value, now: UnixMs) -> &'static str {
     let passed = |name: &str| {
-        field(row, name)
-            .as_str()
-            .and_then(|at| UnixMs::parse_rfc3339(at).ok())
-            .is_some_and(|at| at <= now)
+        field(row, name).as_str().and_then(|at| UnixMs::parse_rfc3339(at).ok()).is_some_and(|at| at <= now)
     };
     if !field(row, "revoked_at").is_null() {
         "revoked"

@@ -36,9 +36,7 @@ pub struct AdminKeys {
 
 impl fmt::Debug for AdminKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdminKeys")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+        f.debug_struct("AdminKeys").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -47,44 +45,22 @@ impl AdminKeys {
     ///
     /// # Errors
     /// [`KeyError`] when a key is too short or can't be used, or its file can't.
-    pub fn load_or_create(
-        data_dir: &Path,
-        configured: Vec<SecretString>,
-    ) -> Result<Self, KeyError> {
+    pub fn load_or_create(data_dir: &Path, configured: Vec<SecretString>) -> Result<Self, KeyError> {
         if !configured.is_empty() {
-            let named = configured
-                .iter()
-                .enumerate()
-                .map(|(place, key)| (format!("admin.keys[{place}]"), key.expose_secret()));
-            let keys = named
-                .map(|(name, key)| hashed(name, key))
-                .collect::<Result<_, _>>()?;
-            return Ok(Self {
-                keys,
-                source: KeySource::Configured,
-            });
+            let named =
+                configured.iter().enumerate().map(|(place, key)| (format!("admin.keys[{place}]"), key.expose_secret()));
+            let keys = named.map(|(name, key)| hashed(name, key)).collect::<Result<_, _>>()?;
+            return Ok(Self { keys, source: KeySource::Configured });
         }
         let path = data_dir.join("admin.key");
         let made = match file::read(&path)? {
             Some(_) => false,
             None => file::create(&path, &generate()?)?,
         };
-        let key = file::read(&path)?.ok_or_else(|| KeyError::Malformed {
-            path: path.clone(),
-            expected: "an admin key",
-        })?;
-        let keys = vec![
-            hashed(path.display().to_string(), &key)
-                .map(|(_, hash)| ("admin.key".to_owned(), hash))?,
-        ];
-        Ok(Self {
-            keys,
-            source: if made {
-                KeySource::Created(path)
-            } else {
-                KeySource::File(path)
-            },
-        })
+        let key =
+            file::read(&path)?.ok_or_else(|| KeyError::Malformed { path: path.clone(), expected: "an admin key" })?;
+        let keys = vec![hashed(path.display().to_string(), &key).map(|(_, hash)| ("admin.key".to_owned(), hash))?];
+        Ok(Self { keys, source: if made { KeySource::Created(path) } else { KeySource::File(path) } })
     }
 
     /// Where they come from.
@@ -112,17 +88,11 @@ fn hashed(name: String, key: &str) -> Result<(String, [u8; 32]), KeyError> {
         return Err(KeyError::TooShort { name });
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(KeyError::Unusable {
-            name,
-            reason: "holds something else than visible ASCII characters",
-        });
+        return Err(KeyError::Unusable { name, reason: "holds something else than visible ASCII characters" });
     }
     // A tenant's credential on this listener is a mistake and is answered as one.
     if key.starts_with("tk_") || key.starts_with("ek_") {
-        return Err(KeyError::Unusable {
-            name,
-            reason: "begins like a tenant's credential",
-        });
+        return Err(KeyError::Unusable { name, reason: "begins like a tenant's credential" });
     }
     Ok((name, Sha256::digest(key.as_bytes()).into()))
 }
@@ -159,10 +129,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let key = text.trim();
         assert_eq!(key.len(), 46);
-        assert!(
-            key.starts_with("ak_") && key[3..].bytes().all(|byte| byte.is_ascii_alphanumeric()),
-            "{key}"
-        );
+        assert!(key.starts_with("ak_") && key[3..].bytes().all(|byte| byte.is_ascii_alphanumeric()), "{key}");
         let again = AdminKeys::load_or_create(dir.path(), Vec::new()).unwrap();
         assert_eq!(again.source(), &KeySource::File(path));
         assert_eq!(again.name_of(key), Some("admin.key"));
@@ -175,14 +142,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = ("a".repeat(32), "b".repeat(40));
         let keys = AdminKeys::load_or_create(dir.path(), secrets(&[&one, &two])).unwrap();
-        assert_eq!(
-            (keys.name_of(&one), keys.name_of(&two)),
-            (Some("admin.keys[0]"), Some("admin.keys[1]"))
-        );
-        assert_eq!(
-            (keys.name_of(""), keys.name_of(&"a".repeat(33))),
-            (None, None)
-        );
+        assert_eq!((keys.name_of(&one), keys.name_of(&two)), (Some("admin.keys[0]"), Some("admin.keys[1]")));
+        assert_eq!((keys.name_of(""), keys.name_of(&"a".repeat(33))), (None, None));
         assert!(!dir.path().join("admin.key").exists());
     }
 
@@ -190,27 +151,13 @@ mod tests {
     fn a_weak_or_confusing_key_is_refused_without_being_shown() {
         let dir = tempfile::tempdir().unwrap();
         let tenant = format!("tk_acme_{}", "x".repeat(61));
-        for bad in [
-            "short",
-            "",
-            &"x".repeat(31),
-            &format!("{} with spaces", "x".repeat(32)),
-            &tenant,
-        ] {
-            let err = AdminKeys::load_or_create(dir.path(), secrets(&[bad]))
-                .unwrap_err()
-                .to_string();
-            assert!(
-                err.contains("admin.keys[0]") && err.contains("openssl"),
-                "{err}"
-            );
+        for bad in ["short", "", &"x".repeat(31), &format!("{} with spaces", "x".repeat(32)), &tenant] {
+            let err = AdminKeys::load_or_create(dir.path(), secrets(&[bad])).unwrap_err().to_string();
+            assert!(err.contains("admin.keys[0]") && err.contains("openssl"), "{err}");
             assert!(bad.is_empty() || !err.contains(bad), "{err}");
         }
         std::fs::remove_file(dir.path().join("admin.key")).ok();
         file::create(&dir.path().join("admin.key"), "weak").unwrap();
-        assert!(matches!(
-            AdminKeys::load_or_create(dir.path(), Vec::new()),
-            Err(KeyError::TooShort { .. })
-        ));
+        assert!(matches!(AdminKeys::load_or_create(dir.path(), Vec::new()), Err(KeyError::TooShort { .. })));
     }
 }

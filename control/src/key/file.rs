@@ -14,10 +14,7 @@ const MAX_BYTES: u64 = 4096;
 
 /// The secret in `path`, without the whitespace around it; `None` when there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
@@ -26,24 +23,16 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, KeyError> {
     // Of the open file, so that nothing can be swapped in between.
     let mode = file.metadata().map_err(failed)?.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(KeyError::Exposed { path: path.to_owned(), mode });
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_BYTES)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(Some(Zeroizing::new(text.trim().to_owned())))
 }
 
 /// Writes a new file with mode 0600. Where there is one already it stays, and the answer is `false`.
 pub(super) fn create(path: &Path, secret: &str) -> Result<bool, KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
     let draft = draft(path)?;
     let written = write(&draft, secret).and_then(|()| {
         // A link never replaces: of two processes that start at once, one makes the key and both use it.
@@ -57,19 +46,13 @@ pub(super) fn create(path: &Path, secret: &str) -> Result<bool, KeyError> {
     let created = written.map_err(failed)?;
     removed.map_err(failed)?;
     if let Some(dir) = path.parent() {
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }
     Ok(created)
 }
 
 fn write(path: &Path, secret: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(secret.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()
@@ -96,15 +79,8 @@ mod tests {
         assert!(create(&path, "first").unwrap());
         assert!(!create(&path, "second").unwrap());
         assert_eq!(read(&path).unwrap().unwrap().as_str(), "first");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "no draft is left"
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]

@@ -80,17 +80,12 @@ impl MasterKey {
     pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, NotSealedHere> {
         let (nonce, sealed) = sealed.split_at_checked(NONCE_BYTES).ok_or(NotSealedHere)?;
         let nonce = <[u8; NONCE_BYTES]>::try_from(nonce).map_err(|_| NotSealedHere)?;
-        self.0
-            .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad })
-            .map_err(|_| NotSealedHere)
+        self.0.decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad }).map_err(|_| NotSealedHere)
     }
 }
 
 fn malformed(path: &Path) -> KeyError {
-    KeyError::Malformed {
-        path: path.to_owned(),
-        expected: FORM,
-    }
+    KeyError::Malformed { path: path.to_owned(), expected: FORM }
 }
 
 #[cfg(test)]
@@ -104,11 +99,7 @@ mod tests {
         let again = MasterKey::load_or_create(dir.path()).unwrap();
         let sealed = key.seal(b"place", b"secret").unwrap();
         assert_eq!(again.open(b"place", &sealed).unwrap(), b"secret");
-        assert_ne!(
-            sealed,
-            key.seal(b"place", b"secret").unwrap(),
-            "a nonce is never used twice"
-        );
+        assert_ne!(sealed, key.seal(b"place", b"secret").unwrap(), "a nonce is never used twice");
         assert_eq!(key.open(b"elsewhere", &sealed), Err(NotSealedHere));
         for place in 0..sealed.len() {
             let mut altered = sealed.clone();
@@ -128,13 +119,7 @@ mod tests {
             let path = dir.path().join("master.key");
             drop(std::fs::remove_file(&path));
             file::create(&path, bad).unwrap();
-            assert!(
-                matches!(
-                    MasterKey::load_or_create(dir.path()),
-                    Err(KeyError::Malformed { .. })
-                ),
-                "{bad}"
-            );
+            assert!(matches!(MasterKey::load_or_create(dir.path()), Err(KeyError::Malformed { .. })), "{bad}");
         }
     }
 }

@@ -34,7 +34,10 @@ impl<T> fmt::Debug for Change<T> {
 }
 
 impl<T: Send + 'static> Change<T> {
-    pub(crate) fn new(store: &Store, task: impl FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send + 'static) -> Self {
+    pub(crate) fn new(
+        store: &Store,
+        task: impl FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send + 'static,
+    ) -> Self {
         Self { store: store.clone(), task: Box::new(task), after: |_| {} }
     }
 

@@ -46,7 +46,8 @@ pub(crate) mod rfc3339 {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMs, D::Error> {
         let text = String::deserialize(deserializer)?;
-        UnixMs::parse_rfc3339(&text).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
+        UnixMs::parse_rfc3339(&text)
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
     }
 }
 
@@ -67,7 +68,9 @@ pub(crate) mod rfc3339_option {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         let parse = |text: String| {
-            UnixMs::parse_rfc3339(&text).map_err(|_| serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z")))
+            UnixMs::parse_rfc3339(&text).map_err(|_| {
+                serde::de::Error::custom(format!("`{text}` is not an instant such as 2026-11-01T00:00:00Z"))
+            })
         };
         text.map(parse).transpose()
     }

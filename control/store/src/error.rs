@@ -29,7 +29,9 @@ pub enum StoreError {
     #[error("{} is in use by another process; stop that one, or give this one its own `--data` directory", .0.display())]
     Locked(PathBuf),
     /// The database was written by a newer version.
-    #[error("the database has schema {found}, this version knows up to {known}; start the newer openclawmu, or restore a backup from before the upgrade")]
+    #[error(
+        "the database has schema {found}, this version knows up to {known}; start the newer openclawmu, or restore a backup from before the upgrade"
+    )]
     NewerSchema {
         /// Found in the file.
         found: i64,
@@ -71,7 +73,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(err: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         match err.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => Self::Corrupt(err.to_string()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => {
+                Self::Corrupt(err.to_string())
+            }
             Some(_) | None => Self::Unavailable(err.to_string()),
         }
     }

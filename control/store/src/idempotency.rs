@@ -44,7 +44,11 @@ impl<T> Idempotency<T> {
     ///
     /// # Errors
     /// [`StoreError::Invalid`] when the key is empty, longer than 255 bytes or not printable ASCII.
-    pub fn new(key: &str, request_hash: [u8; 32], seal: impl FnOnce(&T) -> Result<StoredAnswer> + Send + 'static) -> Result<Self> {
+    pub fn new(
+        key: &str,
+        request_hash: [u8; 32],
+        seal: impl FnOnce(&T) -> Result<StoredAnswer> + Send + 'static,
+    ) -> Result<Self> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(StoreError::invalid("Idempotency-Key", "must be 1 to 255 printable ASCII characters"));
         }
@@ -82,7 +86,12 @@ impl Store {
 }
 
 /// Makes the change unless its key has an answer.
-pub(crate) fn once<T>(tx: &Transaction<'_>, now: UnixMs, key: Option<Idempotency<T>>, task: Task<T>) -> Result<Answered<T>> {
+pub(crate) fn once<T>(
+    tx: &Transaction<'_>,
+    now: UnixMs,
+    key: Option<Idempotency<T>>,
+    task: Task<T>,
+) -> Result<Answered<T>> {
     let Some(Idempotency { key, request_hash, seal }) = key else { return task(tx, now).map(Answered::Now) };
     tx.prepare_cached("DELETE FROM idempotency WHERE created_at_ms <= ?1")?.execute([now.plus_ms(-KEPT_MS).0])?;
     if let Some(answer) = find(tx, now, &key, &request_hash)? {
@@ -90,13 +99,16 @@ pub(crate) fn once<T>(tx: &Transaction<'_>, now: UnixMs, key: Option<Idempotency
     }
     let done = task(tx, now)?;
     let answer = seal(&done)?;
-    tx.prepare_cached("INSERT INTO idempotency (key, request_hash, status, answer, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![key, request_hash, answer.status, answer.sealed, now.0])?;
+    tx.prepare_cached(
+        "INSERT INTO idempotency (key, request_hash, status, answer, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![key, request_hash, answer.status, answer.sealed, now.0])?;
     Ok(Answered::Now(done))
 }
 
 fn find(conn: &Connection, now: UnixMs, key: &str, request_hash: &[u8; 32]) -> Result<Option<StoredAnswer>> {
-    let mut statement = conn.prepare_cached("SELECT request_hash, status, answer FROM idempotency WHERE key = ?1 AND created_at_ms > ?2")?;
+    let mut statement = conn
+        .prepare_cached("SELECT request_hash, status, answer FROM idempotency WHERE key = ?1 AND created_at_ms > ?2")?;
     let found = statement
         .query_row(params![key, now.plus_ms(-KEPT_MS).0], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, StoredAnswer { status: row.get(1)?, sealed: row.get(2)? }))

@@ -40,8 +40,8 @@ pub use error::{Result, StoreError};
 pub use id::{IdError, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use ledger::{
-    BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled, Settlement, Standing, Ticket, UsageKey, UsageQuery, UsageReport, UsageRow,
-    UsageSums,
+    BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled,
+    Settlement, Standing, Ticket, UsageKey, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use money::{AmountError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};

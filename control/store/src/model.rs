@@ -23,7 +23,10 @@ pub(crate) fn check_pattern(field: &str, pattern: &str) -> Result<()> {
     check_name(field, pattern)?;
     let stem = pattern.strip_suffix('*').unwrap_or(pattern);
     if pattern.is_empty() || stem.contains('*') {
-        return Err(StoreError::invalid(field, format!("`{pattern}` must be a model's name, or its beginning followed by `*`")));
+        return Err(StoreError::invalid(
+            field,
+            format!("`{pattern}` must be a model's name, or its beginning followed by `*`"),
+        ));
     }
     Ok(())
 }
@@ -53,7 +56,14 @@ mod tests {
     #[test]
     fn a_list_allows_exact_names_and_beginnings() {
         let list = ["gpt-4o".to_owned(), "claude-*".to_owned()];
-        for (model, allowed) in [("gpt-4o", true), ("gpt-4o-mini", false), ("claude-", true), ("claude-3", true), ("xclaude-3", false), ("", false)] {
+        for (model, allowed) in [
+            ("gpt-4o", true),
+            ("gpt-4o-mini", false),
+            ("claude-", true),
+            ("claude-3", true),
+            ("xclaude-3", false),
+            ("", false),
+        ] {
             assert_eq!(allows(Some(&list), model), allowed, "{model}");
         }
         assert!(allows(None, "anything"));

@@ -115,7 +115,9 @@ impl<'de> Deserialize<'de> for NanoUsd {
                 .checked_mul(NANOS_PER_USD)
                 .map(Self)
                 .ok_or_else(|| serde::de::Error::custom(AmountError(usd.to_string()))),
-            Err(_) => Err(serde::de::Error::custom("an amount of USD is a string with an exact decimal, such as \"12.50\"")),
+            Err(_) => {
+                Err(serde::de::Error::custom("an amount of USD is a string with an exact decimal, such as \"12.50\""))
+            }
         }
     }
 }

@@ -46,10 +46,16 @@ impl Store {
 }
 
 fn find_key(conn: &Connection, name: &str) -> Result<Option<u32>> {
-    Ok(conn.prepare_cached("SELECT row_id FROM names WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+    Ok(conn
+        .prepare_cached("SELECT row_id FROM names WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?)
 }
 
 /// The name behind a key.
 pub(crate) fn find_name(conn: &Connection, key: u32) -> Result<Option<String>> {
-    Ok(conn.prepare_cached("SELECT name FROM names WHERE row_id = ?1")?.query_row([key], |row| row.get(0)).optional()?)
+    Ok(conn
+        .prepare_cached("SELECT name FROM names WHERE row_id = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?)
 }

@@ -128,7 +128,10 @@ impl Prices {
 
     /// The dearest price that a prompt token may be billed at.
     fn dearest_input(&self) -> NanoUsd {
-        [self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio].into_iter().flatten().fold(self.input, NanoUsd::max)
+        [self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio]
+            .into_iter()
+            .flatten()
+            .fold(self.input, NanoUsd::max)
     }
 
     /// The dearest price that an answer token may be billed at.
@@ -137,7 +140,15 @@ impl Prices {
     }
 
     fn all(&self) -> impl Iterator<Item = NanoUsd> {
-        let optional = [self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning, self.input_audio, self.output_audio];
+        let optional = [
+            self.output,
+            self.cache_read,
+            self.cache_write,
+            self.cache_write_1h,
+            self.reasoning,
+            self.input_audio,
+            self.output_audio,
+        ];
         std::iter::once(self.input).chain(optional.into_iter().flatten())
     }
 }
@@ -156,7 +167,15 @@ impl ModelPrice {
             input_audio: None,
             output_audio: None,
         };
-        Self { base, per_request: None, tiers: Vec::new(), context_tokens: None, max_output_tokens: None, tokenizer: None, image_tokens: None }
+        Self {
+            base,
+            per_request: None,
+            tiers: Vec::new(),
+            context_tokens: None,
+            max_output_tokens: None,
+            tokenizer: None,
+            image_tokens: None,
+        }
     }
 
     /// What `usage` costs, rounded once, half up. Includes the fee per request.
@@ -211,7 +230,11 @@ impl ModelPrice {
     }
 
     fn dearest(&self, bound: Bound, of: fn(&Prices) -> NanoUsd) -> i64 {
-        let tiers = self.tiers.iter().filter(|tier| u64::from(bound.input_tokens) > tier.context_over).map(|tier| of(&tier.prices));
+        let tiers = self
+            .tiers
+            .iter()
+            .filter(|tier| u64::from(bound.input_tokens) > tier.context_over)
+            .map(|tier| of(&tier.prices));
         tiers.fold(of(&self.base), NanoUsd::max).0
     }
 }
@@ -240,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_tier_prices_the_whole_request() {
-        let gemini = price(r#"{"input":"1.25","output":"10","tiers":[{"context_over":200000,"input":"2.5","output":"15"}]}"#);
+        let gemini =
+            price(r#"{"input":"1.25","output":"10","tiers":[{"context_over":200000,"input":"2.5","output":"15"}]}"#);
         assert_eq!(gemini.cost(&Usage { input: 200_000, output: 10, ..Usage::default() }), NanoUsd(250_100_000));
         assert_eq!(gemini.cost(&Usage { input: 200_001, output: 10, ..Usage::default() }), NanoUsd(500_152_500));
     }
@@ -258,20 +282,30 @@ mod tests {
         let maybe = || proptest::option::of((0..200_000_000_000_i64).prop_map(NanoUsd));
         let prices = || {
             (nano(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe(), maybe()).prop_map(
-                |(input, output, cache_read, cache_write, cache_write_1h, reasoning, input_audio, output_audio)| Prices {
-                    input,
-                    output,
-                    cache_read,
-                    cache_write,
-                    cache_write_1h,
-                    reasoning,
-                    input_audio,
-                    output_audio,
+                |(input, output, cache_read, cache_write, cache_write_1h, reasoning, input_audio, output_audio)| {
+                    Prices {
+                        input,
+                        output,
+                        cache_read,
+                        cache_write,
+                        cache_write_1h,
+                        reasoning,
+                        input_audio,
+                        output_audio,
+                    }
                 },
             )
         };
-        let tiers = proptest::collection::vec((0..300_000_u64, prices()).prop_map(|(context_over, prices)| Tier { context_over, prices }), 0..3);
-        (prices(), tiers, maybe()).prop_map(|(base, tiers, per_request)| ModelPrice { base, tiers, per_request, ..ModelPrice::flat(NanoUsd(0), NanoUsd(0)) })
+        let tiers = proptest::collection::vec(
+            (0..300_000_u64, prices()).prop_map(|(context_over, prices)| Tier { context_over, prices }),
+            0..3,
+        );
+        (prices(), tiers, maybe()).prop_map(|(base, tiers, per_request)| ModelPrice {
+            base,
+            tiers,
+            per_request,
+            ..ModelPrice::flat(NanoUsd(0), NanoUsd(0))
+        })
     }
 
     proptest! {

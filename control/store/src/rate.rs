@@ -144,7 +144,9 @@ impl Store {
 
 /// [`Store::priced_row`], for who has a connection and no store yet.
 pub(crate) fn priced_row(conn: &Connection, card: u32, model: &str) -> Result<Option<ModelPrice>> {
-    let mut statement = conn.prepare_cached("SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version = ?1")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version = ?1",
+    )?;
     let mut rows = statement.query([card])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let card = read(row)?;
@@ -165,8 +167,16 @@ fn look_again(store: &Store) {
 
 /// The table for `now`: the known one for another second where nothing was added and nothing was due.
 fn refreshed(conn: &Connection, table: &RateTable, now: UnixMs) -> Result<RateTable> {
-    let newest: Option<u32> = conn.prepare_cached("SELECT max(version) FROM rate_cards")?.query_row([], |row| row.get(0)).optional()?.flatten();
-    if newest.unwrap_or(0) == table.newest_version() && table.unchanged_at(now) { Ok(table.looked_at(now)) } else { load(conn, now) }
+    let newest: Option<u32> = conn
+        .prepare_cached("SELECT max(version) FROM rate_cards")?
+        .query_row([], |row| row.get(0))
+        .optional()?
+        .flatten();
+    if newest.unwrap_or(0) == table.newest_version() && table.unchanged_at(now) {
+        Ok(table.looked_at(now))
+    } else {
+        load(conn, now)
+    }
 }
 
 fn load(conn: &Connection, now: UnixMs) -> Result<RateTable> {
@@ -174,17 +184,29 @@ fn load(conn: &Connection, now: UnixMs) -> Result<RateTable> {
     Ok(RateTable::new(cards(conn, sql, [])?, now))
 }
 
-fn put(tx: &Transaction<'_>, now: UnixMs, actor: &Actor, effective_from: Option<UnixMs>, models: ModelPrices) -> Result<RateCard> {
+fn put(
+    tx: &Transaction<'_>,
+    now: UnixMs,
+    actor: &Actor,
+    effective_from: Option<UnixMs>,
+    models: ModelPrices,
+) -> Result<RateCard> {
     check(&models)?;
     let effective_from = effective_from.map_or(now, |from| from.max(now));
     tx.execute(
         "INSERT INTO rate_cards (effective_from_ms, created_at_ms, models) VALUES (?1, ?2, ?3)",
         params![effective_from.0, now.0, serde_json::to_string(&models)?],
     )?;
-    let version = u32::try_from(tx.last_insert_rowid()).map_err(|_| StoreError::Conflict("there are too many rate versions".to_owned()))?;
+    let version = u32::try_from(tx.last_insert_rowid())
+        .map_err(|_| StoreError::Conflict("there are too many rate versions".to_owned()))?;
     let withdrawn: Vec<&String> = models.iter().filter(|(_, price)| price.is_none()).map(|(name, _)| name).collect();
     let detail = json!({"effective_from": effective_from.rfc3339(), "models": models.len(), "withdrawn": withdrawn});
-    audit::record(tx, now, actor, &Entry { action: "rates.put", tenant: None, target: Some(&version.to_string()), detail })?;
+    audit::record(
+        tx,
+        now,
+        actor,
+        &Entry { action: "rates.put", tenant: None, target: Some(&version.to_string()), detail },
+    )?;
     Ok(RateCard { version, effective_from, created_at: now, models })
 }
 

@@ -81,7 +81,8 @@ impl Scene {
     /// Action, tenant, target and detail of every audit row, oldest first.
     pub(crate) fn audit(&self) -> Vec<(String, Option<String>, Option<String>, String)> {
         let conn = self.sql();
-        let mut statement = conn.prepare("SELECT action, tenant, target, detail FROM audit_outbox ORDER BY seq").unwrap();
+        let mut statement =
+            conn.prepare("SELECT action, tenant, target, detail FROM audit_outbox ORDER BY seq").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
         rows.map(Result::unwrap).collect()
     }

@@ -70,7 +70,8 @@ impl Store {
     pub fn open(options: &StoreOptions) -> Result<Self> {
         let dir = &options.dir;
         create_dir(dir)?;
-        let lock = FileLock::take(&dir.join("lock"), options.takeover)?.ok_or_else(|| StoreError::Locked(dir.clone()))?;
+        let lock =
+            FileLock::take(&dir.join("lock"), options.takeover)?.ok_or_else(|| StoreError::Locked(dir.clone()))?;
         let database = dir.join("openclawmu.db");
         let mut conn = open::writable(&database)?;
         migrate::run(&mut conn)?;

@@ -107,7 +107,12 @@ impl Store {
     /// Creates a tenant together with its first token, whose secret is shown once.
     ///
     /// Fails with [`StoreError::Conflict`] when the id exists or ever existed, [`StoreError::Invalid`] on a bad field.
-    pub fn create_tenant(&self, actor: &Actor, new: NewTenant, first_token: NewToken) -> Change<(Tenant, Token, PlainToken)> {
+    pub fn create_tenant(
+        &self,
+        actor: &Actor,
+        new: NewTenant,
+        first_token: NewToken,
+    ) -> Change<(Tenant, Token, PlainToken)> {
         let (actor, pepper) = (actor.clone(), self.inner.auth.pepper());
         Change::new(self, move |tx, now| {
             let tenant = new.into_tenant(now)?;
@@ -115,7 +120,12 @@ impl Store {
             let key = insert(tx, &tenant)?;
             let (token, plain) = token::insert(tx, now, &pepper, (key, &tenant.id), first_token)?;
             let detail = json!({"name": tenant.name, "quota": tenant.quota, "models": tenant.models, "timezone": tenant.timezone, "token": token.id});
-            audit::record(tx, now, &actor, &Entry { action: "tenant.create", tenant: Some(&tenant.id), target: None, detail })?;
+            audit::record(
+                tx,
+                now,
+                &actor,
+                &Entry { action: "tenant.create", tenant: Some(&tenant.id), target: None, detail },
+            )?;
             Ok((tenant, token, plain))
         })
     }
@@ -162,7 +172,12 @@ impl Store {
             tenant.updated_at = now;
             update(tx, key, &tenant)?;
             let detail = patch::difference(&before, &tenant);
-            audit::record(tx, now, &actor, &Entry { action: "tenant.update", tenant: Some(&id), target: None, detail })?;
+            audit::record(
+                tx,
+                now,
+                &actor,
+                &Entry { action: "tenant.update", tenant: Some(&id), target: None, detail },
+            )?;
             Ok(tenant)
         })
     }
@@ -296,7 +311,10 @@ fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
         ],
     )?;
     if inserted == 0 {
-        return Err(StoreError::Conflict(format!("the tenant id `{}` is taken, or was once; ids are never reused", tenant.id)));
+        return Err(StoreError::Conflict(format!(
+            "the tenant id `{}` is taken, or was once; ids are never reused",
+            tenant.id
+        )));
     }
     Ok(TenantKey(tx.last_insert_rowid()))
 }

@@ -61,7 +61,8 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope: what a token gets when none is named.
-    pub const ALL: [Self; 7] = [Self::Inference, Self::Usage, Self::Sandbox, Self::Workspace, Self::Terminal, Self::Agents, Self::Channels];
+    pub const ALL: [Self; 7] =
+        [Self::Inference, Self::Usage, Self::Sandbox, Self::Workspace, Self::Terminal, Self::Agents, Self::Channels];
 }
 
 /// A token, as the admin API shows it: everything but the secret.
@@ -124,7 +125,12 @@ impl Store {
             let (token, plain) = insert(tx, now, &pepper, (key, &tenant), new)?;
             let detail = json!({"name": token.name, "scopes": token.scopes, "models": token.models, "allowed_ips": token.allowed_ips,
                 "expires_at": token.expires_at.map(UnixMs::rfc3339)});
-            audit::record(tx, now, &actor, &Entry { action: "token.create", tenant: Some(&tenant), target: Some(token.id.as_str()), detail })?;
+            audit::record(
+                tx,
+                now,
+                &actor,
+                &Entry { action: "token.create", tenant: Some(&tenant), target: Some(token.id.as_str()), detail },
+            )?;
             Ok((token, plain))
         })
     }
@@ -162,12 +168,21 @@ impl Store {
     ///
     /// Fails with [`StoreError::NotFound`], with [`StoreError::Conflict`] when the token is revoked or expired, with
     /// [`StoreError::Invalid`] when the grace is above 30 days.
-    pub fn rotate_token(&self, actor: &Actor, tenant: &TenantId, id: &TokenId, grace_seconds: Option<u32>) -> Change<(Token, PlainToken)> {
+    pub fn rotate_token(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        id: &TokenId,
+        grace_seconds: Option<u32>,
+    ) -> Change<(Token, PlainToken)> {
         let (actor, tenant, id, pepper) = (actor.clone(), tenant.clone(), id.clone(), self.inner.auth.pepper());
         let grace = grace_seconds.unwrap_or(0);
         Change::new(self, move |tx, now| {
             if grace > MAX_GRACE_SECONDS {
-                return Err(StoreError::invalid("grace_seconds", format!("must be at most {MAX_GRACE_SECONDS}, which is 30 days")));
+                return Err(StoreError::invalid(
+                    "grace_seconds",
+                    format!("must be at most {MAX_GRACE_SECONDS}, which is 30 days"),
+                ));
             }
             let (key, old) = find(tx, &tenant, &id)?;
             if old.revoked_at.is_some() || old.expires_at.is_some_and(|at| at <= now) {
@@ -181,7 +196,12 @@ impl Store {
                 params![key, ends_at.0, grace == 0],
             )?;
             let detail = json!({"from": id, "grace_seconds": grace});
-            audit::record(tx, now, &actor, &Entry { action: "token.rotate", tenant: Some(&tenant), target: Some(token.id.as_str()), detail })?;
+            audit::record(
+                tx,
+                now,
+                &actor,
+                &Entry { action: "token.rotate", tenant: Some(&tenant), target: Some(token.id.as_str()), detail },
+            )?;
             Ok((token, plain))
         })
     }
@@ -194,9 +214,17 @@ impl Store {
         Change::new(self, move |tx, now| {
             let (key, mut token) = find(tx, &tenant, &id)?;
             if token.revoked_at.is_none() {
-                tx.execute("UPDATE tokens SET version = version + 1, revoked_at_ms = ?2 WHERE row_id = ?1", params![key, now.0])?;
+                tx.execute(
+                    "UPDATE tokens SET version = version + 1, revoked_at_ms = ?2 WHERE row_id = ?1",
+                    params![key, now.0],
+                )?;
                 token.revoked_at = Some(now);
-                let entry = Entry { action: "token.revoke", tenant: Some(&tenant), target: Some(id.as_str()), detail: json!({}) };
+                let entry = Entry {
+                    action: "token.revoke",
+                    tenant: Some(&tenant),
+                    target: Some(id.as_str()),
+                    detail: json!({}),
+                };
                 audit::record(tx, now, &actor, &entry)?;
             }
             Ok(token)
@@ -232,7 +260,12 @@ pub(crate) fn insert(
 }
 
 /// Makes the successor of `old`.
-fn replace(tx: &Transaction<'_>, now: UnixMs, pepper: &Pepper, (key, old): (TenantKey, Token)) -> Result<(Token, PlainToken)> {
+fn replace(
+    tx: &Transaction<'_>,
+    now: UnixMs,
+    pepper: &Pepper,
+    (key, old): (TenantKey, Token),
+) -> Result<(Token, PlainToken)> {
     let plain = PlainToken::generate(&old.tenant)?;
     let token = Token { id: id_of(&plain)?, created_at: now, rotated_from: Some(old.id.clone()), ..old };
     write(tx, key, pepper, &token, &plain)?;
@@ -273,7 +306,10 @@ impl NewToken {
             return Err(StoreError::invalid("expires_at", "must be in the future"));
         }
         if self.allowed_ips.as_ref().is_some_and(|ips| ips.is_empty() || ips.len() > MAX_IPS) {
-            return Err(StoreError::invalid("allowed_ips", format!("must have 1 to {MAX_IPS} entries; leave it out to allow any address")));
+            return Err(StoreError::invalid(
+                "allowed_ips",
+                format!("must have 1 to {MAX_IPS} entries; leave it out to allow any address"),
+            ));
         }
         policy::parse_ips(self.allowed_ips.as_deref()).map(drop)
     }

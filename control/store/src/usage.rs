@@ -30,7 +30,10 @@ impl Usage {
     /// All prompt tokens; decides which context tier applies.
     #[must_use]
     pub fn prompt_tokens(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio].iter().map(|&n| u64::from(n)).sum()
+        [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio]
+            .iter()
+            .map(|&n| u64::from(n))
+            .sum()
     }
 
     /// All tokens of the answer.

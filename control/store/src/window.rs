@@ -18,7 +18,9 @@ impl Zone {
     /// # Errors
     /// The sentence to show when the name is unknown.
     pub fn parse(name: &str) -> Result<Self, String> {
-        TimeZone::get(name).map(Self).map_err(|_| format!("`{name}` is not an IANA time zone such as Europe/Berlin or UTC"))
+        TimeZone::get(name)
+            .map(Self)
+            .map_err(|_| format!("`{name}` is not an IANA time zone such as Europe/Berlin or UTC"))
     }
 
     /// Coordinated Universal Time.
@@ -108,7 +110,12 @@ mod tests {
 
     #[test]
     fn the_end_of_a_window_is_found_by_its_number() {
-        for (name, text) in [("UTC", "2026-11-18T12:00:00Z"), ("Europe/Berlin", "2026-10-24T22:00:00Z"), ("Asia/Beirut", "2024-03-30T12:00:00Z"), ("America/Lima", "1969-12-31T23:00:00Z")] {
+        for (name, text) in [
+            ("UTC", "2026-11-18T12:00:00Z"),
+            ("Europe/Berlin", "2026-10-24T22:00:00Z"),
+            ("Asia/Beirut", "2024-03-30T12:00:00Z"),
+            ("America/Lima", "1969-12-31T23:00:00Z"),
+        ] {
             let zone = Zone::parse(name).unwrap();
             let windows = Windows::at(at(text), &zone);
             assert_eq!(Windows::end_of_day(windows.day, &zone), windows.day_ends_at, "{name}");

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openclawmu_store::{
-    Actor, Bound, Demand, Durability, End, ModelPrice, NanoUsd, NewTenant, NewToken, Outcome, PinnedPrice, Policy, Quota, QuotaStatus, Refused, RequestId, Store, StoreOptions,
-    SystemClock, Ticket, UnixMs, Usage, UsageQuery,
+    Actor, Bound, Demand, Durability, End, ModelPrice, NanoUsd, NewTenant, NewToken, Outcome, PinnedPrice, Policy,
+    Quota, QuotaStatus, Refused, RequestId, Store, StoreOptions, SystemClock, Ticket, UnixMs, Usage, UsageQuery,
 };
 
 const MODEL: &str = "gpt-test-2026";
@@ -21,7 +21,13 @@ const CHILD: &str = "OPENCLAWMU_STORE_TEST_CHILD";
 const BOUND: Bound = Bound { input_tokens: 100, output_tokens: 50 };
 
 fn open(dir: &Path, durability: Durability) -> Store {
-    Store::open(&StoreOptions { dir: dir.to_owned(), clock: Arc::new(SystemClock), takeover: Duration::ZERO, durability }).unwrap()
+    Store::open(&StoreOptions {
+        dir: dir.to_owned(),
+        clock: Arc::new(SystemClock),
+        takeover: Duration::ZERO,
+        durability,
+    })
+    .unwrap()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -54,7 +60,8 @@ impl Caller {
     fn enter(store: &Store, token: &str) -> Self {
         let policy = store.authenticate(token, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         let pinned = store.rates().price(MODEL).unwrap();
-        let (model, upstream) = block_on(async { (store.name_key(MODEL).await.unwrap(), store.name_key("upstream").await.unwrap()) });
+        let (model, upstream) =
+            block_on(async { (store.name_key(MODEL).await.unwrap(), store.name_key("upstream").await.unwrap()) });
         Self { store: store.clone(), policy, pinned, model, upstream }
     }
 
@@ -82,7 +89,13 @@ impl Caller {
 }
 
 fn end(input: u32, output: u32) -> End {
-    End { outcome: Outcome::Complete, http_status: 200, estimated: false, usage: Usage { input, output, ..Usage::default() }, first_byte_ms: 1 }
+    End {
+        outcome: Outcome::Complete,
+        http_status: 200,
+        estimated: false,
+        usage: Usage { input, output, ..Usage::default() },
+        first_byte_ms: 1,
+    }
 }
 
 fn billed(store: &Store) -> (u64, NanoUsd) {

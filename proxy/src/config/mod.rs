@@ -3,14 +3,18 @@
 //! - `raw`: the file's shape, every key with its default; unknown keys are refused
 //! - `secret`: `env:NAME` and `file:PATH`
 //! - `checked`: what the program runs on, every value proved usable
+//! - `upstream`: upstreams and aliases, checked
 //! - `load`: from a file, the environment and the command line
 
 mod checked;
 mod load;
 mod raw;
 mod secret;
+mod upstream;
 
-pub use checked::{AdminConfig, AliasConfig, Config, EdgeConfig, TargetConfig, TlsConfig, UpstreamConfig, UpstreamKind};
+pub use checked::{
+    AdminConfig, AliasConfig, Config, EdgeConfig, TargetConfig, TlsConfig, UpstreamConfig, UpstreamKind,
+};
 pub use load::{ConfigError, Overrides, check, find, load};
 pub use raw::{LogFormat, RawConfig};
 pub use secret::SecretRef;

@@ -24,9 +24,11 @@ impl SecretRef {
     /// What is missing and how to supply it.
     pub fn read(&self) -> Result<SecretString, String> {
         let text = match self {
-            Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set; export it, or use file:PATH"))?,
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|err| format!("{}: {err}; the file must be readable by the user that runs the gateway", path.display()))?,
+            Self::Env(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable {name} is not set; export it, or use file:PATH"))?,
+            Self::File(path) => std::fs::read_to_string(path).map_err(|err| {
+                format!("{}: {err}; the file must be readable by the user that runs the gateway", path.display())
+            })?,
         };
         let text = text.trim();
         if text.is_empty() { Err(format!("{self} is empty")) } else { Ok(SecretString::from(text)) }
@@ -41,7 +43,9 @@ impl FromStr for SecretRef {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
             // The text itself may be a secret that was pasted here: it is not repeated.
-            Some(_) | None => Err("a secret is given as \"env:NAME\" or \"file:PATH\", never as the value itself".to_owned()),
+            Some(_) | None => {
+                Err("a secret is given as \"env:NAME\" or \"file:PATH\", never as the value itself".to_owned())
+            }
         }
     }
 }

@@ -174,7 +174,9 @@ mod tests {
 
     fn scan(json: &str) -> Result<Vec<(String, Value)>, ScanError> {
         let mut found = Vec::new();
-        members(json, |key, range| found.push((key.into_owned(), serde_json::from_str(&json[range]).unwrap_or(Value::Null))))?;
+        members(json, |key, range| {
+            found.push((key.into_owned(), serde_json::from_str(&json[range]).unwrap_or(Value::Null)))
+        })?;
         Ok(found)
     }
 
@@ -190,8 +192,30 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused() {
         for bad in [
-            "", " ", "[]", "1", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}", "{,}", "{\"a\":tru}", "{\"a\":01}", "{\"a\":+1}", "{\"a\":1}x",
-            "{\"a\":1}{}", "{a:1}", "{\"a\":[}", "{\"a\":[{]}}", "{\"a\":\"\\", "{'a':1}", "{\"a\" 1}", "{\"a\":NaN}", "{\"\\x\":1}",
+            "",
+            " ",
+            "[]",
+            "1",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\":tru}",
+            "{\"a\":01}",
+            "{\"a\":+1}",
+            "{\"a\":1}x",
+            "{\"a\":1}{}",
+            "{a:1}",
+            "{\"a\":[}",
+            "{\"a\":[{]}}",
+            "{\"a\":\"\\",
+            "{'a':1}",
+            "{\"a\" 1}",
+            "{\"a\":NaN}",
+            "{\"\\x\":1}",
         ] {
             assert!(scan(bad).is_err(), "{bad}");
         }
@@ -216,7 +240,8 @@ mod tests {
         leaf.prop_recursive(4, 32, 6, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                proptest::collection::hash_map(".*", inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+                proptest::collection::hash_map(".*", inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

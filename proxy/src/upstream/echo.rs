@@ -33,7 +33,9 @@ pub(crate) struct Answer {
 pub(crate) fn answer(route: AiRoute, body: &[u8]) -> Answer {
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
-        Err(err) => return refuse(&format!("We could not parse the JSON body of your request: {err}.")),
+        Err(err) => {
+            return refuse(&format!("We could not parse the JSON body of your request: {err}."));
+        }
     };
     match route {
         AiRoute::ChatCompletions => match last_user_message(&request) {
@@ -85,7 +87,8 @@ fn tokens(text: &str) -> usize {
 }
 
 fn prompt_tokens(request: &Value) -> usize {
-    let said: usize = messages(request).filter_map(|message| message.get("content")).map(|content| tokens(&text_of(content))).sum();
+    let said: usize =
+        messages(request).filter_map(|message| message.get("content")).map(|content| tokens(&text_of(content))).sum();
     said + tokens(&prompt(request))
 }
 
@@ -109,7 +112,9 @@ fn complete(request: &Value, text: &str, chat: bool) -> Answer {
         prompt_tokens: prompt_tokens(request),
     };
     if request.get("stream").and_then(Value::as_bool) == Some(true) {
-        let usage = request.get("stream_options").and_then(|options| options.get("include_usage")).and_then(Value::as_bool) == Some(true);
+        let usage =
+            request.get("stream_options").and_then(|options| options.get("include_usage")).and_then(Value::as_bool)
+                == Some(true);
         reply.stream(usage)
     } else {
         reply.whole()
@@ -206,10 +211,16 @@ impl Reply<'_> {
 
 fn embed(request: &Value) -> Answer {
     let inputs: Vec<String> = match request.get("input") {
-        Some(Value::Array(parts)) if parts.iter().all(Value::is_number) => vec![parts.iter().map(ToString::to_string).collect()],
-        Some(Value::Array(parts)) => parts.iter().map(|part| if part.is_string() { text_of(part) } else { part.to_string() }).collect(),
+        Some(Value::Array(parts)) if parts.iter().all(Value::is_number) => {
+            vec![parts.iter().map(ToString::to_string).collect()]
+        }
+        Some(Value::Array(parts)) => {
+            parts.iter().map(|part| if part.is_string() { text_of(part) } else { part.to_string() }).collect()
+        }
         Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => return refuse("`input` must be a string or a list."),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {
+            return refuse("`input` must be a string or a list.");
+        }
     };
     let dimensions = match request.get("dimensions").map(Value::as_u64) {
         None => DIMENSIONS,
@@ -224,14 +235,19 @@ fn embed(request: &Value) -> Answer {
     };
     let data: Vec<Value> = inputs.iter().enumerate().map(row).collect();
     let tokens: usize = inputs.iter().map(|text| tokens(text)).sum();
-    whole(200, &json!({"object": "list", "model": "echo", "data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}))
+    whole(
+        200,
+        &json!({"object": "list", "model": "echo", "data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}),
+    )
 }
 
 /// Numbers from -1 to 1 that depend on the text alone.
 #[expect(clippy::float_arithmetic, reason = "embeddings are vectors of floats; no money is involved")]
 fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     // FNV-1a seeds a xorshift sequence: stable over versions and machines.
-    let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
@@ -300,10 +316,13 @@ mod tests {
     #[test]
     fn embeddings_are_the_same_in_both_encodings() {
         let floats = value(&answer(AiRoute::Embeddings, br#"{"input":["a","b"],"dimensions":8}"#));
-        let packed = value(&answer(AiRoute::Embeddings, br#"{"input":["a","b"],"dimensions":8,"encoding_format":"base64"}"#));
+        let packed =
+            value(&answer(AiRoute::Embeddings, br#"{"input":["a","b"],"dimensions":8,"encoding_format":"base64"}"#));
         use base64::Engine;
         for index in 0..2 {
-            let bytes = base64::engine::general_purpose::STANDARD.decode(packed["data"][index]["embedding"].as_str().unwrap()).unwrap();
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(packed["data"][index]["embedding"].as_str().unwrap())
+                .unwrap();
             let unpacked: Vec<f32> = bytes.chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
             assert_eq!(json!(unpacked), floats["data"][index]["embedding"]);
         }

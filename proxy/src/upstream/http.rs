@@ -3,7 +3,7 @@
 //! Nothing that a client sends reaches an upstream but the body and a few named headers; the key goes to its own host only.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
@@ -17,6 +17,8 @@ use secrecy::ExposeSecret;
 use super::peer::Peers;
 use crate::config::UpstreamConfig;
 
+/// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
 /// How the gateway names itself to upstreams.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
 /// Client headers that are passed on.
@@ -41,8 +43,13 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) body: Bytes,
     /// Whether a stream is asked for.
     pub(crate) stream: bool,
-    /// The client's headers; only those on the list go on.
-    pub(crate) headers: &'a HeaderMap,
+    /// The client's headers that go on.
+    pub(crate) headers: Vec<(&'static str, HeaderValue)>,
+}
+
+/// Those of a client's headers that go on.
+pub(crate) fn passed_on(headers: &HeaderMap) -> Vec<(&'static str, HeaderValue)> {
+    PASSED_ON.iter().filter_map(|name| headers.get(*name).map(|value| (*name, value.clone()))).collect()
 }
 
 /// Why there is no answer.
@@ -73,13 +80,19 @@ impl HttpUpstream {
         let tls = url.scheme_str() == Some("https");
         let authority = url.authority().ok_or("the base URL has no host")?;
         let authorization = config.api_key.as_ref().map(|key| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret())).map_err(|_| "the API key holds characters that no header can hold")?;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
+                .map_err(|_| "the API key holds characters that no header can hold")?;
             value.set_sensitive(true);
             Ok::<_, String>(value)
         });
         Ok(Self {
             connector,
-            peers: Peers::new(authority.host(), authority.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls, config.connect_timeout),
+            peers: Peers::new(
+                authority.host(),
+                authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+                tls,
+                config.connect_timeout,
+            ),
             host: HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?,
             base_path: url.path().trim_end_matches('/').to_owned(),
             authorization: authorization.transpose()?,
@@ -95,13 +108,22 @@ impl HttpUpstream {
     pub(crate) async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Answer, Fault> {
         let peer = self.peers.next().await.map_err(Fault::Connect)?;
         loop {
-            let (mut session, reused) = self.connector.get_http_session(&*peer).await.map_err(|err| Fault::Connect(err.to_string()))?;
+            let started = Instant::now();
+            let (mut session, reused) =
+                self.connector.get_http_session(&*peer).await.map_err(|err| Fault::Connect(err.to_string()))?;
             match self.exchange(&mut session, outgoing).await {
                 Ok(()) => {
                     session.set_read_timeout(Some(self.idle_timeout));
-                    return Ok(Answer { session, peer, connector: Arc::clone(&self.connector), idle_timeout: self.idle_timeout });
+                    return Ok(Answer {
+                        session,
+                        peer,
+                        connector: Arc::clone(&self.connector),
+                        idle_timeout: self.idle_timeout,
+                    });
                 }
-                Err(Fault::Broken(err)) if reused => tracing::debug!(err, "a pooled connection was stale; trying a fresh one"),
+                Err(Fault::Broken(err)) if reused && started.elapsed() < STALE_WITHIN => {
+                    tracing::debug!(err, "a pooled connection was stale; trying a fresh one")
+                }
                 Err(fault) => return Err(fault),
             }
         }
@@ -130,15 +152,16 @@ impl HttpUpstream {
         header.insert_header(HOST, self.host.clone())?;
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
         header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
-        header.insert_header(ACCEPT, HeaderValue::from_static(if outgoing.stream { "text/event-stream" } else { "application/json" }))?;
+        header.insert_header(
+            ACCEPT,
+            HeaderValue::from_static(if outgoing.stream { "text/event-stream" } else { "application/json" }),
+        )?;
         header.insert_header(USER_AGENT, AGENT)?;
         if let Some(authorization) = &self.authorization {
             header.insert_header(AUTHORIZATION, authorization.clone())?;
         }
-        for name in PASSED_ON {
-            if let Some(value) = outgoing.headers.get(name) {
-                header.insert_header(name, value.clone())?;
-            }
+        for (name, value) in &outgoing.headers {
+            header.insert_header(*name, value.clone())?;
         }
         Ok(header)
     }
@@ -161,15 +184,22 @@ impl Answer {
 
     /// The next piece of the body; `None` at its proper end.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
-        self.session.read_response_body().await.map_err(|err| if is_timeout(&err) { Fault::Timeout(self.idle_timeout) } else { Fault::Broken(err.to_string()) })
+        self.session.read_response_body().await.map_err(|err| {
+            if is_timeout(&err) { Fault::Timeout(self.idle_timeout) } else { Fault::Broken(err.to_string()) }
+        })
     }
 
     /// Gives the connection back to the pool; called when the body has ended.
     pub(crate) async fn release(self) {
-        self.connector.release_http_session(self.session, &*self.peer, Some(self.idle_timeout.min(Duration::from_secs(55)))).await;
+        self.connector
+            .release_http_session(self.session, &*self.peer, Some(self.idle_timeout.min(Duration::from_secs(55))))
+            .await;
     }
 }
 
 fn is_timeout(err: &pingora::Error) -> bool {
-    matches!(err.etype(), pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout | pingora::ErrorType::ConnectTimedout)
+    matches!(
+        err.etype(),
+        pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout | pingora::ErrorType::ConnectTimedout
+    )
 }

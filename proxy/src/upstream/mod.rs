@@ -35,7 +35,7 @@ pub(crate) struct Upstream {
 /// How an upstream is reached.
 pub(crate) enum Backend {
     /// Over HTTP.
-    Http(HttpUpstream),
+    Http(Box<HttpUpstream>),
     /// Not at all: it is built in.
     Echo,
 }
@@ -54,10 +54,15 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
         .iter()
         .map(|config| {
             let backend = match config.kind {
-                UpstreamKind::Openai => Backend::Http(HttpUpstream::new(config, Arc::clone(&connector))?),
+                UpstreamKind::Openai => Backend::Http(Box::new(HttpUpstream::new(config, Arc::clone(&connector))?)),
                 UpstreamKind::Echo => Backend::Echo,
             };
-            Ok(Arc::new(Upstream { name: config.name.clone(), models: config.models.clone(), backend, key: OnceCell::new() }))
+            Ok(Arc::new(Upstream {
+                name: config.name.clone(),
+                models: config.models.clone(),
+                backend,
+                key: OnceCell::new(),
+            }))
         })
         .collect()
 }

@@ -45,7 +45,11 @@ impl Peers {
                     found
                 }
                 (Err(err), Some(aged)) => {
-                    tracing::warn!(host = self.host, err, "the upstream's name can't be looked up; its last addresses are used");
+                    tracing::warn!(
+                        host = self.host,
+                        err,
+                        "the upstream's name can't be looked up; its last addresses are used"
+                    );
                     aged
                 }
                 (Err(err), None) => return Err(err),
@@ -59,7 +63,9 @@ impl Peers {
     async fn look_up(&self) -> Result<Found, String> {
         let addresses: Vec<SocketAddr> = match self.host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, self.port)],
-            Err(_) => tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|err| err.to_string())?.collect(),
+            Err(_) => {
+                tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|err| err.to_string())?.collect()
+            }
         };
         let peers = addresses.into_iter().map(|address| Arc::new(self.peer(address))).collect();
         Ok(Found { peers, at: Instant::now() })

@@ -14,20 +14,9 @@ fn refusal(encoded: &str) -> PathError {
 
 #[test]
 fn p01_plain_names_are_taken_as_they_are() {
-    for plain in [
-        "a",
-        "a/b/c.txt",
-        "..a",
-        "a..b",
-        ".hidden",
-        "a b",
-        "aux.c",
-        "conf",
-        "com10",
-        "Ünïcode/日本",
-        "~",
-        "-rf",
-    ] {
+    for plain in
+        ["a", "a/b/c.txt", "..a", "a..b", ".hidden", "a b", "aux.c", "conf", "com10", "Ünïcode/日本", "~", "-rf"]
+    {
         let path = RelPath::parse(plain.as_bytes()).unwrap();
         assert_eq!(path.as_os_str(), OsStr::new(plain));
         assert_eq!(path.components().count(), plain.split('/').count());
@@ -62,20 +51,10 @@ fn p01_absolute_dotted_and_doubled_are_refused() {
 
 #[test]
 fn p01_encoded_dots_and_slashes_are_decoded_before_the_check() {
-    for escape in [
-        "%2e%2e",
-        "%2E%2e/x",
-        "..%2fx",
-        "%2fetc%2fpasswd",
-        "a%2f%2e%2e%2fb",
-        "%2e",
-    ] {
+    for escape in ["%2e%2e", "%2E%2e/x", "..%2fx", "%2fetc%2fpasswd", "a%2f%2e%2e%2fb", "%2e"] {
         assert!(matches!(refusal(escape), PathError::Escape), "{escape}");
     }
-    assert_eq!(
-        RelPath::from_encoded("a%2fb").unwrap(),
-        RelPath::parse(b"a/b").unwrap()
-    );
+    assert_eq!(RelPath::from_encoded("a%2fb").unwrap(), RelPath::parse(b"a/b").unwrap());
 }
 
 #[test]
@@ -87,31 +66,14 @@ fn p01_a_double_encoded_dot_stays_a_literal() {
 
 #[test]
 fn p01_nul_backslash_and_control_characters_are_refused() {
-    for bad in [
-        "a%00b",
-        "%00",
-        "..\\..\\x",
-        "a%5cb",
-        "a%0ab",
-        "a%1b[2J",
-        "a%7f",
-        "%C2%85",
-        "a\u{9b}m",
-    ] {
+    for bad in ["a%00b", "%00", "..\\..\\x", "a%5cb", "a%0ab", "a%1b[2J", "a%7f", "%C2%85", "a\u{9b}m"] {
         assert!(matches!(refusal(bad), PathError::Forbidden), "{bad}");
     }
 }
 
 #[test]
 fn p01_overlong_utf8_is_refused_and_other_bytes_are_names() {
-    for bad in [
-        "%c0%ae%c0%ae",
-        "%c0%af",
-        "%c1%9c",
-        "%e0%80%ae",
-        "%f0%80%80%ae",
-        "a/%c0%ae%c0%ae/b",
-    ] {
+    for bad in ["%c0%ae%c0%ae", "%c0%af", "%c1%9c", "%e0%80%ae", "%f0%80%80%ae", "a/%c0%ae%c0%ae/b"] {
         assert!(matches!(refusal(bad), PathError::Forbidden), "{bad}");
     }
     let latin1 = RelPath::from_encoded("caf%e9").unwrap();
@@ -121,9 +83,7 @@ fn p01_overlong_utf8_is_refused_and_other_bytes_are_names() {
 
 #[test]
 fn p01_device_names_and_trailing_dots_are_refused() {
-    for bad in [
-        "CON", "con", "a/NUL", "Com1", "lpt9/x", "file.", "...", "a./b",
-    ] {
+    for bad in ["CON", "con", "a/NUL", "Com1", "lpt9/x", "file.", "...", "a./b"] {
         assert!(matches!(refusal(bad), PathError::Forbidden), "{bad}");
     }
 }
@@ -134,14 +94,8 @@ fn p01_a_component_ends_at_255_bytes_a_path_at_32_components() {
     assert!(matches!(refusal(&"x".repeat(256)), PathError::TooLong));
     assert!(matches!(refusal(&"x".repeat(300)), PathError::TooLong));
     assert!(RelPath::parse(vec!["d"; 32].join("/").as_bytes()).is_ok());
-    assert!(matches!(
-        refusal(&vec!["d"; 33].join("/")),
-        PathError::TooLong
-    ));
-    assert!(matches!(
-        refusal(&vec!["d"; 1000].join("/")),
-        PathError::TooLong
-    ));
+    assert!(matches!(refusal(&vec!["d"; 33].join("/")), PathError::TooLong));
+    assert!(matches!(refusal(&vec!["d"; 1000].join("/")), PathError::TooLong));
     let long = vec!["x".repeat(254); 17].join("/");
     assert!(matches!(refusal(&long), PathError::TooLong));
 }
@@ -151,10 +105,7 @@ fn p01_a_broken_percent_is_refused() {
     for bad in ["%", "%2", "a%zz", "a%2", "%%20", "%+1", "%é"] {
         assert!(matches!(refusal(bad), PathError::BadEncoding), "{bad}");
     }
-    assert_eq!(
-        RelPath::from_encoded("a%20b+c").unwrap().as_os_str(),
-        OsStr::new("a b+c")
-    );
+    assert_eq!(RelPath::from_encoded("a%20b+c").unwrap().as_os_str(), OsStr::new("a b+c"));
 }
 
 #[test]

@@ -50,17 +50,9 @@ pub(super) mod walk {
     use std::os::unix::ffi::OsStrExt;
 
     /// Opens `path` below `dir` without `openat2`.
-    pub(in super::super) fn open(
-        dir: impl AsFd,
-        path: &OsStr,
-        flags: OFlags,
-        mode: Mode,
-    ) -> Result<OwnedFd> {
+    pub(in super::super) fn open(dir: impl AsFd, path: &OsStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let step = super::LOOKUP | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut names = path
-            .as_bytes()
-            .split(|byte| *byte == b'/')
-            .map(OsStr::from_bytes);
+        let mut names = path.as_bytes().split(|byte| *byte == b'/').map(OsStr::from_bytes);
         let mut name = names.next().unwrap_or_default();
         let mut held: Option<OwnedFd> = None;
         for next in names {
@@ -83,10 +75,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     type Open = fn(&File, &OsStr, OFlags, Mode) -> Result<OwnedFd>;
-    const BOTH: [(&str, Open); 2] = [
-        ("system", |d, p, f, m| open(d, p, f, m)),
-        ("walk", |d, p, f, m| walk::open(d, p, f, m)),
-    ];
+    const BOTH: [(&str, Open); 2] =
+        [("system", |d, p, f, m| open(d, p, f, m)), ("walk", |d, p, f, m| walk::open(d, p, f, m))];
 
     #[test]
     fn p02_both_ways_to_open_refuse_links_and_open_files() {
@@ -105,19 +95,8 @@ mod tests {
             let good = open(&dir, OsStr::new("a/b/f"), OFlags::RDONLY, Mode::empty()).unwrap();
             File::from(good).read_to_string(&mut text).unwrap();
             assert_eq!(text, "inside", "{way}");
-            for bad in [
-                "a/dirlink/f",
-                "a/dirlink",
-                "a/filelink",
-                "magic",
-                "magic/etc/passwd",
-                "a/b/f/x",
-                "a/none",
-            ] {
-                assert!(
-                    open(&dir, OsStr::new(bad), OFlags::RDONLY, Mode::empty()).is_err(),
-                    "{way} {bad}"
-                );
+            for bad in ["a/dirlink/f", "a/dirlink", "a/filelink", "magic", "magic/etc/passwd", "a/b/f/x", "a/none"] {
+                assert!(open(&dir, OsStr::new(bad), OFlags::RDONLY, Mode::empty()).is_err(), "{way} {bad}");
             }
         }
     }

@@ -58,18 +58,11 @@ pub(super) fn page(dir: OwnedFd, after: Option<&OsStr>, limit: usize) -> Result<
         smallest.offer(entry.map_err(PathError::of)?.file_name().to_bytes());
     }
     let (names, more) = smallest.into_sorted();
-    let next = if more {
-        names.last().cloned().map(OsString::from_vec)
-    } else {
-        None
-    };
+    let next = if more { names.last().cloned().map(OsString::from_vec) } else { None };
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         match rustix::fs::statat(&dir, OsStr::from_bytes(&name), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => entries.push(Entry {
-                name: OsString::from_vec(name),
-                metadata: Metadata::of(&stat),
-            }),
+            Ok(stat) => entries.push(Entry { name: OsString::from_vec(name), metadata: Metadata::of(&stat) }),
             // Removed since the pass: it is no longer in the directory, so not in its listing either.
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(PathError::of(errno)),
@@ -88,12 +81,7 @@ struct Smallest<'a> {
 
 impl<'a> Smallest<'a> {
     fn new(after: Option<&'a [u8]>, limit: usize) -> Self {
-        Self {
-            after,
-            limit,
-            kept: BinaryHeap::with_capacity(limit),
-            more: false,
-        }
+        Self { after, limit, kept: BinaryHeap::with_capacity(limit), more: false }
     }
 
     fn offer(&mut self, name: &[u8]) {
@@ -131,9 +119,7 @@ mod tests {
             assert!(smallest.kept.len() <= 1000);
         }
         let (names, more) = smallest.into_sorted();
-        let expected: Vec<Vec<u8>> = (100..1100)
-            .map(|number| format!("{number:07}").into_bytes())
-            .collect();
+        let expected: Vec<Vec<u8>> = (100..1100).map(|number| format!("{number:07}").into_bytes()).collect();
         assert_eq!(names, expected);
         assert!(more);
     }
@@ -144,9 +130,6 @@ mod tests {
         for name in [".", "..", "b", "a"] {
             smallest.offer(name.as_bytes());
         }
-        assert_eq!(
-            smallest.into_sorted(),
-            (vec![b"a".to_vec(), b"b".to_vec()], false)
-        );
+        assert_eq!(smallest.into_sorted(), (vec![b"a".to_vec(), b"b".to_vec()], false));
     }
 }

@@ -36,11 +36,7 @@ pub(super) fn remove_tree(parent: &OwnedFd, name: &OsStr) -> Result<(), PathErro
             Err(Errno::NOTDIR) => return Err(PathError::Conflict),
             Err(errno) => return Err(PathError::of(errno)),
         }
-        idle_passes = if removal.left.get() == before {
-            idle_passes + 1
-        } else {
-            0
-        };
+        idle_passes = if removal.left.get() == before { idle_passes + 1 } else { 0 };
         if idle_passes >= MAX_IDLE_PASSES {
             return Err(PathError::Conflict);
         }
@@ -56,11 +52,7 @@ struct Removal {
 impl Removal {
     fn of(top: OwnedFd, left: u64) -> Result<Self, PathError> {
         let mount = device(&top)?;
-        Ok(Self {
-            top,
-            mount,
-            left: Cell::new(left),
-        })
+        Ok(Self { top, mount, left: Cell::new(left) })
     }
 
     /// Empties the top directory by one level at least.
@@ -85,8 +77,7 @@ impl Removal {
 
     /// Takes away what lies in the directory `name` of the top; directories in it move up to the top.
     fn flatten(&self, name: &CStr) -> Result<(), PathError> {
-        let below = match beneath::readable_directory(&self.top, OsStr::from_bytes(name.to_bytes()))
-        {
+        let below = match beneath::readable_directory(&self.top, OsStr::from_bytes(name.to_bytes())) {
             Ok(below) => below,
             // Swapped for a file or a link, or gone: the next pass meets it again.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(()),
@@ -103,13 +94,7 @@ impl Removal {
                 continue;
             }
             let up = format!(".removing-{:016x}", unguessable());
-            match rustix::fs::renameat_with(
-                &below,
-                name,
-                &self.top,
-                up.as_str(),
-                RenameFlags::NOREPLACE,
-            ) {
+            match rustix::fs::renameat_with(&below, name, &self.top, up.as_str(), RenameFlags::NOREPLACE) {
                 Ok(()) | Err(Errno::NOENT | Errno::EXIST) => self.spend()?,
                 Err(errno) => return Err(PathError::of(errno)),
             }
@@ -132,8 +117,7 @@ impl Removal {
     }
 
     fn spend(&self) -> Result<(), PathError> {
-        self.left
-            .set(self.left.get().checked_sub(1).ok_or(PathError::TooMany)?);
+        self.left.set(self.left.get().checked_sub(1).ok_or(PathError::TooMany)?);
         Ok(())
     }
 }
@@ -172,10 +156,7 @@ mod tests {
             fs::write(place.path().join(number.to_string()), "").unwrap();
         }
         let top = || OwnedFd::from(File::open(place.path()).unwrap());
-        assert!(matches!(
-            Removal::of(top(), 6).unwrap().pass(),
-            Err(PathError::TooMany)
-        ));
+        assert!(matches!(Removal::of(top(), 6).unwrap().pass(), Err(PathError::TooMany)));
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3);
         Removal::of(top(), 6).unwrap().pass().unwrap();
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);

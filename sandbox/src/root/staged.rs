@@ -35,19 +35,9 @@ impl Staged {
             Err(error) => return Err(error),
         }
         let made = OsString::from(format!(".staged-{:016x}", unguessable()));
-        let opened = beneath::file(
-            &dir,
-            &made,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
-            FILE_MODE,
-        );
+        let opened = beneath::file(&dir, &made, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, FILE_MODE);
         let file = File::from(opened.map_err(PathError::of)?);
-        Ok(Self {
-            dir,
-            file,
-            made: Some(made),
-            name: name.to_owned(),
-        })
+        Ok(Self { dir, file, made: Some(made), name: name.to_owned() })
     }
 
     /// Puts the file in its place, over the one that was there, and returns when the disk has both.

@@ -107,11 +107,7 @@ impl Watch {
     }
 
     fn outside_of(place: &Place) -> Self {
-        Self::on(&[
-            &place.path().join("outside"),
-            &place.path().join("t1-evil"),
-            &place.path().join("canary.txt"),
-        ])
+        Self::on(&[&place.path().join("outside"), &place.path().join("t1-evil"), &place.path().join("canary.txt")])
     }
 
     fn count(&self) -> usize {
@@ -148,17 +144,9 @@ fn p01_hostile_names_are_400_on_every_method_and_open_nothing() {
 
 #[test]
 fn p01_hostile_bytes_that_no_url_decoded_are_400_too() {
-    for hostile in [
-        &b"../canary.txt"[..],
-        b"/etc/passwd",
-        b"a\0b",
-        b"a\\b",
-        b"\xc0\xae\xc0\xae/x",
-        b"",
-        b"a//b",
-        b"a/.",
-        b"NUL",
-    ] {
+    for hostile in
+        [&b"../canary.txt"[..], b"/etc/passwd", b"a\0b", b"a\\b", b"\xc0\xae\xc0\xae/x", b"", b"a//b", b"a/.", b"NUL"]
+    {
         assert!(is_400(&RelPath::parse(hostile).unwrap_err()), "{hostile:?}");
     }
     assert_eq!(RelPath::parse(b"%2e%2e").unwrap(), rel("%252e%252e"));
@@ -172,17 +160,12 @@ fn p01_names_that_only_look_hostile_are_404_or_stay_inside() {
             let outside = Watch::outside_of(&place);
             let path = rel(literal);
             match run(&place.root, &path) {
-                Ok(()) => assert!(
-                    !matches!(method, "read" | "metadata" | "list" | "remove_tree"),
-                    "{method} found {literal}"
-                ),
+                Ok(()) => {
+                    assert!(!matches!(method, "read" | "metadata" | "list" | "remove_tree"), "{method} found {literal}")
+                }
                 Err(error) => assert!(is_404(&error), "{method} {literal}: {error:?}"),
             }
-            assert_eq!(
-                outside.count(),
-                0,
-                "{method} {literal} opened something outside"
-            );
+            assert_eq!(outside.count(), 0, "{method} {literal} opened something outside");
             place.assert_outside_untouched();
         }
     }
@@ -213,12 +196,6 @@ fn p01_every_method_succeeds_on_a_plain_name() {
         place.assert_outside_untouched();
     }
     let place = Place::new();
-    assert_eq!(
-        read_text(&place.root, &rel("dir/file.txt")).unwrap(),
-        INSIDE
-    );
-    assert_eq!(
-        read_text(&place.root, &rel("%64ir%2Ffile%2Etxt")).unwrap(),
-        INSIDE
-    );
+    assert_eq!(read_text(&place.root, &rel("dir/file.txt")).unwrap(), INSIDE);
+    assert_eq!(read_text(&place.root, &rel("%64ir%2Ffile%2Etxt")).unwrap(), INSIDE);
 }

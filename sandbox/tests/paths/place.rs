@@ -44,14 +44,8 @@ impl Place {
 
     /// All that lies outside is what it was at first: no more, no less, nothing changed.
     pub(crate) fn assert_outside_untouched(&self) {
-        assert_eq!(
-            names(self.path()),
-            ["canary.txt", "outside", "t1", "t1-evil"]
-        );
-        assert_eq!(
-            fs::read_to_string(self.path().join("canary.txt")).unwrap(),
-            CANARY
-        );
+        assert_eq!(names(self.path()), ["canary.txt", "outside", "t1", "t1-evil"]);
+        assert_eq!(fs::read_to_string(self.path().join("canary.txt")).unwrap(), CANARY);
         for name in ["outside", "t1-evil"] {
             let dir = self.path().join(name);
             assert_eq!(names(&dir), ["secret.txt"]);
@@ -61,10 +55,8 @@ impl Place {
 }
 
 pub(crate) fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -85,27 +77,16 @@ type Method = (&'static str, fn(&Root, &RelPath) -> Result<(), PathError>);
 pub(crate) const EVERY_METHOD: [Method; 14] = [
     ("read", |root, path| root.read(path).map(drop)),
     ("metadata", |root, path| root.metadata(path).map(drop)),
-    ("list", |root, path| {
-        root.list(Some(path), None, 10).map(drop)
-    }),
-    ("list after", |root, path| {
-        root.list(Some(path), Some(OsStr::new("a")), 10).map(drop)
-    }),
+    ("list", |root, path| root.list(Some(path), None, 10).map(drop)),
+    ("list after", |root, path| root.list(Some(path), Some(OsStr::new("a")), 10).map(drop)),
     ("descend", |root, path| root.descend(path).map(drop)),
-    ("append", |root, path| {
-        root.append(path)
-            .map(|mut file| file.write_all(b"written").unwrap())
-    }),
+    ("append", |root, path| root.append(path).map(|mut file| file.write_all(b"written").unwrap())),
     ("stage", |root, path| root.stage(path).map(drop)),
     ("replace", |root, path| root.replace(path, b"written")),
     ("create_new", |root, path| root.create_new(path, b"written")),
     ("create_dir_all", |root, path| root.create_dir_all(path)),
-    ("rename from", |root, path| {
-        root.rename(path, &rel("renamed"))
-    }),
-    ("rename to", |root, path| {
-        root.rename(&rel("file.txt"), path)
-    }),
+    ("rename from", |root, path| root.rename(path, &rel("renamed"))),
+    ("rename to", |root, path| root.rename(&rel("file.txt"), path)),
     ("remove_tree", |root, path| root.remove_tree(path)),
     ("remove_file", |root, path| root.remove_file(path)),
 ];
@@ -114,11 +95,7 @@ pub(crate) const EVERY_METHOD: [Method; 14] = [
 pub(crate) fn is_400(error: &PathError) -> bool {
     matches!(
         error,
-        PathError::Empty
-            | PathError::Escape
-            | PathError::Forbidden
-            | PathError::TooLong
-            | PathError::BadEncoding
+        PathError::Empty | PathError::Escape | PathError::Forbidden | PathError::TooLong | PathError::BadEncoding
     )
 }
 

@@ -21,20 +21,14 @@ const GRACE: Duration = Duration::from_secs(60);
 
 fn race_duration() -> Duration {
     let seconds = match std::env::var("OPENCLAWMU_RACE_SECONDS") {
-        Ok(text) => text
-            .parse()
-            .expect("OPENCLAWMU_RACE_SECONDS is a number of seconds"),
+        Ok(text) => text.parse().expect("OPENCLAWMU_RACE_SECONDS is a number of seconds"),
         Err(_) => 5,
     };
     Duration::from_secs(seconds)
 }
 
 /// Each pair: a legitimate name, and the evil one it is swapped with.
-const PAIRS: [(&str, &str); 3] = [
-    ("swap", "swap.evil"),
-    ("file", "file.evil"),
-    ("hard", "hard.evil"),
-];
+const PAIRS: [(&str, &str); 3] = [("swap", "swap.evil"), ("file", "file.evil"), ("hard", "hard.evil")];
 
 /// `swap` is a directory against a link to a directory, `file` a file against a link to a file,
 /// `hard` a file against a hard link to another tenant's file.
@@ -47,11 +41,7 @@ fn rig() -> Place {
     symlink("../outside", place.inside("swap.evil")).unwrap();
     symlink("../outside/secret.txt", place.inside("file.evil")).unwrap();
     // Another file than the links lead to: that one must have one name, or its second would shield it.
-    fs::hard_link(
-        place.path().join("t1-evil/secret.txt"),
-        place.inside("hard.evil"),
-    )
-    .unwrap();
+    fs::hard_link(place.path().join("t1-evil/secret.txt"), place.inside("hard.evil")).unwrap();
     place
 }
 
@@ -90,18 +80,12 @@ impl Tally {
     }
 
     fn both_seen(&self, at_least: u64) -> bool {
-        self.good.load(Ordering::Relaxed) >= at_least
-            && self.refused.load(Ordering::Relaxed) >= at_least
+        self.good.load(Ordering::Relaxed) >= at_least && self.refused.load(Ordering::Relaxed) >= at_least
     }
 }
 
 /// Runs `step` for `duration`, and on until `enough`; then stops the swapper.
-fn race(
-    place: &Place,
-    duration: Duration,
-    mut step: impl FnMut(),
-    enough: impl Fn() -> bool,
-) -> u64 {
+fn race(place: &Place, duration: Duration, mut step: impl FnMut(), enough: impl Fn() -> bool) -> u64 {
     let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
     let start = Instant::now();
     thread::scope(|scope| {
@@ -109,10 +93,7 @@ fn race(
         // A failing step must not leave the swapper running.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             while start.elapsed() < duration || !enough() {
-                assert!(
-                    start.elapsed() < duration + GRACE,
-                    "an outcome was not seen in time"
-                );
+                assert!(start.elapsed() < duration + GRACE, "an outcome was not seen in time");
                 step();
             }
         }));
@@ -135,10 +116,7 @@ fn p03_readers_of_swapped_names_never_see_the_outside() {
             for (path, tally) in paths.iter().zip(&tallies) {
                 tally.count(read_text(&place.root, path));
             }
-            assert_eq!(
-                read_text(&place.root, &rel("dir/file.txt")).unwrap(),
-                INSIDE
-            );
+            assert_eq!(read_text(&place.root, &rel("dir/file.txt")).unwrap(), INSIDE);
             steady.fetch_add(1, Ordering::Relaxed);
         },
         || tallies.iter().all(|tally| tally.both_seen(100)),
@@ -185,31 +163,17 @@ fn p03_writers_and_listers_of_swapped_names_never_touch_the_outside() {
         &place,
         race_duration(),
         || {
-            written(
-                &written_to,
-                root.append(&rel("swap/log"))
-                    .map(|mut file| file.write_all(b"x").unwrap()),
-            );
+            written(&written_to, root.append(&rel("swap/log")).map(|mut file| file.write_all(b"x").unwrap()));
             written(&written_to, root.append(&rel("file")).map(drop));
             written(&written_to, root.append(&rel("hard")).map(drop));
             written(&written_to, root.replace(&rel("swap/replaced"), b"x"));
             written(&written_to, root.create_dir_all(&rel("swap/made/deep")));
             written(&written_to, root.remove_tree(&rel("swap/made")));
             written(&written_to, root.remove_file(&rel("swap/log")));
-            written(
-                &written_to,
-                root.metadata(&rel("file"))
-                    .map(|known| assert_eq!(known.size_bytes, 6)),
-            );
+            written(&written_to, root.metadata(&rel("file")).map(|known| assert_eq!(known.size_bytes, 6)));
             // Were one of these to act outside, the secret would have another name there.
-            written(
-                &written_to,
-                root.rename(&rel("swap/secret.txt"), &rel("swap/renamed")),
-            );
-            written(
-                &written_to,
-                root.rename(&rel("swap/renamed"), &rel("swap/secret.txt")),
-            );
+            written(&written_to, root.rename(&rel("swap/secret.txt"), &rel("swap/renamed")));
+            written(&written_to, root.rename(&rel("swap/renamed"), &rel("swap/secret.txt")));
             let page = root.list(Some(&rel("swap")), None, 10);
             listed.count(page.map(|page| {
                 let inside = page.entries.iter().any(|entry| entry.name == "inside-only");
@@ -229,18 +193,11 @@ fn p03_a_tree_removed_while_its_directories_turn_into_links_leaves_the_outside()
     let (start, duration) = (Instant::now(), race_duration());
     let (mut removed, swaps) = (0_u64, AtomicU64::new(0));
     while start.elapsed() < duration || removed < 20 || swaps.load(Ordering::Relaxed) < 100 {
-        assert!(
-            start.elapsed() < duration + GRACE,
-            "an outcome was not seen in time"
-        );
+        assert!(start.elapsed() < duration + GRACE, "an outcome was not seen in time");
         fs::create_dir_all(place.inside("tree/sub/deep")).unwrap();
         for number in 0..20 {
             fs::write(place.inside("tree/sub").join(number.to_string()), INSIDE).unwrap();
-            fs::write(
-                place.inside("tree/sub/deep").join(number.to_string()),
-                INSIDE,
-            )
-            .unwrap();
+            fs::write(place.inside("tree/sub/deep").join(number.to_string()), INSIDE).unwrap();
         }
         symlink("../../outside", place.inside("tree/evil")).unwrap();
         let tree = File::open(place.inside("tree")).unwrap();

@@ -17,9 +17,7 @@ fn p04_the_sibling_is_reached_by_no_spelling() {
         "dir/../../t1-evil/secret.txt",
         "t1-evil/secret.txt",
     ] {
-        let error = RelPath::from_encoded(spelled)
-            .and_then(|path| read_text(&place.root, &path))
-            .unwrap_err();
+        let error = RelPath::from_encoded(spelled).and_then(|path| read_text(&place.root, &path)).unwrap_err();
         assert!(is_400(&error) || is_404(&error), "{spelled}: {error:?}");
     }
     place.assert_outside_untouched();
@@ -42,10 +40,7 @@ fn p04_a_root_put_in_anothers_place_does_not_move_an_open_root() {
     fs::rename(place.path().join("t1"), place.path().join("t1-moved")).unwrap();
     fs::rename(place.path().join("t1-evil"), place.path().join("t1")).unwrap();
     assert_eq!(read_text(&place.root, &rel("file.txt")).unwrap(), INSIDE);
-    assert!(matches!(
-        place.root.read(&rel("secret.txt")),
-        Err(PathError::NotFound)
-    ));
+    assert!(matches!(place.root.read(&rel("secret.txt")), Err(PathError::NotFound)));
 }
 
 #[test]

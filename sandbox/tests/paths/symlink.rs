@@ -28,11 +28,7 @@ fn plant(place: &Place) -> Vec<&'static str> {
         symlink(target, place.inside(name)).unwrap();
     }
     symlink(absolute, place.inside("to-absolute")).unwrap();
-    links
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(["to-absolute"])
-        .collect()
+    links.iter().map(|(name, _)| *name).chain(["to-absolute"]).collect()
 }
 
 #[test]
@@ -48,12 +44,7 @@ fn p02_a_link_as_the_last_component_is_refused_by_every_method() {
                 Err(error) => assert!(is_404(&error), "{method} {link}: {error:?}"),
             }
             if method != "remove_file" {
-                assert!(
-                    fs::symlink_metadata(place.inside(link))
-                        .unwrap()
-                        .is_symlink(),
-                    "{method} changed {link}"
-                );
+                assert!(fs::symlink_metadata(place.inside(link)).unwrap().is_symlink(), "{method} changed {link}");
             }
         }
         assert_eq!(read_text(&place.root, &rel("file.txt")).unwrap(), INSIDE);
@@ -66,17 +57,9 @@ fn p02_a_link_on_the_way_is_refused_by_every_method() {
     for (method, run) in EVERY_METHOD {
         let place = Place::new();
         for link in plant(&place) {
-            for below in [
-                "secret.txt",
-                "file.txt",
-                "etc/passwd",
-                "1",
-                "new",
-                "t1/file.txt",
-            ] {
+            for below in ["secret.txt", "file.txt", "etc/passwd", "1", "new", "t1/file.txt"] {
                 let path = rel(&format!("{link}/{below}"));
-                let error = run(&place.root, &path)
-                    .expect_err(&format!("{method} went through {link}/{below}"));
+                let error = run(&place.root, &path).expect_err(&format!("{method} went through {link}/{below}"));
                 assert!(is_404(&error), "{method} {link}/{below}: {error:?}");
             }
         }
@@ -89,10 +72,7 @@ fn p02_removing_a_link_removes_the_link_and_not_its_target() {
     let place = Place::new();
     for link in plant(&place) {
         place.root.remove_file(&rel(link)).unwrap();
-        assert!(
-            fs::symlink_metadata(place.inside(link)).is_err(),
-            "{link} is still there"
-        );
+        assert!(fs::symlink_metadata(place.inside(link)).is_err(), "{link} is still there");
     }
     place.assert_outside_untouched();
     assert_eq!(read_text(&place.root, &rel("file.txt")).unwrap(), INSIDE);
@@ -104,11 +84,7 @@ fn p02_removing_a_tree_full_of_links_leaves_their_targets() {
     for dir in ["tree", "tree/a", "tree/a/b"] {
         fs::create_dir(place.inside(dir)).unwrap();
         symlink(place.path().join("outside"), place.inside(dir).join("out")).unwrap();
-        symlink(
-            place.path().join("canary.txt"),
-            place.inside(dir).join("canary"),
-        )
-        .unwrap();
+        symlink(place.path().join("canary.txt"), place.inside(dir).join("canary")).unwrap();
         symlink("/proc/self/root", place.inside(dir).join("magic")).unwrap();
     }
     place.root.remove_tree(&rel("tree")).unwrap();
@@ -138,26 +114,11 @@ fn p02_a_root_is_not_opened_through_a_link_as_its_last_component() {
     let place = Place::new();
     symlink("t1-evil", place.path().join("t2")).unwrap();
     for spelled in ["t2", "t2/", "t2/.", "t2//"] {
-        assert!(
-            matches!(
-                Root::open(&place.path().join(spelled)),
-                Err(PathError::Refused)
-            ),
-            "{spelled}"
-        );
+        assert!(matches!(Root::open(&place.path().join(spelled)), Err(PathError::Refused)), "{spelled}");
     }
-    assert!(matches!(
-        Root::create(&place.path().join("t2")),
-        Err(PathError::Conflict)
-    ));
+    assert!(matches!(Root::create(&place.path().join("t2")), Err(PathError::Conflict)));
     for nameless in ["/", "..", "t1/.."] {
-        assert!(
-            matches!(
-                Root::open(&place.path().join(nameless)),
-                Err(PathError::Refused)
-            ),
-            "{nameless}"
-        );
+        assert!(matches!(Root::open(&place.path().join(nameless)), Err(PathError::Refused)), "{nameless}");
     }
 }
 
@@ -166,11 +127,7 @@ fn p02_a_root_is_opened_by_its_own_name_also_over_a_link_of_the_operator() {
     let place = Place::new();
     let data = tempfile::tempdir().unwrap();
     symlink(place.path(), data.path().join("data")).unwrap();
-    for spelled in [
-        place.path().join("t1"),
-        place.path().join("t1/"),
-        data.path().join("data/t1"),
-    ] {
+    for spelled in [place.path().join("t1"), place.path().join("t1/"), data.path().join("data/t1")] {
         let root = Root::open(&spelled).unwrap();
         assert_eq!(read_text(&root, &rel("file.txt")).unwrap(), INSIDE);
     }
@@ -179,10 +136,7 @@ fn p02_a_root_is_opened_by_its_own_name_also_over_a_link_of_the_operator() {
 #[test]
 fn p02_the_same_targets_open_where_they_really_are() {
     let place = Place::new();
-    assert_eq!(
-        read_text(&place.root, &rel("dir/file.txt")).unwrap(),
-        INSIDE
-    );
+    assert_eq!(read_text(&place.root, &rel("dir/file.txt")).unwrap(), INSIDE);
     let outside = Root::open(&place.path().join("outside")).unwrap();
     assert_eq!(read_text(&outside, &rel("secret.txt")).unwrap(), CANARY);
 }

@@ -11,14 +11,8 @@ use crate::admin::{Access, Endpoint, endpoints};
 
 /// Every route with its ids filled in.
 fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
-    let fill = |path: &str| {
-        path.replace("{id}", "acme")
-            .replace("{token}", &scene.token_id())
-    };
-    endpoints()
-        .into_iter()
-        .map(|endpoint| (endpoint.clone(), fill(endpoint.path)))
-        .collect()
+    let fill = |path: &str| path.replace("{id}", "acme").replace("{token}", &scene.token_id());
+    endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(endpoint.path))).collect()
 }
 
 fn with_key(endpoint: &Endpoint, path: &str, key: Option<&str>) -> Request<Body> {
@@ -27,13 +21,7 @@ fn with_key(endpoint: &Endpoint, path: &str, key: Option<&str>) -> Request<Body>
         Some(key) => request.header(AUTHORIZATION, format!("Bearer {key}")),
         None => request,
     };
-    request
-        .body(Body::from(if endpoint.method == Method::GET {
-            ""
-        } else {
-            "{}"
-        }))
-        .unwrap()
+    request.body(Body::from(if endpoint.method == Method::GET { "" } else { "{}" })).unwrap()
 }
 
 /// N-01
@@ -41,10 +29,7 @@ fn with_key(endpoint: &Endpoint, path: &str, key: Option<&str>) -> Request<Body>
 async fn no_route_opens_without_an_admin_key_but_the_three_that_say_nothing() {
     let scene = Scene::new().await;
     let acme: TenantId = "acme".parse().unwrap();
-    let (tenant, token) = (
-        scene.store.tenant(&acme).unwrap(),
-        scene.store.tokens(&acme, None, 10).unwrap(),
-    );
+    let (tenant, token) = (scene.store.tenant(&acme).unwrap(), scene.store.tokens(&acme, None, 10).unwrap());
     for (place, (endpoint, path)) in targets(&scene).into_iter().enumerate() {
         // An address of its own for each route, so that none is refused for the guesses at another.
         let ip = format!("198.51.100.{place}");
@@ -57,28 +42,18 @@ async fn no_route_opens_without_an_admin_key_but_the_three_that_say_nothing() {
         ] {
             let answer = scene.send_from(&ip, with_key(&endpoint, &path, key)).await;
             match endpoint.access {
-                Access::Open => assert_eq!(
-                    answer.status, 200,
-                    "{} {path} with {key:?}",
-                    endpoint.method
-                ),
+                Access::Open => assert_eq!(answer.status, 200, "{} {path} with {key:?}", endpoint.method),
                 Access::Admin if key == Some(&scene.token) => drop(answer.refused(403)),
-                Access::Admin => assert_eq!(
-                    answer.refused(401),
-                    "admin_key_needed",
-                    "{} {path} with {key:?}",
-                    endpoint.method
-                ),
+                Access::Admin => {
+                    assert_eq!(answer.refused(401), "admin_key_needed", "{} {path} with {key:?}", endpoint.method)
+                }
             }
         }
     }
     assert_eq!(scene.store.tenant(&acme).unwrap(), tenant);
     assert_eq!(scene.store.tokens(&acme, None, 10).unwrap(), token);
-    let open: Vec<&str> = endpoints()
-        .iter()
-        .filter(|endpoint| endpoint.access == Access::Open)
-        .map(|endpoint| endpoint.path)
-        .collect();
+    let open: Vec<&str> =
+        endpoints().iter().filter(|endpoint| endpoint.access == Access::Open).map(|endpoint| endpoint.path).collect();
     assert_eq!(open, ["/healthz", "/readyz", "/metrics"]);
 }
 
@@ -101,19 +76,10 @@ async fn every_route_is_there_for_the_admin_key() {
 #[tokio::test]
 async fn what_is_no_route_is_401_without_and_404_with_the_key() {
     let scene = Scene::new().await;
-    for path in [
-        "/",
-        "/v1",
-        "/v1/nothing",
-        "/v1/tenants/",
-        "/v1/tenants/acme/tokens/x/y",
-        "/healthz/",
-        "//healthz",
-        "/HEALTHZ",
-    ] {
-        let without = scene
-            .send(request(Method::GET, path).body(Body::empty()).unwrap())
-            .await;
+    for path in
+        ["/", "/v1", "/v1/nothing", "/v1/tenants/", "/v1/tenants/acme/tokens/x/y", "/healthz/", "//healthz", "/HEALTHZ"]
+    {
+        let without = scene.send(request(Method::GET, path).body(Body::empty()).unwrap()).await;
         assert_eq!(without.refused(401), "admin_key_needed", "{path}");
         assert_eq!(scene.get(path).await.refused(404), "not_found", "{path}");
     }
@@ -125,12 +91,7 @@ async fn what_is_no_route_is_401_without_and_404_with_the_key() {
     ] {
         let answer = scene.call(method, path, Some(&json!({}))).await;
         assert_eq!(answer.refused(405), "method_not_allowed", "{path}");
-        assert!(
-            answer
-                .header("allow")
-                .is_some_and(|allowed| allowed.contains("GET")),
-            "{answer:?}"
-        );
+        assert!(answer.header("allow").is_some_and(|allowed| allowed.contains("GET")), "{answer:?}");
     }
 }
 
@@ -138,21 +99,14 @@ async fn what_is_no_route_is_401_without_and_404_with_the_key() {
 async fn one_bearer_credential_counts_and_nothing_else() {
     let scene = Scene::new().await;
     let ask = |headers: &[(&str, &str)]| {
-        let built = headers.iter().fold(
-            request(Method::GET, "/v1/tenants"),
-            |request, (name, value)| request.header(*name, *value),
-        );
+        let built = headers
+            .iter()
+            .fold(request(Method::GET, "/v1/tenants"), |request, (name, value)| request.header(*name, *value));
         scene.send(built.body(Body::empty()).unwrap())
     };
     let good = format!("Bearer {KEY}");
     assert_eq!(ask(&[("authorization", &good)]).await.status, 200);
-    assert_eq!(
-        ask(&[("authorization", &good.replace("Bearer", "bearer"))])
-            .await
-            .status,
-        200,
-        "schemes have no case"
-    );
+    assert_eq!(ask(&[("authorization", &good.replace("Bearer", "bearer"))]).await.status, 200, "schemes have no case");
     for bad in [
         &[("authorization", KEY)][..],
         &[("authorization", "Basic dXNlcjpwYXNz")],
@@ -163,18 +117,10 @@ async fn one_bearer_credential_counts_and_nothing_else() {
     ] {
         assert_eq!(ask(bad).await.status, 401, "{bad:?}");
     }
-    let mut nobody = request(Method::GET, "/v1/tenants")
-        .body(Body::empty())
-        .unwrap();
+    let mut nobody = request(Method::GET, "/v1/tenants").body(Body::empty()).unwrap();
     nobody.extensions_mut().clear();
-    let answer = tower::ServiceExt::oneshot(scene.app.clone(), nobody)
-        .await
-        .unwrap();
-    assert_eq!(
-        answer.status(),
-        401,
-        "a connection of which nothing is known needs a key"
-    );
+    let answer = tower::ServiceExt::oneshot(scene.app.clone(), nobody).await.unwrap();
+    assert_eq!(answer.status(), 401, "a connection of which nothing is known needs a key");
 }
 
 /// N-09
@@ -182,31 +128,17 @@ async fn one_bearer_credential_counts_and_nothing_else() {
 async fn guessing_is_stopped_after_twenty_wrong_keys_a_minute_from_one_address() {
     let scene = Scene::new().await;
     let attempt = |ip: &'static str, key: &str| {
-        let request =
-            request(Method::GET, "/v1/tenants").header(AUTHORIZATION, format!("Bearer {key}"));
+        let request = request(Method::GET, "/v1/tenants").header(AUTHORIZATION, format!("Bearer {key}"));
         scene.send_from(ip, request.body(Body::empty()).unwrap())
     };
     for guess in 0..20 {
-        assert_eq!(
-            attempt("203.0.113.9", &format!("guess-{guess}"))
-                .await
-                .status,
-            401
-        );
+        assert_eq!(attempt("203.0.113.9", &format!("guess-{guess}")).await.status, 401);
     }
     let stopped = attempt("203.0.113.9", "guess-20").await;
     assert_eq!(stopped.refused(429), "too_many_wrong_keys");
     assert_eq!(stopped.header("retry-after"), Some("60"));
-    assert_eq!(
-        attempt("203.0.113.9", KEY).await.status,
-        429,
-        "whether the next key is right is not told"
-    );
-    assert_eq!(
-        attempt("203.0.113.10", KEY).await.status,
-        200,
-        "another address is not concerned"
-    );
+    assert_eq!(attempt("203.0.113.9", KEY).await.status, 429, "whether the next key is right is not told");
+    assert_eq!(attempt("203.0.113.10", KEY).await.status, 200, "another address is not concerned");
     scene.clock.set(scene.clock.now().plus_ms(60_000));
     assert_eq!(attempt("203.0.113.9", KEY).await.status, 200);
 }
@@ -215,14 +147,10 @@ async fn guessing_is_stopped_after_twenty_wrong_keys_a_minute_from_one_address()
 async fn a_page_of_another_origin_changes_nothing() {
     let scene = Scene::new().await;
     let attempt = |method: Method, origin: &'static str| {
-        let request = request(method, "/v1/tenants/acme")
-            .header(AUTHORIZATION, format!("Bearer {KEY}"))
-            .header(ORIGIN, origin);
+        let request =
+            request(method, "/v1/tenants/acme").header(AUTHORIZATION, format!("Bearer {KEY}")).header(ORIGIN, origin);
         scene.send(
-            request
-                .header(CONTENT_TYPE, "application/json")
-                .body(Body::from(r#"{"name":"taken over"}"#))
-                .unwrap(),
+            request.header(CONTENT_TYPE, "application/json").body(Body::from(r#"{"name":"taken over"}"#)).unwrap(),
         )
     };
     for origin in [
@@ -233,35 +161,18 @@ async fn a_page_of_another_origin_changes_nothing() {
         "http://127.0.0.1:8082",
         "http://localhost:8081",
     ] {
-        assert_eq!(
-            attempt(Method::PATCH, origin).await.refused(403),
-            "foreign_origin",
-            "{origin}"
-        );
+        assert_eq!(attempt(Method::PATCH, origin).await.refused(403), "foreign_origin", "{origin}");
     }
-    assert_eq!(
-        attempt(Method::GET, "http://evil.example").await.status,
-        200,
-        "reading is the browser's to refuse"
-    );
+    assert_eq!(attempt(Method::GET, "http://evil.example").await.status, 200, "reading is the browser's to refuse");
     assert_eq!(scene.get("/v1/tenants/acme").await.json()["name"], "Acme");
-    assert_eq!(
-        attempt(Method::PATCH, "http://127.0.0.1:8081").await.status,
-        200
-    );
+    assert_eq!(attempt(Method::PATCH, "http://127.0.0.1:8081").await.status, 200);
 }
 
 #[tokio::test]
 async fn every_answer_has_an_id_of_its_own_and_stays_out_of_caches() {
     let scene = Scene::new().await;
     let mut ids = std::collections::BTreeSet::new();
-    for path in [
-        "/healthz",
-        "/v1/tenants",
-        "/v1/tenants/nobody",
-        "/v1/nothing",
-        "/metrics",
-    ] {
+    for path in ["/healthz", "/v1/tenants", "/v1/tenants/nobody", "/v1/nothing", "/metrics"] {
         for key in [KEY, "wrong"] {
             let request = request(Method::GET, path)
                 .header(AUTHORIZATION, format!("Bearer {key}"))
@@ -289,8 +200,5 @@ async fn readiness_and_metrics_come_from_the_process() {
     .unwrap();
     assert_eq!(ready.status(), 503);
     assert_eq!(scene.get("/metrics").await.text, "openclawmu_up 1\n");
-    assert_eq!(
-        scene.get("/v1/config").await.json()["edge"]["listen"],
-        "127.0.0.1:8080"
-    );
+    assert_eq!(scene.get("/v1/config").await.json()["edge"]["listen"], "127.0.0.1:8080");
 }

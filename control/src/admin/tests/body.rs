@@ -8,11 +8,8 @@ use serde_json::json;
 use crate::admin::tests::scene::{Answer, KEY, Scene, request};
 
 async fn post(scene: &Scene, kind: Option<&str>, body: impl Into<Body>) -> Answer {
-    let request =
-        request(Method::POST, "/v1/tenants").header(AUTHORIZATION, format!("Bearer {KEY}"));
-    let request = kind
-        .into_iter()
-        .fold(request, |request, kind| request.header(CONTENT_TYPE, kind));
+    let request = request(Method::POST, "/v1/tenants").header(AUTHORIZATION, format!("Bearer {KEY}"));
+    let request = kind.into_iter().fold(request, |request, kind| request.header(CONTENT_TYPE, kind));
     scene.send(request.body(body.into()).unwrap()).await
 }
 
@@ -54,9 +51,7 @@ async fn unknown_fields_and_wrong_values_are_400_and_name_the_field() {
         let (method, path) = target.split_once(' ').unwrap();
         let path = path.trim_start().replace("TOKEN", &scene.token_id());
         let body = serde_json::from_str(body).unwrap();
-        let answer = scene
-            .call(method.parse().unwrap(), &path, Some(&body))
-            .await;
+        let answer = scene.call(method.parse().unwrap(), &path, Some(&body)).await;
         answer.refused(400);
         assert!(answer.text.contains(field), "{line}: {}", answer.text);
     }
@@ -83,25 +78,12 @@ async fn a_body_is_one_json_object_within_the_limit() {
         post(&scene, json, bad).await.refused(400);
     }
     post(&scene, json, vec![0xff, 0xfe]).await.refused(400);
-    post(
-        &scene,
-        json,
-        format!(
-            "{{\"metadata\":{}{}}}",
-            "{\"a\":".repeat(100_000),
-            "}".repeat(100_000)
-        ),
-    )
-    .await
-    .refused(400);
-    let large = |bytes: usize| format!("{{\"name\":\"{}\"}}", "x".repeat(bytes));
-    assert_eq!(
-        post(&scene, json, large(1 << 20)).await.refused(413),
-        "body_too_large"
-    );
-    post(&scene, json, large((1 << 20) - 100))
+    post(&scene, json, format!("{{\"metadata\":{}{}}}", "{\"a\":".repeat(100_000), "}".repeat(100_000)))
         .await
         .refused(400);
+    let large = |bytes: usize| format!("{{\"name\":\"{}\"}}", "x".repeat(bytes));
+    assert_eq!(post(&scene, json, large(1 << 20)).await.refused(413), "body_too_large");
+    post(&scene, json, large((1 << 20) - 100)).await.refused(400);
 }
 
 #[tokio::test]
@@ -114,27 +96,10 @@ async fn only_json_is_taken() {
         Some("multipart/form-data"),
         Some("application/jsonp"),
     ] {
-        assert_eq!(
-            post(&scene, kind, "{\"id\":\"x1\"}").await.refused(415),
-            "json_needed",
-            "{kind:?}"
-        );
+        assert_eq!(post(&scene, kind, "{\"id\":\"x1\"}").await.refused(415), "json_needed", "{kind:?}");
     }
-    assert_eq!(
-        post(
-            &scene,
-            Some("application/json; charset=utf-8"),
-            "{\"id\":\"x1\"}"
-        )
-        .await
-        .status,
-        201
-    );
-    assert_eq!(
-        post(&scene, None, "").await.status,
-        201,
-        "no body at all says as much as an empty object"
-    );
+    assert_eq!(post(&scene, Some("application/json; charset=utf-8"), "{\"id\":\"x1\"}").await.status, 201);
+    assert_eq!(post(&scene, None, "").await.status, 201, "no body at all says as much as an empty object");
 }
 
 #[tokio::test]

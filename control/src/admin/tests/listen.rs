@@ -49,10 +49,7 @@ async fn a_stale_socket_is_replaced_and_a_successors_is_left_alone() {
     let scene = Scene::new().await;
     drop(std::os::unix::net::UnixListener::bind(scene.dir.path().join("admin.sock")).unwrap());
     let first = Served::start(&scene).await;
-    assert!(
-        over_socket(&first.sock).await.starts_with("HTTP/1.1 200"),
-        "a dead process's socket is no obstacle"
-    );
+    assert!(over_socket(&first.sock).await.starts_with("HTTP/1.1 200"), "a dead process's socket is no obstacle");
     let second = Served::start(&scene).await;
     first.stop().await;
     assert!(
@@ -68,9 +65,7 @@ async fn what_is_no_socket_is_not_replaced() {
     let path = scene.dir.path().join("admin.sock");
     std::fs::write(&path, "precious").unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let err = serve(tcp, &path, scene.state.clone(), std::future::pending())
-        .await
-        .unwrap_err();
+    let err = serve(tcp, &path, scene.state.clone(), std::future::pending()).await.unwrap_err();
     assert!(err.to_string().contains("move it away"), "{err}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
@@ -88,10 +83,7 @@ async fn a_call_in_progress_is_answered_after_the_shutdown() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut interim = [0_u8; 25];
     stream.read_exact(&mut interim).await.unwrap();
-    assert!(
-        interim.starts_with(b"HTTP/1.1 100"),
-        "the call is in its handler"
-    );
+    assert!(interim.starts_with(b"HTTP/1.1 100"), "the call is in its handler");
     drop(served.stop.take());
     let sock = served.sock.clone();
     until("the socket is gone", || !sock.exists()).await;

@@ -10,8 +10,8 @@ use axum::extract::ConnectInfo;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_store::{
-    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, Store,
-    StoreOptions, UnixMs, Usage,
+    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, Store, StoreOptions, UnixMs,
+    Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -58,31 +58,20 @@ impl Answer {
     pub(crate) fn refused(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.text);
         let error = &self.json()["error"];
-        assert!(
-            error["message"]
-                .as_str()
-                .is_some_and(|message| !message.is_empty()),
-            "{}",
-            self.text
-        );
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{}", self.text);
         error["code"].as_str().unwrap().to_owned()
     }
 }
 
 /// A request to be sent by [`Scene::send`].
 pub(crate) fn request(method: Method, path: &str) -> http::request::Builder {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "127.0.0.1:8081")
+    Request::builder().method(method).uri(path).header("host", "127.0.0.1:8081")
 }
 
 impl Scene {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::new(
-            UnixMs::parse_rfc3339("2026-11-22T12:00:00Z").unwrap(),
-        ));
+        let clock = Arc::new(ManualClock::new(UnixMs::parse_rfc3339("2026-11-22T12:00:00Z").unwrap()));
         let options = StoreOptions {
             dir: dir.path().to_owned(),
             clock: clock.clone(),
@@ -92,17 +81,8 @@ impl Scene {
         let store = Store::open(&options).unwrap();
         let state = state_of(&store);
         let app = router(state.clone());
-        let mut scene = Self {
-            dir,
-            clock,
-            store,
-            state,
-            app,
-            token: String::new(),
-        };
-        let made = scene
-            .post("/v1/tenants", &json!({"id": "acme", "name": "Acme"}))
-            .await;
+        let mut scene = Self { dir, clock, store, state, app, token: String::new() };
+        let made = scene.post("/v1/tenants", &json!({"id": "acme", "name": "Acme"})).await;
         assert_eq!(made.status, 201, "{}", made.text);
         scene.token = made.json()["token"]["value"].as_str().unwrap().to_owned();
         scene
@@ -116,17 +96,11 @@ impl Scene {
 
     /// Sends a request as it is, from `ip`.
     pub(crate) async fn send_from(&self, ip: &str, mut request: Request<Body>) -> Answer {
-        request
-            .extensions_mut()
-            .insert(ConnectInfo(Peer::Network(ip.parse::<IpAddr>().unwrap())));
+        request.extensions_mut().insert(ConnectInfo(Peer::Network(ip.parse::<IpAddr>().unwrap())));
         let response = self.app.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, 64 << 20).await.unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -137,9 +111,7 @@ impl Scene {
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let request = request(method, path).header(AUTHORIZATION, format!("Bearer {KEY}"));
         let request = match body {
-            Some(body) => request
-                .header(CONTENT_TYPE, "application/json")
-                .body(Body::from(body.to_string())),
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),
             None => request.body(Body::empty()),
         };
         self.send(request.unwrap()).await
@@ -156,10 +128,7 @@ impl Scene {
     /// A call that has been served and billed: 1,000 tokens in, 500 out, at 2 and 4 USD per million.
     pub(crate) async fn bill(&self, model: &str, request_id: u128) -> NanoUsd {
         let policy = self.store.authenticate(&self.token, HERE).unwrap();
-        let price = Arc::new(ModelPrice::flat(
-            NanoUsd(2_000_000_000),
-            NanoUsd(4_000_000_000),
-        ));
+        let price = Arc::new(ModelPrice::flat(NanoUsd(2_000_000_000), NanoUsd(4_000_000_000)));
         let demand = Demand {
             request_id: RequestId(request_id),
             attempt: 0,
@@ -172,18 +141,11 @@ impl Scene {
             upstream: self.store.name_key("echo").await.unwrap(),
             price: &price,
             rate_card: 1,
-            bound: Bound {
-                input_tokens: 1_000,
-                output_tokens: 500,
-            },
+            bound: Bound { input_tokens: 1_000, output_tokens: 500 },
             prompt_estimate: 1_000,
         };
         let ticket = self.store.admit(&demand).unwrap();
-        let usage = Usage {
-            input: 1_000,
-            output: 500,
-            ..Usage::default()
-        };
+        let usage = Usage { input: 1_000, output: 500, ..Usage::default() };
         let settled = ticket.settle(End {
             outcome: Outcome::Complete,
             http_status: 200,

@@ -21,27 +21,13 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) async fn start(scene: &Scene) -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, sock) = (
-            tcp.local_addr().unwrap(),
-            scene.dir.path().join("admin.sock"),
-        );
+        let (address, sock) = (tcp.local_addr().unwrap(), scene.dir.path().join("admin.sock"));
         let before = inode(&sock);
         let (stop, stopped) = oneshot::channel::<()>();
         let (path, state) = (sock.clone(), scene.state.clone());
-        let task =
-            spawn(
-                async move { serve(tcp, &path, state, async move { drop(stopped.await) }).await },
-            );
-        until("the socket is there", || {
-            inode(&sock).is_some_and(|now| Some(now) != before)
-        })
-        .await;
-        Self {
-            address,
-            sock,
-            stop: Some(stop),
-            task,
-        }
+        let task = spawn(async move { serve(tcp, &path, state, async move { drop(stopped.await) }).await });
+        until("the socket is there", || inode(&sock).is_some_and(|now| Some(now) != before)).await;
+        Self { address, sock, stop: Some(stop), task }
     }
 
     pub(crate) async fn stop(mut self) {
@@ -50,10 +36,7 @@ impl Served {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "each test awaits what it spawned"
-)]
+#[expect(clippy::disallowed_methods, reason = "each test awaits what it spawned")]
 fn spawn<F: Future<Output: Send> + Send + 'static>(future: F) -> JoinHandle<F::Output> {
     tokio::spawn(future)
 }

@@ -58,7 +58,14 @@ async fn an_answer_is_kept_for_a_day_and_then_swept() {
     scene.move_ms(1);
     assert_eq!(scene.store.idempotent_answer("old", &[1; 32]).unwrap(), None);
     create(&scene, "new", 1).await.unwrap();
-    let kept: Vec<String> = scene.sql().prepare("SELECT key FROM idempotency").unwrap().query_map([], |row| row.get(0)).unwrap().map(std::result::Result::unwrap).collect();
+    let kept: Vec<String> = scene
+        .sql()
+        .prepare("SELECT key FROM idempotency")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(std::result::Result::unwrap)
+        .collect();
     assert_eq!(kept, ["new"]);
     assert!(matches!(create(&scene, "old", 2).await.unwrap(), Answered::Now(_)));
 }
@@ -73,7 +80,8 @@ async fn a_change_that_fails_keeps_no_answer() {
     };
     assert!(matches!(again("acme").once(key("k", 1)).await, Err(StoreError::Conflict(_))));
     assert!(matches!(again("free").once(key("k", 2)).await, Ok(Answered::Now(_))));
-    let unsealed = Idempotency::new("u", [1; 32], |_: &Created| Err(StoreError::Unavailable("no key".to_owned()))).unwrap();
+    let unsealed =
+        Idempotency::new("u", [1; 32], |_: &Created| Err(StoreError::Unavailable("no key".to_owned()))).unwrap();
     assert!(again("undone").once(Some(unsealed)).await.is_err());
     assert!(scene.store.tenant(&tenant_id("undone")).is_err(), "a change whose answer can't be kept does not happen");
     assert!(matches!(again("free2").once(None).await, Ok(Answered::Now(_))));
@@ -94,7 +102,10 @@ fn of_many_concurrent_calls_with_one_key_one_makes_the_change() {
             let calls: Vec<_> = (0..8).map(|_| threads.spawn(call)).collect();
             calls.into_iter().map(|call| call.join().unwrap()).collect()
         });
-        let made: Vec<&Created> = answers.iter().filter_map(|answer| if let Answered::Now(made) = answer { Some(made) } else { None }).collect();
+        let made: Vec<&Created> = answers
+            .iter()
+            .filter_map(|answer| if let Answered::Now(made) = answer { Some(made) } else { None })
+            .collect();
         assert_eq!(made.len(), 1);
         let expected = seal(made[0]).unwrap();
         assert!(answers.iter().all(|answer| match answer {

@@ -63,7 +63,11 @@ impl Store {
             return Err(Refused::Unavailable("the last write to the store failed".to_owned()));
         }
         let budget = ledger.budget(demand.tenant);
-        let want = Want { usd: demand.price.upper_bound(demand.bound), tokens: demand.bound.total_tokens(), counts_as_request: demand.attempt == 0 };
+        let want = Want {
+            usd: demand.price.upper_bound(demand.bound),
+            tokens: demand.bound.total_tokens(),
+            counts_as_request: demand.attempt == 0,
+        };
         let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
         let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want)?;
         let id = reservation_id(ledger.epoch, ledger.count.fetch_add(1, Ordering::Relaxed));

@@ -60,7 +60,10 @@ impl Bucket {
     pub(crate) fn standing(&self, limit: u64) -> RateStanding {
         let level = self.level.unwrap_or_default().max(0);
         let full = i128::from(limit) * MINUTE_MS;
-        let reset = (full - level).max(0).checked_add(i128::from(limit) - 1).and_then(|parts| parts.checked_div(i128::from(limit)));
+        let reset = (full - level)
+            .max(0)
+            .checked_add(i128::from(limit) - 1)
+            .and_then(|parts| parts.checked_div(i128::from(limit)));
         RateStanding {
             limit,
             remaining: u64::try_from(level / MINUTE_MS).unwrap_or(u64::MAX),

@@ -198,7 +198,8 @@ impl Budget {
     /// Takes `want` from every bucket, or refuses and takes nothing.
     pub(crate) fn take(&self, reader: &Reader, limits: Limits<'_>, want: Want) -> Result<Taken, Refused> {
         let mut guard = self.lock();
-        let state = current(&mut guard, self.tenant, reader, limits).map_err(|err| Refused::Unavailable(err.to_string()))?;
+        let state =
+            current(&mut guard, self.tenant, reader, limits).map_err(|err| Refused::Unavailable(err.to_string()))?;
         state.refill(limits.quota, limits.now_ms);
         state.check_budgets(limits.quota, want)?;
         state.check_rates(limits.quota, want)?;
@@ -228,7 +229,9 @@ impl Budget {
     pub(crate) fn settle(&self, row: &LedgerRow, quota: &Quota) -> Standing {
         let mut guard = self.lock();
         let Some(state) = guard.as_mut() else { return Standing::default() };
-        state.each_window(row.reservation.day, row.reservation.month, |window| window.resolve(&row.reservation, row.bill()));
+        state.each_window(row.reservation.day, row.reservation.month, |window| {
+            window.resolve(&row.reservation, row.bill())
+        });
         let unused = row.reservation.reserved_tokens.saturating_sub(row.settlement.usage.total_tokens());
         if let Some(limit) = quota.tokens_per_minute {
             state.tokens.put_back(limit, unused);
@@ -251,7 +254,9 @@ impl Budget {
             *guard = Some(State { concurrent, ..State::new(day, month) });
         }
         if let Some(state) = guard.as_mut() {
-            state.each_window(foreign.day, foreign.month, |window| window.reserve(foreign.reserved, foreign.reserved_tokens));
+            state.each_window(foreign.day, foreign.month, |window| {
+                window.reserve(foreign.reserved, foreign.reserved_tokens)
+            });
             state.concurrent = state.concurrent.saturating_add(1);
         }
         Ok(())
@@ -266,7 +271,12 @@ impl Budget {
     }
 
     /// A copy of the windows and the rates' standing, for the quota routes.
-    pub(crate) fn inspect<T>(&self, reader: &Reader, limits: Limits<'_>, see: impl FnOnce(&State, Standing) -> T) -> Result<T> {
+    pub(crate) fn inspect<T>(
+        &self,
+        reader: &Reader,
+        limits: Limits<'_>,
+        see: impl FnOnce(&State, Standing) -> T,
+    ) -> Result<T> {
         let mut guard = self.lock();
         let state = current(&mut guard, self.tenant, reader, limits)?;
         state.refill(limits.quota, limits.now_ms);
@@ -281,7 +291,10 @@ impl State {
     }
 
     fn refill(&mut self, quota: &Quota, now_ms: i64) {
-        for (bucket, limit) in [(&mut self.requests, quota.requests_per_minute.map(u64::from)), (&mut self.tokens, quota.tokens_per_minute)] {
+        for (bucket, limit) in [
+            (&mut self.requests, quota.requests_per_minute.map(u64::from)),
+            (&mut self.tokens, quota.tokens_per_minute),
+        ] {
             match limit {
                 Some(limit) => bucket.refill(limit, now_ms),
                 // What is taken while there is no limit must not count against one that comes back.
@@ -292,8 +305,11 @@ impl State {
 
     fn check_budgets(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
         // Without a cap the sum must still be countable: a sum that saturates would let pending go below zero later.
-        let fits = |cap: Option<NanoUsd>, window: &Window| window.used().checked_add(want.usd).is_some_and(|sum| cap.is_none_or(|cap| sum <= cap));
-        let tokens_fit = quota.tokens_per_day.is_none_or(|cap| self.day.used_tokens().saturating_add(want.tokens) <= cap);
+        let fits = |cap: Option<NanoUsd>, window: &Window| {
+            window.used().checked_add(want.usd).is_some_and(|sum| cap.is_none_or(|cap| sum <= cap))
+        };
+        let tokens_fit =
+            quota.tokens_per_day.is_none_or(|cap| self.day.used_tokens().saturating_add(want.tokens) <= cap);
         let (kind, resets_at) = if !fits(quota.usd_per_month, &self.month) {
             (BudgetKind::UsdPerMonth, self.month.ends_at)
         } else if !fits(quota.usd_per_day, &self.day) {
@@ -329,7 +345,8 @@ impl State {
     }
 
     fn usd_left(&self, quota: &Quota) -> Option<NanoUsd> {
-        let left = |cap: Option<NanoUsd>, window: &Window| cap.map(|cap| cap.saturating_sub(window.used()).max(NanoUsd::ZERO));
+        let left =
+            |cap: Option<NanoUsd>, window: &Window| cap.map(|cap| cap.saturating_sub(window.used()).max(NanoUsd::ZERO));
         [left(quota.usd_per_day, &self.day), left(quota.usd_per_month, &self.month)].into_iter().flatten().min()
     }
 
@@ -352,18 +369,29 @@ impl State {
 }
 
 /// The state with its windows brought up to `now`. A clock that goes back reopens nothing: windows only move forward.
-fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, limits: Limits<'_>) -> Result<&'a mut State> {
+fn current<'a>(
+    slot: &'a mut Option<State>,
+    tenant: TenantKey,
+    reader: &Reader,
+    limits: Limits<'_>,
+) -> Result<&'a mut State> {
     let Limits { zone, now, .. } = limits;
-    let fresh = slot.as_ref().is_some_and(|state| now < state.day.ends_at && now < state.month.ends_at && state.zone.as_ref() == Some(zone));
+    let fresh = slot
+        .as_ref()
+        .is_some_and(|state| now < state.day.ends_at && now < state.month.ends_at && state.zone.as_ref() == Some(zone));
     if !fresh {
         let windows = Windows::at(now, zone);
         let (day, month) = reader.with(|conn| {
             // In another zone, or under a clock that went back, the calendar may be behind the newest window.
             let (old_day, old_month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
             let number = old_day.map_or(windows.day, |old| old.number.max(windows.day));
-            let day = forward(old_day, number, Windows::end_of_day(number, zone), |n, end| Window::load(conn, tenant, "day", n, end))?;
+            let day = forward(old_day, number, Windows::end_of_day(number, zone), |n, end| {
+                Window::load(conn, tenant, "day", n, end)
+            })?;
             let number = old_month.map_or(windows.month, |old| old.number.max(windows.month));
-            let month = forward(old_month, number, Windows::end_of_month(number, zone), |n, end| Window::load(conn, tenant, "month", n, end))?;
+            let month = forward(old_month, number, Windows::end_of_month(number, zone), |n, end| {
+                Window::load(conn, tenant, "month", n, end)
+            })?;
             Ok((day, month))
         })?;
         let state = slot.get_or_insert_with(|| State::new(day, month));
@@ -374,7 +402,12 @@ fn current<'a>(slot: &'a mut Option<State>, tenant: TenantKey, reader: &Reader, 
     Ok(slot.get_or_insert_with(|| State::new(Window::default(), Window::default())))
 }
 
-fn forward(old: Option<Window>, number: i32, ends_at: UnixMs, load: impl FnOnce(i32, UnixMs) -> Result<Window>) -> Result<Window> {
+fn forward(
+    old: Option<Window>,
+    number: i32,
+    ends_at: UnixMs,
+    load: impl FnOnce(i32, UnixMs) -> Result<Window>,
+) -> Result<Window> {
     match old {
         Some(old) if old.number == number => Ok(Window { ends_at, ..old }),
         Some(_) | None => load(number, ends_at),

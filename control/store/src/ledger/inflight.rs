@@ -37,7 +37,10 @@ impl InflightTable {
     /// Creates the table of owner `epoch`, every slot free.
     pub(crate) fn create(folder: &Path, epoch: u32, capacity: u32) -> Result<Self> {
         let path = folder.join(epoch.to_string());
-        let fail = |err: &dyn std::fmt::Display| StoreError::DataDir { path: path.clone(), reason: format!("{err}; check free space and permissions") };
+        let fail = |err: &dyn std::fmt::Display| StoreError::DataDir {
+            path: path.clone(),
+            reason: format!("{err}; check free space and permissions"),
+        };
         std::fs::create_dir_all(folder).map_err(|err| fail(&err))?;
         let lock = FileLock::take(&path, Duration::ZERO)?.ok_or_else(|| StoreError::Locked(path.clone()))?;
         let bytes = u64::from(capacity) * SLOT_BYTES as u64;
@@ -69,7 +72,13 @@ impl InflightTable {
     }
 
     /// Notes an attempt's exact end.
-    pub(crate) fn settle(&self, index: u32, id: ReservationId, settlement: &Settlement, cost: NanoUsd) -> std::io::Result<()> {
+    pub(crate) fn settle(
+        &self,
+        index: u32,
+        id: ReservationId,
+        settlement: &Settlement,
+        cost: NanoUsd,
+    ) -> std::io::Result<()> {
         self.lock.file().write_all_at(&slot::encode_settled(id, settlement, cost), offset(index) + TAIL_AT as u64)
     }
 

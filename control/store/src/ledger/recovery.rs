@@ -55,7 +55,8 @@ pub(crate) fn resolve_dead(conn: &mut Connection, data: &Path, own: u32, price_o
 /// Turns a dead owner's slots into rows and removes its table; false when the owner is alive.
 fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Result<bool> {
     let Some(lock) = FileLock::take(path, Duration::ZERO)? else { return Ok(false) };
-    let in_the_way = |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read or removed: {err}") };
+    let in_the_way =
+        |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read or removed: {err}") };
     let slots = inflight::read_open(lock.file()).map_err(in_the_way)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut known = Vec::with_capacity(slots.len());
@@ -63,7 +64,10 @@ fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Resul
     for slot in slots {
         if row::has_tenant(&tx, slot.0.tenant)? { known.push(slot) } else { orphans += 1 }
     }
-    let rows = known.into_iter().map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of)).collect::<Result<Vec<_>>>()?;
+    let rows = known
+        .into_iter()
+        .map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of))
+        .collect::<Result<Vec<_>>>()?;
     row::insert(&tx, rows.iter())?;
     tx.commit()?;
     if orphans > 0 {
@@ -78,7 +82,10 @@ fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Resul
     }
     drop(lock);
     if !rows.is_empty() {
-        tracing::warn!(rows = rows.len(), "reservations of a process that died were resolved; what is uncertain is held");
+        tracing::warn!(
+            rows = rows.len(),
+            "reservations of a process that died were resolved; what is uncertain is held"
+        );
     }
     Ok(true)
 }
@@ -93,7 +100,8 @@ fn resolved(conn: &Connection, reservation: Reservation, progress: Progress, pri
 }
 
 fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
-    let fail = |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
+    let fail =
+        |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -181,7 +189,10 @@ impl Watch {
             // Voided without a row can't happen: every end writes one. Said aloud if it ever does.
             static SAID: AtomicBool = AtomicBool::new(false);
             if !SAID.swap(true, Ordering::Relaxed) {
-                tracing::error!(pending = self.pending.len(), "reservations of a process that is gone have no row; they stay pending");
+                tracing::error!(
+                    pending = self.pending.len(),
+                    "reservations of a process that is gone have no row; they stay pending"
+                );
             }
         }
         !self.tables.is_empty() || !self.pending.is_empty()

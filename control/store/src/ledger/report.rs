@@ -180,6 +180,9 @@ fn sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
 /// A tenant that is gone has its ledger rows still; one that never was is a mistake.
 fn check_tenant(conn: &Connection, query: &UsageQuery) -> Result<()> {
     let Some(tenant) = &query.tenant else { return Ok(()) };
-    let known = conn.prepare_cached("SELECT 1 FROM tenants WHERE id = ?1")?.query_row([tenant.as_str()], |_| Ok(())).optional()?;
+    let known = conn
+        .prepare_cached("SELECT 1 FROM tenants WHERE id = ?1")?
+        .query_row([tenant.as_str()], |_| Ok(()))
+        .optional()?;
     known.ok_or(StoreError::NotFound("tenant"))
 }

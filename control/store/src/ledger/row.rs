@@ -128,7 +128,12 @@ pub(crate) struct Bill {
 
 impl LedgerRow {
     pub(crate) fn bill(&self) -> Bill {
-        Bill { cost: self.cost, held: self.held, tokens: self.settlement.usage.total_tokens(), held_tokens: self.held_tokens }
+        Bill {
+            cost: self.cost,
+            held: self.held,
+            tokens: self.settlement.usage.total_tokens(),
+            held_tokens: self.held_tokens,
+        }
     }
 }
 
@@ -217,7 +222,12 @@ pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<B
         + reasoning_tokens + input_audio_tokens + output_audio_tokens, held_tokens FROM ledger WHERE id = ?1";
     let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
     let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
-        Ok(Bill { cost: NanoUsd(row.get(0)?), held: NanoUsd(row.get(1)?), tokens: count(row, 2)?, held_tokens: count(row, 3)? })
+        Ok(Bill {
+            cost: NanoUsd(row.get(0)?),
+            held: NanoUsd(row.get(1)?),
+            tokens: count(row, 2)?,
+            held_tokens: count(row, 3)?,
+        })
     });
     Ok(bill.optional()?)
 }
@@ -225,8 +235,11 @@ pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<B
 /// The first count of owner `epoch` that no row has: above zero only where a database lost its newest commits, and with them
 /// the memory of an owner whose reservations were recovered nonetheless.
 pub(crate) fn next_count(conn: &Connection, epoch: u32) -> Result<u64> {
-    let (Some(first), Some(past)) = (ReservationId::new(epoch, 0), ReservationId::new(epoch + 1, 0)) else { return Ok(0) };
-    let newest: Option<i64> = conn.query_row("SELECT max(id) FROM ledger WHERE id >= ?1 AND id < ?2", [first.0, past.0], |row| row.get(0))?;
+    let (Some(first), Some(past)) = (ReservationId::new(epoch, 0), ReservationId::new(epoch + 1, 0)) else {
+        return Ok(0);
+    };
+    let newest: Option<i64> =
+        conn.query_row("SELECT max(id) FROM ledger WHERE id >= ?1 AND id < ?2", [first.0, past.0], |row| row.get(0))?;
     Ok(newest.and_then(|id| u64::try_from(id - first.0 + 1).ok()).unwrap_or(0))
 }
 

@@ -111,8 +111,19 @@ pub(crate) fn encode_settled(id: ReservationId, settlement: &Settlement, cost: N
 }
 
 fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -> [u8; SLOT_BYTES - TAIL_AT] {
-    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls } = *usage;
-    let counts = [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls];
+    let Usage {
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        input_audio,
+        output_audio,
+        tool_calls,
+    } = *usage;
+    let counts =
+        [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls];
     let mut tail = Tail {
         crc: U32::ZERO,
         outcome: end.map_or(0, |(settlement, _)| settlement.outcome.code()),
@@ -161,8 +172,19 @@ fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
     if tail.id.get() != id.0 || tail.crc.get() != checksum(tail.as_bytes()) {
         return None;
     }
-    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] = tail.usage.map(U32::get);
-    let usage = Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls };
+    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] =
+        tail.usage.map(U32::get);
+    let usage = Usage {
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        input_audio,
+        output_audio,
+        tool_calls,
+    };
     if tail.outcome == 0 {
         return Some(Progress::Open(usage));
     }

@@ -70,7 +70,9 @@ impl Store {
     pub fn quota_status_of(&self, tenant: TenantKey, quota: &Quota, zone: &Zone) -> Result<QuotaStatus> {
         let (now, now_ms) = (self.inner.clock.now(), self.inner.clock.monotonic_ms());
         let budget = self.inner.ledger.budget(tenant);
-        budget.inspect(&self.inner.reader, Limits { quota, zone, now, now_ms }, |state, standing| status(state, standing, quota))
+        budget.inspect(&self.inner.reader, Limits { quota, zone, now, now_ms }, |state, standing| {
+            status(state, standing, quota)
+        })
     }
 }
 
@@ -87,8 +89,14 @@ fn status(state: &State, standing: Standing, quota: &Quota) -> QuotaStatus {
             remaining: quota.tokens_per_day.map(|cap| cap.saturating_sub(day.used_tokens())),
             resets_at: day.ends_at.rfc3339(),
         },
-        requests_per_minute: Rate { limit: quota.requests_per_minute.map(u64::from), remaining: standing.requests.map(|rate| rate.remaining) },
-        tokens_per_minute: Rate { limit: quota.tokens_per_minute, remaining: standing.tokens.map(|rate| rate.remaining) },
+        requests_per_minute: Rate {
+            limit: quota.requests_per_minute.map(u64::from),
+            remaining: standing.requests.map(|rate| rate.remaining),
+        },
+        tokens_per_minute: Rate {
+            limit: quota.tokens_per_minute,
+            remaining: standing.tokens.map(|rate| rate.remaining),
+        },
         concurrent_requests: Concurrency { limit: quota.concurrent_requests, in_use: state.concurrent },
     }
 }

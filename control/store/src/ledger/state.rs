@@ -36,7 +36,9 @@ impl Ledger {
             table.persist().map_err(|err| StoreError::Unavailable(format!("in-flight table: {err}")))?;
         }
         let freed = Arc::clone(&table);
-        let on_posted = move |postings: &[crate::sqlite::writer::Posting]| postings.iter().for_each(|posting| freed.free(posting.slot));
+        let on_posted = move |postings: &[crate::sqlite::writer::Posting]| {
+            postings.iter().for_each(|posting| freed.free(posting.slot))
+        };
         Ok(Self {
             syncer: power.then(|| Syncer::start(Arc::clone(&table))).transpose()?,
             writer: Arc::new(Writer::start(database, Box::new(on_posted))?),

@@ -97,7 +97,11 @@ impl Ticket {
 
     /// Ends the attempt: prices it by the pinned rate card, queues its row, gives the rest back.
     pub fn settle(mut self, end: End) -> Settled {
-        self.inner.take().map_or(Settled { cost: NanoUsd::ZERO, standing: Standing::default(), over_reserved: false }, |open| open.settle(end))
+        self.inner
+            .take()
+            .map_or(Settled { cost: NanoUsd::ZERO, standing: Standing::default(), over_reserved: false }, |open| {
+                open.settle(end)
+            })
     }
 }
 
@@ -107,8 +111,18 @@ impl Drop for Ticket {
             tracing::error!(request = %open.reservation.request_id, "a ticket was dropped without an end; its whole reservation is billed");
             let reserved = open.reservation;
             let output = reserved.reserved_tokens.saturating_sub(reserved.input_bound.into());
-            let usage = Usage { input: reserved.input_bound, output: u32::try_from(output).unwrap_or(u32::MAX), ..Usage::default() };
-            open.settle(End { outcome: Outcome::Abandoned, http_status: 500, estimated: true, usage, first_byte_ms: 0 });
+            let usage = Usage {
+                input: reserved.input_bound,
+                output: u32::try_from(output).unwrap_or(u32::MAX),
+                ..Usage::default()
+            };
+            open.settle(End {
+                outcome: Outcome::Abandoned,
+                http_status: 500,
+                estimated: true,
+                usage,
+                first_byte_ms: 0,
+            });
         }
     }
 }
@@ -125,7 +139,8 @@ impl Open {
             (_, true) => within(usage, self.reservation.reserved_tokens),
             (_, false) => usage,
         };
-        let settlement = Settlement { outcome, http_status, estimated, usage, first_byte_ms, duration_ms: self.elapsed_ms() };
+        let settlement =
+            Settlement { outcome, http_status, estimated, usage, first_byte_ms, duration_ms: self.elapsed_ms() };
         let cost = bill(&self.reservation, &settlement, &self.price);
         let row = LedgerRow { reservation: self.reservation, settlement, cost, held: NanoUsd::ZERO, held_tokens: 0 };
         if let Err(err) = self.ledger.table.settle(self.slot, self.reservation.id, &settlement, cost) {
@@ -140,7 +155,17 @@ impl Open {
 /// An estimate never passes the reservation, in tokens as in money: what is too much is cut, the answer first.
 fn within(mut usage: Usage, reserved_tokens: u64) -> Usage {
     let mut excess = usage.total_tokens().saturating_sub(reserved_tokens);
-    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls: _ } = &mut usage;
+    let Usage {
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        input_audio,
+        output_audio,
+        tool_calls: _,
+    } = &mut usage;
     for count in [output, reasoning, output_audio, input, cache_read, cache_write, cache_write_1h, input_audio] {
         let cut = u32::try_from(excess).unwrap_or(u32::MAX).min(*count);
         *count -= cut;
@@ -164,7 +189,14 @@ fn bill(reservation: &Reservation, settlement: &Settlement, price: &ModelPrice) 
 /// The row of a reservation whose process died while it was in flight: what had been relayed is billed, the rest stays held.
 pub(crate) fn recovered_row(reservation: Reservation, relayed: Usage, price: Option<&ModelPrice>) -> LedgerRow {
     let usage = within(relayed, reservation.reserved_tokens);
-    let settlement = Settlement { outcome: Outcome::Recovered, http_status: 0, estimated: true, usage, first_byte_ms: 0, duration_ms: 0 };
+    let settlement = Settlement {
+        outcome: Outcome::Recovered,
+        http_status: 0,
+        estimated: true,
+        usage,
+        first_byte_ms: 0,
+        duration_ms: 0,
+    };
     let cost = price.map_or(NanoUsd::ZERO, |price| bill(&reservation, &settlement, price));
     LedgerRow {
         reservation,
@@ -182,5 +214,6 @@ pub(crate) fn settled_row(reservation: Reservation, settlement: Settlement, cost
 
 /// A stable reservation id for the `count`th attempt of owner `epoch`.
 pub(crate) fn reservation_id(epoch: u32, count: u64) -> Result<ReservationId> {
-    ReservationId::new(epoch, count).ok_or_else(|| StoreError::Unavailable("reservation ids are exhausted; restart the gateway".to_owned()))
+    ReservationId::new(epoch, count)
+        .ok_or_else(|| StoreError::Unavailable("reservation ids are exhausted; restart the gateway".to_owned()))
 }

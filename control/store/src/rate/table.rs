@@ -109,7 +109,8 @@ impl Prices {
         lengths.dedup();
         let starred = patterns.iter().map(|(beginning, pinned)| (format!("{beginning}*"), pinned));
         let listed = exact.iter().map(|(name, pinned)| (name.clone(), pinned)).chain(starred);
-        let mut names: Vec<(String, PinnedPrice)> = listed.filter_map(|(name, pinned)| Some((name, pinned.clone()?))).collect();
+        let mut names: Vec<(String, PinnedPrice)> =
+            listed.filter_map(|(name, pinned)| Some((name, pinned.clone()?))).collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Self { exact, patterns, lengths, names }
     }

@@ -24,7 +24,9 @@ fn seen(price: Option<PinnedPrice>) -> Option<(i64, u32)> {
 #[test]
 fn an_exact_name_goes_before_the_longest_pattern() {
     let table = RateTable::new(vec![card(1, 0, &[("gpt-4o", 1), ("gpt-*", 2), ("gpt-4*", 3), ("*", 4)])], UnixMs(0));
-    for (model, usd) in [("gpt-4o", 1), ("gpt-4o-mini", 3), ("gpt-4", 3), ("gpt-3", 2), ("gpt-", 2), ("gpt", 4), ("é", 4), ("", 4)] {
+    for (model, usd) in
+        [("gpt-4o", 1), ("gpt-4o-mini", 3), ("gpt-4", 3), ("gpt-3", 2), ("gpt-", 2), ("gpt", 4), ("é", 4), ("", 4)]
+    {
         assert_eq!(seen(table.price(model)), Some((usd, 1)), "{model}");
     }
     let names: Vec<&str> = table.models().map(|(name, _)| name).collect();
@@ -33,7 +35,11 @@ fn an_exact_name_goes_before_the_longest_pattern() {
 
 #[test]
 fn the_newest_version_that_lists_a_name_prices_it() {
-    let cards = vec![card(1, 0, &[("a", 1), ("b", 1), ("c*", 1)]), card(2, 10, &[("a", 2)]), card(3, 10, &[("a", 3), ("c*", 3)])];
+    let cards = vec![
+        card(1, 0, &[("a", 1), ("b", 1), ("c*", 1)]),
+        card(2, 10, &[("a", 2)]),
+        card(3, 10, &[("a", 3), ("c*", 3)]),
+    ];
     let table = RateTable::new(cards.clone(), UnixMs(10));
     assert_eq!(["a", "b", "c1"].map(|model| seen(table.price(model))), [Some((3, 3)), Some((1, 1)), Some((3, 3))]);
     let table = RateTable::new(cards, UnixMs(9));
@@ -49,8 +55,14 @@ fn a_scheduled_version_goes_before_one_that_was_added_later_for_now() {
 
 #[test]
 fn a_withdrawn_name_is_not_rescued_by_a_wider_pattern() {
-    let table = RateTable::new(vec![card(1, 0, &[("gpt-*", 1), ("gpt-4o", 2), ("gpt-5*", 3)]), card(2, 1, &[("gpt-4o", 0), ("gpt-5*", 0)])], UnixMs(1));
-    assert_eq!(["gpt-4o", "gpt-5-mini", "gpt-4o-mini"].map(|model| seen(table.price(model))), [None, None, Some((1, 1))]);
+    let table = RateTable::new(
+        vec![card(1, 0, &[("gpt-*", 1), ("gpt-4o", 2), ("gpt-5*", 3)]), card(2, 1, &[("gpt-4o", 0), ("gpt-5*", 0)])],
+        UnixMs(1),
+    );
+    assert_eq!(
+        ["gpt-4o", "gpt-5-mini", "gpt-4o-mini"].map(|model| seen(table.price(model))),
+        [None, None, Some((1, 1))]
+    );
     assert_eq!(table.models().map(|(name, _)| name).collect::<Vec<_>>(), ["gpt-*"]);
     let back = RateTable::new(vec![card(1, 0, &[("a", 0)]), card(2, 1, &[("a", 5)])], UnixMs(1));
     assert_eq!(seen(back.price("a")), Some((5, 2)));
@@ -73,7 +85,10 @@ async fn a_new_version_counts_at_once_and_a_scheduled_one_at_its_moment() {
     scene.move_ms(1);
     assert_eq!(seen(store.rates().price("a")), Some((2, 2)));
     assert_eq!(seen(store.rate_price_at("a", due.plus_ms(-1)).unwrap()), Some((1, 1)));
-    assert_eq!(scene.audit().iter().map(|row| (row.0.as_str(), row.2.as_deref())).collect::<Vec<_>>(), [("rates.put", Some("1")), ("rates.put", Some("2"))]);
+    assert_eq!(
+        scene.audit().iter().map(|row| (row.0.as_str(), row.2.as_deref())).collect::<Vec<_>>(),
+        [("rates.put", Some("1")), ("rates.put", Some("2"))]
+    );
 }
 
 #[test]
@@ -99,9 +114,14 @@ fn a_row_keeps_the_price_that_it_was_admitted_with() {
     let put = |models: &[(&str, i64)]| scene.store.put_rates(&operator(), None, prices(models)).wait().unwrap().version;
     let first = put(&[("gpt-*", 1), ("gpt-4*", 2), ("gpt-4o", 3)]);
     let second = put(&[("gpt-4o", 0), ("gpt-4*", 5)]);
-    let usd = |card, model: &str| scene.store.priced_row(card, model).unwrap().map(|price| price.base.input.0 / 1_000_000_000);
+    let usd = |card, model: &str| {
+        scene.store.priced_row(card, model).unwrap().map(|price| price.base.input.0 / 1_000_000_000)
+    };
     assert_eq!([usd(first, "gpt-4o"), usd(first, "gpt-4-x"), usd(first, "gpt-3")], [Some(3), Some(2), Some(1)]);
-    assert_eq!([usd(second, "gpt-4o"), usd(second, "gpt-4-x"), usd(second, "gpt-3"), usd(99, "gpt-4o")], [None, Some(5), None, None]);
+    assert_eq!(
+        [usd(second, "gpt-4o"), usd(second, "gpt-4-x"), usd(second, "gpt-3"), usd(99, "gpt-4o")],
+        [None, Some(5), None, None]
+    );
 }
 
 #[test]
@@ -127,7 +147,10 @@ fn a_card_reads_back_as_it_was_written_and_pages_by_version() {
     assert_eq!(scene.store.rate_cards(None, 1).unwrap(), std::slice::from_ref(&first));
     assert_eq!(scene.store.rate_cards(Some(1), 9).unwrap(), [second]);
     let json = serde_json::to_value(&first).unwrap();
-    assert_eq!((&json["effective_from"], &json["models"]["gone"]), (&json!("2026-11-22T12:00:00.000Z"), &serde_json::Value::Null));
+    assert_eq!(
+        (&json["effective_from"], &json["models"]["gone"]),
+        (&json!("2026-11-22T12:00:00.000Z"), &serde_json::Value::Null)
+    );
     assert_eq!(serde_json::from_value::<RateCard>(json).unwrap(), first);
 }
 

@@ -21,17 +21,25 @@ pub(crate) struct FileLock {
 impl FileLock {
     /// Takes the lock, waiting for at most `patience`; `None` when another process kept it.
     pub(crate) fn take(path: &Path, patience: Duration) -> Result<Option<Self>> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path).map_err(|err| StoreError::DataDir {
-            path: path.to_owned(),
-            reason: format!("{err}; check that the directory exists and is writable for this user"),
-        })?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path).map_err(
+                |err| StoreError::DataDir {
+                    path: path.to_owned(),
+                    reason: format!("{err}; check that the directory exists and is writable for this user"),
+                },
+            )?;
         let deadline = Instant::now() + patience;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Some(Self { file })),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() >= deadline => return Ok(None),
                 Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(RETRY),
-                Err(err) => return Err(StoreError::DataDir { path: path.to_owned(), reason: format!("can't be locked: {err}") }),
+                Err(err) => {
+                    return Err(StoreError::DataDir {
+                        path: path.to_owned(),
+                        reason: format!("can't be locked: {err}"),
+                    });
+                }
             }
         }
     }

@@ -52,7 +52,8 @@ fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 fn data_dir(path: &Path, err: &rusqlite::Error) -> StoreError {
-    let reason = format!("can't open the database ({err}); check that the directory exists, is writable and has free space");
+    let reason =
+        format!("can't open the database ({err}); check that the directory exists, is writable and has free space");
     StoreError::DataDir { path: path.to_owned(), reason }
 }
 
@@ -70,8 +71,13 @@ mod tests {
     fn d_01_what_a_writer_commits_is_synced_to_a_log_that_only_the_checkpointer_empties() {
         let dir = tempfile::tempdir().unwrap();
         let conn = writable(&dir.path().join("x.db")).unwrap();
-        let number = |pragma: &str| conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!((number("synchronous"), number("wal_autocheckpoint"), number("foreign_keys")), (2, 0, 1), "2 is FULL");
+        let number =
+            |pragma: &str| conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(
+            (number("synchronous"), number("wal_autocheckpoint"), number("foreign_keys")),
+            (2, 0, 1),
+            "2 is FULL"
+        );
         let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
     }

@@ -197,7 +197,9 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                     on_posted(&kept);
                     kept.clear();
                 }
-                Err(err) => tracing::error!(%err, rows = kept.len(), "commit failed; new paid requests are refused until one succeeds"),
+                Err(err) => {
+                    tracing::error!(%err, rows = kept.len(), "commit failed; new paid requests are refused until one succeeds")
+                }
             }
             for reply in replies {
                 reply(committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string())));
@@ -246,7 +248,11 @@ fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Rep
             return (replies, Err(StoreError::Unavailable(message)));
         }
     };
-    let written = if rows.is_empty() && tasks.is_empty() { probe(&tx) } else { row::insert(&tx, rows.iter().map(|posting| &posting.row)) };
+    let written = if rows.is_empty() && tasks.is_empty() {
+        probe(&tx)
+    } else {
+        row::insert(&tx, rows.iter().map(|posting| &posting.row))
+    };
     if let Err(err) = written {
         return (replies, Err(err));
     }
@@ -280,8 +286,15 @@ mod tests {
     use crate::sqlite::migrate;
 
     fn posting(id: i64) -> Posting {
-        let reservation = crate::ledger::row::Reservation { id: ReservationId(id), tenant: TenantKey(1), ..reservation(id) };
-        let row = LedgerRow { reservation, settlement: settlement(Outcome::Complete), cost: NanoUsd(5), held: NanoUsd::ZERO, held_tokens: 0 };
+        let reservation =
+            crate::ledger::row::Reservation { id: ReservationId(id), tenant: TenantKey(1), ..reservation(id) };
+        let row = LedgerRow {
+            reservation,
+            settlement: settlement(Outcome::Complete),
+            cost: NanoUsd(5),
+            held: NanoUsd::ZERO,
+            held_tokens: 0,
+        };
         Posting { row, slot: u32::try_from(id).unwrap() }
     }
 
@@ -290,15 +303,20 @@ mod tests {
         let database = dir.join("x.db");
         let mut conn = open::writable(&database).unwrap();
         migrate::run(&mut conn).unwrap();
-        conn.execute("INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)", []).unwrap();
+        conn.execute("INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)", [])
+            .unwrap();
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
         let (report, posted) = channel();
-        let on_posted: OnPosted = Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
+        let on_posted: OnPosted =
+            Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
         (Writer::start(&database, on_posted).unwrap(), posted)
     }
 
     fn count(dir: &Path, table: &str) -> i64 {
-        open::read_only(&dir.join("x.db")).unwrap().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        open::read_only(&dir.join("x.db"))
+            .unwrap()
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
     }
 
     /// Commits in a log that was never reset: frames that carry the database's size (sqlite.org/fileformat2.html, 4.2).
@@ -381,7 +399,8 @@ mod tests {
                 assert!(Instant::now() < deadline);
                 std::thread::yield_now();
             }
-            let after = scope.spawn(|| writer.run_blocking(|tx| Ok(tx.execute("INSERT INTO names (name) VALUES ('alone')", [])?)));
+            let after = scope
+                .spawn(|| writer.run_blocking(|tx| Ok(tx.execute("INSERT INTO names (name) VALUES ('alone')", [])?)));
             while writer.shared.lock().tasks.len() < 2 {
                 assert!(Instant::now() < deadline);
                 std::thread::yield_now();

@@ -87,7 +87,8 @@ pub(super) fn difference(before: &Tenant, after: &Tenant) -> Value {
         ("status", json!(before.status), json!(after.status)),
     ];
     let changed = fields.into_iter().filter(|(_, from, to)| from != to);
-    let mut detail: Map<String, Value> = changed.map(|(field, from, to)| (field.to_owned(), json!({"from": from, "to": to}))).collect();
+    let mut detail: Map<String, Value> =
+        changed.map(|(field, from, to)| (field.to_owned(), json!({"from": from, "to": to}))).collect();
     if before.metadata != after.metadata {
         detail.insert("metadata".to_owned(), json!("changed"));
     }

@@ -43,7 +43,8 @@ async fn a_tenant_is_echoed_as_the_contract_shows_it() {
 #[test]
 fn an_id_is_made_when_none_is_given_and_an_unknown_field_is_refused() {
     let scene = Scene::new();
-    let (tenant, ..) = scene.store.create_tenant(&operator(), NewTenant::default(), NewToken::default()).wait().unwrap();
+    let (tenant, ..) =
+        scene.store.create_tenant(&operator(), NewTenant::default(), NewToken::default()).wait().unwrap();
     assert_eq!(tenant.id.as_str().len(), 12);
     assert_eq!(tenant.name, tenant.id.as_str());
     for bad in [r#"{"nmae":"x"}"#, r#"{"id":"A"}"#, r#"{"quota":{"usd_per_dya":"1"}}"#, r#"{"status":"suspended"}"#] {
@@ -59,7 +60,11 @@ fn an_id_is_never_given_twice_and_a_refused_creation_leaves_nothing() {
     let before = scene.dump();
     let again = scene.store.create_tenant(&operator(), new(r#"{"id":"acme"}"#), NewToken::default()).wait();
     assert!(matches!(again, Err(StoreError::Conflict(_))));
-    let half = scene.store.create_tenant(&operator(), new(r#"{"id":"half"}"#), NewToken { scopes: Some(vec![]), ..NewToken::default() });
+    let half = scene.store.create_tenant(
+        &operator(),
+        new(r#"{"id":"half"}"#),
+        NewToken { scopes: Some(vec![]), ..NewToken::default() },
+    );
     assert_eq!(invalid_field(half), "scopes");
     assert_eq!(scene.dump(), before);
 }
@@ -67,7 +72,13 @@ fn an_id_is_never_given_twice_and_a_refused_creation_leaves_nothing() {
 #[test]
 fn what_a_tenant_must_not_be() {
     let scene = Scene::new();
-    let create = |body: serde_json::Value| invalid_field(scene.store.create_tenant(&operator(), serde_json::from_value(body).unwrap(), NewToken::default()));
+    let create = |body: serde_json::Value| {
+        invalid_field(scene.store.create_tenant(
+            &operator(),
+            serde_json::from_value(body).unwrap(),
+            NewToken::default(),
+        ))
+    };
     assert_eq!(create(json!({"name": "x".repeat(201)})), "name");
     assert_eq!(create(json!({"name": "a\nb"})), "name");
     assert_eq!(create(json!({"models": vec!["m"; 101]})), "models");
@@ -102,7 +113,9 @@ fn a_patch_changes_what_it_names_and_null_removes() {
     scene.move_ms(1000);
     let update = |json: &str| scene.store.update_tenant(&operator(), &tenant.id, patch(json)).wait().unwrap();
 
-    let after = update(r#"{"quota":{"usd_per_day":"80","tokens_per_day":null,"on_tight_budget":null},"models":null,"metadata":{"a":null,"c":3}}"#);
+    let after = update(
+        r#"{"quota":{"usd_per_day":"80","tokens_per_day":null,"on_tight_budget":null},"models":null,"metadata":{"a":null,"c":3}}"#,
+    );
     let quota: Quota = serde_json::from_str(r#"{"usd_per_day":"80"}"#).unwrap();
     assert_eq!((&after.quota, &after.models), (&quota, &None));
     assert_eq!(json!(after.metadata), json!({"b": 2, "c": 3}));
@@ -120,9 +133,18 @@ fn a_patch_with_an_unknown_or_wrong_limit_is_refused() {
     let scene = Scene::new();
     scene.tenant("acme");
     let before = scene.dump();
-    for bad in [r#"{"usd_per_dya":null}"#, r#"{"usd_per_day":0.5}"#, r#"{"tokens_per_day":-1}"#, r#"{"on_tight_budget":"spend"}"#] {
+    for bad in [
+        r#"{"usd_per_dya":null}"#,
+        r#"{"usd_per_day":0.5}"#,
+        r#"{"tokens_per_day":-1}"#,
+        r#"{"on_tight_budget":"spend"}"#,
+    ] {
         let body = format!(r#"{{"quota":{bad}}}"#);
-        assert_eq!(invalid_field(scene.store.update_tenant(&operator(), &tenant_id("acme"), patch(&body))), "quota", "{bad}");
+        assert_eq!(
+            invalid_field(scene.store.update_tenant(&operator(), &tenant_id("acme"), patch(&body))),
+            "quota",
+            "{bad}"
+        );
     }
     assert!(serde_json::from_str::<TenantPatch>(r#"{"id":"other"}"#).is_err());
     assert!(serde_json::from_str::<TenantPatch>(r#"{"status":"deleted"}"#).is_err());
@@ -147,9 +169,18 @@ fn a_change_of_quota_zone_or_models_acts_on_the_next_request() {
 fn a_suspended_tenant_is_kept_out_until_it_is_active_again() {
     let scene = Scene::new();
     let (tenant, token, plain) = scene.tenant("acme");
-    let set = |status: &str| scene.store.update_tenant(&operator(), &tenant.id, patch(&format!(r#"{{"status":"{status}"}}"#))).wait().unwrap();
+    let set = |status: &str| {
+        scene
+            .store
+            .update_tenant(&operator(), &tenant.id, patch(&format!(r#"{{"status":"{status}"}}"#)))
+            .wait()
+            .unwrap()
+    };
     set("suspended");
-    assert_eq!(scene.store.authenticate(plain.expose(), HERE).unwrap_err(), AuthError::TenantSuspended { token: token.id });
+    assert_eq!(
+        scene.store.authenticate(plain.expose(), HERE).unwrap_err(),
+        AuthError::TenantSuspended { token: token.id }
+    );
     set("active");
     assert!(scene.store.authenticate(plain.expose(), HERE).is_ok());
 }
@@ -174,7 +205,10 @@ fn a_deleted_tenant_is_gone_from_everywhere_but_the_record() {
         store.delete_tenant(&operator(), &tenant.id).wait(),
     ];
     assert!(gone.iter().all(|result| matches!(result, Err(StoreError::NotFound("tenant")))), "{gone:?}");
-    let kept: i64 = scene.sql().query_row("SELECT count(*) FROM tenants JOIN tokens ON tenant = tenants.row_id", [], |row| row.get(0)).unwrap();
+    let kept: i64 = scene
+        .sql()
+        .query_row("SELECT count(*) FROM tenants JOIN tokens ON tenant = tenants.row_id", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(kept, 1);
 }
 
@@ -183,14 +217,18 @@ fn every_change_is_on_record_once_and_without_a_secret() {
     let scene = Scene::new();
     let (tenant, first, plain) = scene.tenant("acme");
     let store = &scene.store;
-    store.update_tenant(&operator(), &tenant.id, patch(r#"{"name":"Acme","metadata":{"note":"hush"}}"#)).wait().unwrap();
+    store
+        .update_tenant(&operator(), &tenant.id, patch(r#"{"name":"Acme","metadata":{"note":"hush"}}"#))
+        .wait()
+        .unwrap();
     let (second, plain_2) = store.create_token(&operator(), &tenant.id, NewToken::default()).wait().unwrap();
     let (third, plain_3) = store.rotate_token(&operator(), &tenant.id, &first.id, Some(60)).wait().unwrap();
     store.revoke_token(&operator(), &tenant.id, &second.id).wait().unwrap();
     store.revoke_token(&operator(), &tenant.id, &second.id).wait().unwrap();
     store.delete_tenant(&operator(), &tenant.id).wait().unwrap();
     let rows = scene.audit();
-    let told: Vec<(&str, Option<&str>)> = rows.iter().map(|(action, _, target, _)| (action.as_str(), target.as_deref())).collect();
+    let told: Vec<(&str, Option<&str>)> =
+        rows.iter().map(|(action, _, target, _)| (action.as_str(), target.as_deref())).collect();
     let expected = [
         ("tenant.create", None),
         ("tenant.update", None),

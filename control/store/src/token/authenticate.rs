@@ -127,13 +127,22 @@ impl Store {
     /// # Errors
     /// Why not; see [`AuthError`] for what the caller may be told.
     pub fn authenticate(&self, presented: &str, peer: IpAddr) -> Result<Arc<Policy>, AuthError> {
-        let parsed = ParsedToken::parse(presented).map_err(|_| AuthError::Rejected { reason: Rejection::Malformed, token: None })?;
+        let parsed = ParsedToken::parse(presented)
+            .map_err(|_| AuthError::Rejected { reason: Rejection::Malformed, token: None })?;
         let now = self.inner.clock.now();
         for _ in 0..LOOKS {
             self.inner.auth.reads.fetch_add(1, Ordering::Relaxed);
-            let policy = self.inner.reader.with(|conn| Ok(self.policy(conn, &parsed, now))).map_err(|err| unavailable(&err))??;
+            let policy = self
+                .inner
+                .reader
+                .with(|conn| Ok(self.policy(conn, &parsed, now)))
+                .map_err(|err| unavailable(&err))??;
             let Some(policy) = policy else { continue };
-            return if policy.allows_ip(peer) { Ok(policy) } else { Err(AuthError::IpNotAllowed { token: policy.token.clone() }) };
+            return if policy.allows_ip(peer) {
+                Ok(policy)
+            } else {
+                Err(AuthError::IpNotAllowed { token: policy.token.clone() })
+            };
         }
         Err(AuthError::Unavailable("the token changes too often to be read".to_owned()))
     }
@@ -145,7 +154,12 @@ impl Store {
     }
 
     /// The policy of a token that is right; `None` when its row changed between two looks.
-    fn policy(&self, conn: &Connection, parsed: &ParsedToken<'_>, now: UnixMs) -> Result<Option<Arc<Policy>>, AuthError> {
+    fn policy(
+        &self,
+        conn: &Connection,
+        parsed: &ParsedToken<'_>,
+        now: UnixMs,
+    ) -> Result<Option<Arc<Policy>>, AuthError> {
         let auth = &self.inner.auth;
         let found = find(conn, &auth.pepper, parsed).map_err(|err| unavailable(&err))?;
         verdict(found.as_ref(), &auth.pepper, parsed, now)?;
@@ -249,15 +263,22 @@ mod tests {
     fn the_lookup_is_prepared_once_whatever_is_presented() {
         let scene = Scene::new();
         let plains = ["a", "b", "c"].map(|id| scene.tenant(id).2);
-        scene.store.inner.reader.with(|conn| {
-            for plain in plains.iter().chain(&plains) {
-                find(conn, &scene.store.inner.auth.pepper, &ParsedToken::parse(plain.expose()).unwrap())?.unwrap();
-            }
-            let statement = conn.prepare_cached(FIND)?;
-            assert_eq!((statement.get_status(StatementStatus::Run), statement.get_status(StatementStatus::RePrepare)), (6, 0));
-            Ok(())
-        })
-        .unwrap();
+        scene
+            .store
+            .inner
+            .reader
+            .with(|conn| {
+                for plain in plains.iter().chain(&plains) {
+                    find(conn, &scene.store.inner.auth.pepper, &ParsedToken::parse(plain.expose()).unwrap())?.unwrap();
+                }
+                let statement = conn.prepare_cached(FIND)?;
+                assert_eq!(
+                    (statement.get_status(StatementStatus::Run), statement.get_status(StatementStatus::RePrepare)),
+                    (6, 0)
+                );
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[test]

@@ -62,7 +62,9 @@ impl Pepper {
     fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Vec::new();
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let key = key_of_line(line).ok_or_else(|| format!("line {} is not `kid` and 64 hex digits; put the file back from a backup", at + 1))?;
+            let key = key_of_line(line).ok_or_else(|| {
+                format!("line {} is not `kid` and 64 hex digits; put the file back from a backup", at + 1)
+            })?;
             keys.push(key);
         }
         let (current_kid, current) = keys.first().cloned().ok_or("is empty; put it back from a backup")?;

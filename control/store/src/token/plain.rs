@@ -81,7 +81,8 @@ impl<'a> ParsedToken<'a> {
 
     fn parts(text: &'a str) -> Option<Self> {
         let (tenant, rest) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        let plain = rest.len() == ID_CHARS + SECRET_CHARS + CRC_CHARS && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let plain =
+            rest.len() == ID_CHARS + SECRET_CHARS + CRC_CHARS && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !plain || !TenantId::is_valid(tenant) {
             return None;
         }
@@ -131,7 +132,8 @@ fn random_base62(chars: usize) -> Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(chars));
     let mut bytes = Zeroizing::new([0_u8; 64]);
     loop {
-        getrandom::fill(bytes.as_mut_slice()).map_err(|err| StoreError::Unavailable(format!("no random bytes: {err}")))?;
+        getrandom::fill(bytes.as_mut_slice())
+            .map_err(|err| StoreError::Unavailable(format!("no random bytes: {err}")))?;
         for &letter in bytes.iter().filter_map(|byte| BASE62.get(usize::from(byte & 63))) {
             if text.len() == chars {
                 return Ok(text);

@@ -67,7 +67,12 @@ pub(super) fn parse_ips(list: Option<&[String]>) -> Result<Option<Vec<IpNet>>> {
 fn parse_ip(text: &str) -> Result<IpNet> {
     let single = || text.parse::<IpAddr>().ok().map(|ip| IpNet::from(ip.to_canonical()));
     let net = text.parse::<IpNet>().ok().or_else(single);
-    net.ok_or_else(|| StoreError::invalid("allowed_ips", format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8")))
+    net.ok_or_else(|| {
+        StoreError::invalid(
+            "allowed_ips",
+            format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"),
+        )
+    })
 }
 
 #[cfg(test)]

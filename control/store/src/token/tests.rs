@@ -65,7 +65,24 @@ fn a_04_injection_strings_as_token_tenant_model_and_key_leave_the_database_as_it
     let scene = Scene::new();
     let (tenant, token, plain) = scene.tenant("acme");
     let before = scene.dump();
-    let pieces = ["'", "\"", ";--", "' OR 1=1 --", "'; DROP TABLE tokens; --", "\0", "%", "_", "../..", "{{7*7}}", "$(id)", "\u{202e}", "é", "*", "\n", "x' UNION SELECT"];
+    let pieces = [
+        "'",
+        "\"",
+        ";--",
+        "' OR 1=1 --",
+        "'; DROP TABLE tokens; --",
+        "\0",
+        "%",
+        "_",
+        "../..",
+        "{{7*7}}",
+        "$(id)",
+        "\u{202e}",
+        "é",
+        "*",
+        "\n",
+        "x' UNION SELECT",
+    ];
     let policy = scene.store.authenticate(plain.expose(), HERE).unwrap();
     let mut tried = 0;
     for first in pieces {
@@ -73,7 +90,10 @@ fn a_04_injection_strings_as_token_tenant_model_and_key_leave_the_database_as_it
             for template in ["{}", "tk_{}", "tk_acme_{}", "acme{}", "{}acme", "1{}", "{}*", "gpt-{}"] {
                 let text = template.replace("{}", &format!("{first}{second}"));
                 assert!(scene.store.authenticate(&text, HERE).is_err());
-                assert!(text.parse::<crate::id::TenantId>().is_err() && text.parse::<crate::id::TokenId>().is_err(), "{text}");
+                assert!(
+                    text.parse::<crate::id::TenantId>().is_err() && text.parse::<crate::id::TokenId>().is_err(),
+                    "{text}"
+                );
                 assert!(policy.allows_model(&text) && scene.store.rates().price(&text).is_none());
                 assert!(scene.store.rate_price_at(&text, scene.now()).unwrap().is_none());
                 assert!(scene.store.priced_row(1, &text).unwrap().is_none());
@@ -148,7 +168,9 @@ fn without_a_grace_the_old_token_is_revoked_whatever_the_clock_says() {
 fn a_09_a_successor_may_do_what_the_old_token_may_and_no_more() {
     let scene = Scene::new();
     let (tenant, ..) = scene.tenant("acme");
-    let narrow = new(r#"{"name":"ci","scopes":["usage","inference","usage"],"models":["gpt-*"],"allowed_ips":["10.0.0.0/8"],"expires_at":"2026-11-22T13:00:00Z"}"#);
+    let narrow = new(
+        r#"{"name":"ci","scopes":["usage","inference","usage"],"models":["gpt-*"],"allowed_ips":["10.0.0.0/8"],"expires_at":"2026-11-22T13:00:00Z"}"#,
+    );
     let (old, _) = scene.store.create_token(&operator(), &tenant.id, narrow).wait().unwrap();
     assert_eq!(old.scopes, [Scope::Inference, Scope::Usage]);
     let (next, plain) = scene.store.rotate_token(&operator(), &tenant.id, &old.id, Some(7200)).wait().unwrap();
@@ -159,7 +181,9 @@ fn a_09_a_successor_may_do_what_the_old_token_may_and_no_more() {
     let policy = scene.store.authenticate(plain.expose(), inside).unwrap();
     assert!(policy.allows(Scope::Usage) && !policy.allows(Scope::Sandbox));
     assert!(policy.allows_model("gpt-4o") && !policy.allows_model("claude-3"));
-    for wider in [r#"{"scopes":["admin"]}"#, r#"{"scope":"usage"}"#, r#"{"expires_at":"soon"}"#, r#"{"tenant":"other"}"#] {
+    for wider in
+        [r#"{"scopes":["admin"]}"#, r#"{"scope":"usage"}"#, r#"{"expires_at":"soon"}"#, r#"{"tenant":"other"}"#]
+    {
         assert!(serde_json::from_str::<NewToken>(wider).is_err(), "{wider}");
     }
 }
@@ -171,7 +195,11 @@ fn a_10_the_database_and_the_pepper_file_hold_no_secret() {
     assert!(works(&scene, &plain));
     let secret = ParsedToken::parse(plain.expose()).unwrap().secret().as_bytes().to_vec();
     let mut looked_at = 0;
-    for entry in std::fs::read_dir(scene.dir.path()).unwrap().map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file()) {
+    for entry in std::fs::read_dir(scene.dir.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().unwrap().is_file())
+    {
         let bytes = std::fs::read(entry.path()).unwrap();
         assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{:?}", entry.path());
         looked_at += bytes.len();
@@ -189,7 +217,10 @@ fn a_11_a_missing_pepper_refuses_to_start_and_a_wrong_one_lets_nobody_in() {
     let path = scene.dir.path().join("pepper.key");
     let right = std::fs::read_to_string(&path).unwrap();
     let kid = right.split_once(' ').unwrap().0.to_owned();
-    for (wrong, expected) in [(format!("{kid} {}", "0".repeat(64)), Rejection::WrongSecret), (format!("k {}", "0".repeat(64)), Rejection::UnknownPepper)] {
+    for (wrong, expected) in [
+        (format!("{kid} {}", "0".repeat(64)), Rejection::WrongSecret),
+        (format!("k {}", "0".repeat(64)), Rejection::UnknownPepper),
+    ] {
         std::fs::write(&path, wrong).unwrap();
         scene = scene.restarted().unwrap();
         let before = scene.dump();
@@ -198,7 +229,12 @@ fn a_11_a_missing_pepper_refuses_to_start_and_a_wrong_one_lets_nobody_in() {
     }
     std::fs::remove_file(&path).unwrap();
     let (dir, clock) = (scene.dir.path().to_owned(), Arc::clone(&scene.clock));
-    let options = crate::store::StoreOptions { dir, clock, takeover: std::time::Duration::ZERO, durability: crate::store::Durability::default() };
+    let options = crate::store::StoreOptions {
+        dir,
+        clock,
+        takeover: std::time::Duration::ZERO,
+        durability: crate::store::Durability::default(),
+    };
     drop(scene.store);
     match crate::store::Store::open(&options) {
         Err(StoreError::KeyFile { reason, .. }) => assert!(reason.contains("put it back from a backup"), "{reason}"),
@@ -214,7 +250,11 @@ fn a_11_a_missing_pepper_refuses_to_start_and_a_wrong_one_lets_nobody_in() {
 fn a_13_a_token_ends_by_the_clock_and_a_revoked_one_for_good() {
     let scene = Scene::new();
     let (tenant, ..) = scene.tenant("acme");
-    let (token, plain) = scene.store.create_token(&operator(), &tenant.id, new(r#"{"expires_at":"2026-11-22T12:00:10Z"}"#)).wait().unwrap();
+    let (token, plain) = scene
+        .store
+        .create_token(&operator(), &tenant.id, new(r#"{"expires_at":"2026-11-22T12:00:10Z"}"#))
+        .wait()
+        .unwrap();
     scene.move_ms(9 * SECOND);
     assert!(works(&scene, &plain));
     scene.move_ms(SECOND);
@@ -256,8 +296,18 @@ fn the_tenant_in_a_token_must_be_its_own() {
 fn a_token_bound_to_addresses_works_from_nowhere_else() {
     let scene = Scene::new();
     let (tenant, ..) = scene.tenant("acme");
-    let (token, plain) = scene.store.create_token(&operator(), &tenant.id, new(r#"{"allowed_ips":["192.0.2.0/24","2001:db8::1"]}"#)).wait().unwrap();
-    for (ip, allowed) in [("192.0.2.200", true), ("::ffff:192.0.2.1", true), ("2001:db8::1", true), ("192.0.3.1", false), ("2001:db8::2", false)] {
+    let (token, plain) = scene
+        .store
+        .create_token(&operator(), &tenant.id, new(r#"{"allowed_ips":["192.0.2.0/24","2001:db8::1"]}"#))
+        .wait()
+        .unwrap();
+    for (ip, allowed) in [
+        ("192.0.2.200", true),
+        ("::ffff:192.0.2.1", true),
+        ("2001:db8::1", true),
+        ("192.0.3.1", false),
+        ("2001:db8::2", false),
+    ] {
         let outcome = scene.store.authenticate(plain.expose(), ip.parse().unwrap());
         assert_eq!(outcome.is_ok(), allowed, "{ip}");
         assert!(allowed || outcome.unwrap_err() == AuthError::IpNotAllowed { token: token.id.clone() });
@@ -270,9 +320,11 @@ fn both_lists_must_let_a_model_pass() {
     let (tenant, ..) = scene.tenant("acme");
     let patch: TenantPatch = serde_json::from_str(r#"{"models":["gpt-*","claude-3"]}"#).unwrap();
     scene.store.update_tenant(&operator(), &tenant.id, patch).wait().unwrap();
-    let (_, plain) = scene.store.create_token(&operator(), &tenant.id, new(r#"{"models":["gpt-4o","claude-*"]}"#)).wait().unwrap();
+    let (_, plain) =
+        scene.store.create_token(&operator(), &tenant.id, new(r#"{"models":["gpt-4o","claude-*"]}"#)).wait().unwrap();
     let policy = scene.store.authenticate(plain.expose(), HERE).unwrap();
-    for (model, allowed) in [("gpt-4o", true), ("claude-3", true), ("gpt-4", false), ("claude-4", false), ("o1", false)] {
+    for (model, allowed) in [("gpt-4o", true), ("claude-3", true), ("gpt-4", false), ("claude-4", false), ("o1", false)]
+    {
         assert_eq!(policy.allows_model(model), allowed, "{model}");
     }
 }
@@ -322,5 +374,8 @@ fn lists_page_by_age() {
     assert_eq!(page(Some(&second.id), 2), std::slice::from_ref(&third));
     assert_eq!(page(Some(&third.id), 2), []);
     let json = serde_json::to_value(&third).unwrap();
-    assert_eq!((&json["expires_at"], &json["created_at"]), (&serde_json::Value::Null, &serde_json::json!("2026-11-22T12:00:00.000Z")));
+    assert_eq!(
+        (&json["expires_at"], &json["created_at"]),
+        (&serde_json::Value::Null, &serde_json::json!("2026-11-22T12:00:00.000Z"))
+    );
 }

@@ -39,13 +39,17 @@ struct Part {
 /// The parser's words when it is not an array of messages.
 pub(crate) fn count(messages: &str) -> Result<Parts, String> {
     // Every part that is not text names its type; a prompt of strings alone has no such key.
-    if memchr::memmem::find(messages.as_bytes(), b"type").is_none() && memchr::memmem::find(messages.as_bytes(), b"\\u").is_none() {
+    if memchr::memmem::find(messages.as_bytes(), b"type").is_none()
+        && memchr::memmem::find(messages.as_bytes(), b"\\u").is_none()
+    {
         return Ok(Parts::default());
     }
     let messages: Vec<Message> = serde_json::from_str(messages).map_err(|err| err.to_string())?;
     let mut parts = Parts::default();
     for message in messages {
-        let Content::Parts(list) = message.content else { continue };
+        let Content::Parts(list) = message.content else {
+            continue;
+        };
         for part in list {
             match part.kind.as_str() {
                 "text" | "refusal" | "input_audio" => {} // audio in place is longer than its tokens
@@ -63,7 +67,8 @@ mod tests {
 
     #[test]
     fn images_and_files_are_counted_however_they_are_spelled() {
-        let text = r#"[{"role":"user","content":"a type of image_url"},{"role":"assistant","content":null},{"role":"user"}]"#;
+        let text =
+            r#"[{"role":"user","content":"a type of image_url"},{"role":"assistant","content":null},{"role":"user"}]"#;
         assert_eq!(count(text), Ok(Parts::default()));
         let mixed = r#"[{"role":"user","content":[{"type":"text","text":"x"},{"\u0074ype":"image\u005furl","image_url":{"url":"http://x"}},
             {"type":"file","file":{"file_id":"f"}},{"type":"input_audio","input_audio":{}},{"x":1}]}]"#;

@@ -128,7 +128,9 @@ pub(crate) fn event(data: &[u8]) -> Event {
     if data == b"[DONE]" {
         return Event { done: true, ..Event::default() };
     }
-    let Ok(data) = std::str::from_utf8(data) else { return Event::default() };
+    let Ok(data) = std::str::from_utf8(data) else {
+        return Event::default();
+    };
     let (mut found, mut choices) = (Event::default(), None);
     let scanned = scan::members(data, |key, range| match key.as_ref() {
         "usage" => found.usage = data.get(range).filter(|raw| *raw != "null").and_then(usage),
@@ -141,7 +143,8 @@ pub(crate) fn event(data: &[u8]) -> Event {
     }
     if let Some(choices) = choices.filter(|_| !found.error) {
         let (text_bytes, calls, finished, count) = delivered(choices);
-        found = Event { text_bytes, tool_calls: calls, finished, usage_only: count == 0 && found.usage.is_some(), ..found };
+        found =
+            Event { text_bytes, tool_calls: calls, finished, usage_only: count == 0 && found.usage.is_some(), ..found };
     }
     found
 }
@@ -224,7 +227,16 @@ mod tests {
         let body = br#"{"id":"x","choices":[{"message":{"content":"hi","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}],
             "usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
             "prompt_tokens_details":{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":30,"audio_tokens":5}}}"#;
-        let expected = Usage { input: 30, cache_read: 60, input_audio: 10, output: 15, reasoning: 30, output_audio: 5, tool_calls: 1, ..Usage::default() };
+        let expected = Usage {
+            input: 30,
+            cache_read: 60,
+            input_audio: 10,
+            output: 15,
+            reasoning: 30,
+            output_audio: 5,
+            tool_calls: 1,
+            ..Usage::default()
+        };
         assert_eq!(whole(body).unwrap().usage, Some(expected));
     }
 
@@ -246,13 +258,16 @@ mod tests {
 
     #[test]
     fn events_say_what_they_carry() {
-        let text = event(br#"{"choices":[{"index":0,"delta":{"content":"caf\u00e9"},"finish_reason":null}],"usage":null}"#);
+        let text =
+            event(br#"{"choices":[{"index":0,"delta":{"content":"caf\u00e9"},"finish_reason":null}],"usage":null}"#);
         assert_eq!((text.text_bytes, text.usage, text.finished, text.usage_only), (5, None, false, false));
         let end = event(br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#);
         assert!(end.finished && end.text_bytes == 0);
         let usage = event(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         assert!(usage.usage_only && usage.usage.is_some());
-        let call = event(br#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#);
+        let call = event(
+            br#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#,
+        );
         assert_eq!((call.tool_calls, call.text_bytes), (1, 1));
         assert!(event(b"[DONE]").done);
         assert!(event(br#"{"choices":[{"text":"abc","finish_reason":"length"}]}"#).finished);

@@ -96,10 +96,15 @@ struct Raw {
 
 impl Raw {
     fn take(&mut self, key: &str, range: Range<usize>) {
-        let Some(at) = OWNED.iter().position(|owned| folds_to(key, owned)) else { return };
-        let (Some(name), Some(slot)) = (OWNED.get(at).copied(), self.values.get_mut(at)) else { return };
+        let Some(at) = OWNED.iter().position(|owned| folds_to(key, owned)) else {
+            return;
+        };
+        let (Some(name), Some(slot)) = (OWNED.get(at).copied(), self.values.get_mut(at)) else {
+            return;
+        };
         if key != name {
-            self.problem = Some(Refusal::bad(name, format!("`{key}` may be read as `{name}` by some servers; spell it exactly.")));
+            self.problem =
+                Some(Refusal::bad(name, format!("`{key}` may be read as `{name}` by some servers; spell it exactly.")));
         } else if slot.replace(range).is_some() {
             self.problem = Some(Refusal::bad(name, format!("`{name}` is given twice.")));
         }
@@ -137,11 +142,13 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
     if let Some(problem) = raw.problem.take() {
         return Err(problem);
     }
-    let model: String = parse(raw.get(body, "model"), "model", "a string")?.ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))?;
+    let model: String = parse(raw.get(body, "model"), "model", "a string")?
+        .ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))?;
     if model.is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
         return Err(Refusal::bad("model", "`model` must have 1 to 200 characters."));
     }
-    let stream = parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
+    let stream =
+        parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
     refuse_unpriced(&raw, body)?;
     let (cap_name, max_output) = output_cap(&raw, body, route)?;
     Ok(Ask {
@@ -152,7 +159,8 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
         choices: choices(&raw, body, route)?,
         inputs: inputs(&raw, body, route)?,
         parts: match raw.get(body, "messages") {
-            Some(messages) => parts::count(messages).map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")))?,
+            Some(messages) => parts::count(messages)
+                .map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")))?,
             None => Parts::default(),
         },
         has_tools: raw.get(body, "tools").is_some() || raw.get(body, "functions").is_some(),
@@ -167,11 +175,17 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a str>, name: &'static str, what: &str) -> Result<Option<T>, Refusal> {
-    raw.map(|raw| serde_json::from_str(raw).map_err(|_| Refusal::bad(name, format!("`{name}` must be {what}.")))).transpose()
+    raw.map(|raw| serde_json::from_str(raw).map_err(|_| Refusal::bad(name, format!("`{name}` must be {what}."))))
+        .transpose()
 }
 
 fn count(raw: Option<&str>, name: &'static str, largest: u64) -> Result<Option<u32>, Refusal> {
-    let refuse = || Refusal::bad(name, format!("`{name}` must be a whole number from 1 to {largest}; leave it out for the default."));
+    let refuse = || {
+        Refusal::bad(
+            name,
+            format!("`{name}` must be a whole number from 1 to {largest}; leave it out for the default."),
+        )
+    };
     let Some(raw) = raw else { return Ok(None) };
     // A number with a fraction or an exponent is not whole, whatever its value.
     let number: u64 = raw.parse().map_err(|_| refuse())?;
@@ -187,7 +201,9 @@ fn output_cap(raw: &Raw, body: &str, route: AiRoute) -> Result<(Option<&'static 
     let old = count(raw.get(body, "max_tokens"), "max_tokens", largest)?;
     let new = count(raw.get(body, "max_completion_tokens"), "max_completion_tokens", largest)?;
     match (old, new) {
-        (Some(_), Some(_)) => Err(Refusal::bad("max_tokens", "Give either `max_tokens` or `max_completion_tokens`, not both.")),
+        (Some(_), Some(_)) => {
+            Err(Refusal::bad("max_tokens", "Give either `max_tokens` or `max_completion_tokens`, not both."))
+        }
         (Some(cap), None) => Ok((Some("max_tokens"), Some(cap))),
         (None, Some(cap)) => Ok((Some("max_completion_tokens"), Some(cap))),
         (None, None) => Ok((None, None)),
@@ -201,11 +217,17 @@ fn refuse_unpriced(raw: &Raw, body: &str) -> Result<(), Refusal> {
         && tier != "auto"
         && tier != "default"
     {
-        return Err(Refusal::bad("service_tier", format!("The service tier `{tier}` is not priced by the rate card; use `default` or leave it out.")));
+        return Err(Refusal::bad(
+            "service_tier",
+            format!("The service tier `{tier}` is not priced by the rate card; use `default` or leave it out."),
+        ));
     }
     match raw.get(body, "web_search_options") {
         None | Some("null") => Ok(()),
-        Some(_) => Err(Refusal::bad("web_search_options", "Web search is not priced by the rate card; leave `web_search_options` out.")),
+        Some(_) => Err(Refusal::bad(
+            "web_search_options",
+            "Web search is not priced by the rate card; leave `web_search_options` out.",
+        )),
     }
 }
 
@@ -222,26 +244,19 @@ fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
     Ok(n.max(best_of))
 }
 
-/// How many prompts an array holds: each is generated for, or embedded, by itself.
+/// How many prompts an array holds: each is generated for, or embedded, by itself. A list of token ids is one prompt.
 fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
     let name = match route {
         AiRoute::ChatCompletions => return Ok(1),
         AiRoute::Completions => "prompt",
         AiRoute::Embeddings => "input",
     };
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Input {
-        TokenIds(Vec<u32>),
-        Many(Vec<IgnoredAny>),
-        Other(IgnoredAny),
-    }
     let Some(raw) = raw.get(body, name).filter(|raw| raw.starts_with('[')) else { return Ok(1) };
-    let many = match parse(Some(raw), name, "a string, a list of strings, or token ids")? {
-        Some(Input::Many(list)) => list.len(),
-        Some(Input::TokenIds(_) | Input::Other(_)) | None => 1,
-    };
-    Ok(u32::try_from(many).unwrap_or(u32::MAX).max(1))
+    let what = "a string, a list of strings, or token ids";
+    let list: Vec<IgnoredAny> = parse(Some(raw), name, what)?.unwrap_or_default();
+    let first = raw.strip_prefix('[').and_then(|rest| rest.trim_start().bytes().next());
+    let token_ids = first.is_some_and(|byte| byte.is_ascii_digit());
+    Ok(if token_ids { 1 } else { u32::try_from(list.len()).unwrap_or(u32::MAX).max(1) })
 }
 
 fn wants_usage(raw: &Raw, body: &str) -> Result<bool, Refusal> {
@@ -250,7 +265,8 @@ fn wants_usage(raw: &Raw, body: &str) -> Result<bool, Refusal> {
         #[serde(default)]
         include_usage: Option<bool>,
     }
-    let options: Option<Option<StreamOptions>> = parse(raw.get(body, "stream_options"), "stream_options", "an object such as {\"include_usage\": true}")?;
+    let options: Option<Option<StreamOptions>> =
+        parse(raw.get(body, "stream_options"), "stream_options", "an object such as {\"include_usage\": true}")?;
     Ok(options.flatten().and_then(|options| options.include_usage).unwrap_or(false))
 }
 
@@ -306,7 +322,9 @@ mod tests {
 
     #[test]
     fn q_04_an_output_cap_that_is_no_positive_integer_is_400() {
-        for bad in ["9223372036854775808", "-1", "\"10\"", "1e99", "null", "0", "1.5", "10.0", "true", "[]", "4294967296"] {
+        for bad in
+            ["9223372036854775808", "-1", "\"10\"", "1e99", "null", "0", "1.5", "10.0", "true", "[]", "4294967296"]
+        {
             for name in ["max_tokens", "max_completion_tokens"] {
                 let body = format!(r#"{{"model":"m","messages":[],"{name}":{bad}}}"#);
                 assert_eq!(chat(&body).unwrap_err().told().status, 400, "{body}");
@@ -363,7 +381,12 @@ mod tests {
 
     #[test]
     fn usage_is_forced_whatever_the_client_sent() {
-        for (options, wanted) in [(r#"{"include_usage":false,"k":1}"#, false), (r#"{"include_usage":true}"#, true), ("null", false), ("{}", false)] {
+        for (options, wanted) in [
+            (r#"{"include_usage":false,"k":1}"#, false),
+            (r#"{"include_usage":true}"#, true),
+            ("null", false),
+            ("{}", false),
+        ] {
             let body = format!(r#"{{"model":"m","stream":true,"stream_options":{options}}}"#);
             let ask = chat(&body).unwrap();
             assert_eq!(ask.wants_usage, wanted);
@@ -378,7 +401,11 @@ mod tests {
     #[test]
     fn an_absent_cap_is_added() {
         let body = r#"{"model":"m"}"#;
-        let edited = edit(body.as_bytes(), &chat(body).unwrap().fields, &Edits { cap: Some(("max_tokens", 7)), ..Edits::default() });
+        let edited = edit(
+            body.as_bytes(),
+            &chat(body).unwrap().fields,
+            &Edits { cap: Some(("max_tokens", 7)), ..Edits::default() },
+        );
         assert_eq!(edited, br#"{"max_tokens":7,"model":"m"}"#);
     }
 }

@@ -43,7 +43,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there never was such a tenant, [`StoreError::Unavailable`] when `to` refuses.
     pub fn usage_csv(&self, query: &UsageQuery, to: &mut dyn Write) -> Result<()> {
-        let mut csv = WriterBuilder::new().quote_style(QuoteStyle::Necessary).terminator(Terminator::CRLF).from_writer(to);
+        let mut csv =
+            WriterBuilder::new().quote_style(QuoteStyle::Necessary).terminator(Terminator::CRLF).from_writer(to);
         csv.write_record(COLUMNS).map_err(|err| refused(&err))?;
         self.inner.reader.with(|conn| {
             let tx = conn.unchecked_transaction()?;
@@ -71,8 +72,17 @@ fn write(csv: &mut Writer<&mut dyn Write>, query: &UsageQuery, row: &Row<'_>) ->
     let day: Option<i32> = row.get(0)?;
     let text = |column: usize| -> Result<String> { Ok(neutral(row.get(column)?)) };
     let number = |column: usize| -> Result<String> { Ok(row.get::<_, i64>(column)?.to_string()) };
-    let UsageSums { requests, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, tool_calls, sandbox_seconds, cost_usd } =
-        sums(row, 8)?;
+    let UsageSums {
+        requests,
+        input_tokens,
+        cache_read_tokens,
+        cache_write_tokens,
+        output_tokens,
+        reasoning_tokens,
+        tool_calls,
+        sandbox_seconds,
+        cost_usd,
+    } = sums(row, 8)?;
     csv.write_record([
         day.map_or_else(|| query.from.rfc3339(), day_name),
         day.map_or_else(|| query.to.rfc3339(), |day| day_name(day.saturating_add(1))),

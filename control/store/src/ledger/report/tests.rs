@@ -20,7 +20,8 @@ struct Attempt {
     estimated: bool,
 }
 
-const NOON: Attempt = Attempt { request: "req_1", tenant: 1, model: 1, at: 1_000, day: 20_000, cost_nanos: 54_399_000, estimated: false };
+const NOON: Attempt =
+    Attempt { request: "req_1", tenant: 1, model: 1, at: 1_000, day: 20_000, cost_nanos: 54_399_000, estimated: false };
 
 /// Writes rows whose token buckets are 1, 2, 4, 8 ... so that a sum tells which buckets are in it.
 fn write(scene: &Scene, attempts: &[Attempt]) {
@@ -70,7 +71,11 @@ fn a_row_has_the_contracts_shape() {
     row["token"] = json!(token.id);
     assert_eq!(serde_json::to_value(&report).unwrap(), json!({"rows": [row], "total": sums}));
     let report = scene.store.usage(&query(Some("acme"), "")).unwrap();
-    assert_eq!(serde_json::to_value(&report).unwrap(), json!({"rows": [sums], "total": sums}), "absent keys are left out");
+    assert_eq!(
+        serde_json::to_value(&report).unwrap(),
+        json!({"rows": [sums], "total": sums}),
+        "absent keys are left out"
+    );
 }
 
 #[test]
@@ -79,13 +84,24 @@ fn rows_are_summed_by_what_they_are_grouped_by() {
     scene.tenant("acme");
     scene.tenant("other");
     let fallback = Attempt { model: 2, cost_nanos: 1, ..NOON };
-    write(&scene, &[NOON, fallback, Attempt { request: "req_2", day: 20_001, cost_nanos: 7, ..NOON }, Attempt { tenant: 2, cost_nanos: 1_000, ..NOON }]);
+    write(
+        &scene,
+        &[
+            NOON,
+            fallback,
+            Attempt { request: "req_2", day: 20_001, cost_nanos: 7, ..NOON },
+            Attempt { tenant: 2, cost_nanos: 1_000, ..NOON },
+        ],
+    );
     let costs = |tenant, keys| -> Vec<(Option<String>, Option<String>, u64, i64)> {
         let rows = scene.store.usage(&query(tenant, keys)).unwrap().rows;
         rows.into_iter().map(|row| (row.day, row.model, row.sums.requests, row.sums.cost_usd.0)).collect()
     };
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(costs(Some("acme"), "day"), [(text("2024-10-04"), None, 1, 54_399_001), (text("2024-10-05"), None, 1, 7)]);
+    assert_eq!(
+        costs(Some("acme"), "day"),
+        [(text("2024-10-04"), None, 1, 54_399_001), (text("2024-10-05"), None, 1, 7)]
+    );
     assert_eq!(costs(Some("acme"), "model"), [(None, text("=cmd()"), 1, 1), (None, text("gpt-4o"), 2, 54_399_007)]);
     assert_eq!(costs(None, ""), [(None, None, 2, 54_400_008)]);
     let total = scene.store.usage(&query(Some("acme"), "model")).unwrap().total;
@@ -96,8 +112,23 @@ fn rows_are_summed_by_what_they_are_grouped_by() {
 fn the_period_has_its_start_and_not_its_end() {
     let scene = Scene::new();
     scene.tenant("acme");
-    write(&scene, &[Attempt { at: 9, cost_nanos: 1, ..NOON }, Attempt { at: 10, cost_nanos: 10, ..NOON }, Attempt { at: 20, cost_nanos: 100, ..NOON }]);
-    let cost = |from, to| scene.store.usage(&UsageQuery { from: UnixMs(from), to: UnixMs(to), ..query(Some("acme"), "") }).unwrap().total.cost_usd.0;
+    write(
+        &scene,
+        &[
+            Attempt { at: 9, cost_nanos: 1, ..NOON },
+            Attempt { at: 10, cost_nanos: 10, ..NOON },
+            Attempt { at: 20, cost_nanos: 100, ..NOON },
+        ],
+    );
+    let cost = |from, to| {
+        scene
+            .store
+            .usage(&UsageQuery { from: UnixMs(from), to: UnixMs(to), ..query(Some("acme"), "") })
+            .unwrap()
+            .total
+            .cost_usd
+            .0
+    };
     assert_eq!([cost(10, 20), cost(9, 21), cost(0, 9), cost(21, 20)], [10, 111, 0, 0]);
     let empty = scene.store.usage(&UsageQuery { to: UnixMs(0), ..query(Some("acme"), "day") }).unwrap();
     assert_eq!(empty, UsageReport::default());
@@ -111,7 +142,10 @@ fn a_deleted_tenants_usage_is_still_there_and_a_stranger_is_unknown() {
     scene.store.delete_tenant(&operator(), &tenant.id).wait().unwrap();
     assert_eq!(scene.store.usage(&query(Some("acme"), "")).unwrap().total.cost_usd, NanoUsd(54_399_000));
     assert!(matches!(scene.store.usage(&query(Some("nobody"), "")), Err(StoreError::NotFound("tenant"))));
-    assert!(matches!(scene.store.usage_csv(&query(Some("nobody"), ""), &mut Vec::new()), Err(StoreError::NotFound("tenant"))));
+    assert!(matches!(
+        scene.store.usage_csv(&query(Some("nobody"), ""), &mut Vec::new()),
+        Err(StoreError::NotFound("tenant"))
+    ));
     assert!("user".parse::<UsageKey>().is_err());
 }
 
@@ -120,7 +154,15 @@ fn m_10_the_csv_has_the_stable_columns_and_the_same_total() {
     let scene = Scene::new();
     let (_, token, _) = scene.tenant("acme");
     scene.tenant("other");
-    write(&scene, &[NOON, Attempt { request: "req_2", estimated: true, ..NOON }, Attempt { tenant: 2, cost_nanos: 1, ..NOON }, Attempt { day: 20_001, ..NOON }]);
+    write(
+        &scene,
+        &[
+            NOON,
+            Attempt { request: "req_2", estimated: true, ..NOON },
+            Attempt { tenant: 2, cost_nanos: 1, ..NOON },
+            Attempt { day: 20_001, ..NOON },
+        ],
+    );
     let records = csv(&scene, &query(None, ""));
     let columns = "period_start,period_end,tenant,tenant_name,model,upstream,token,requests,input_tokens,cache_read_tokens,cache_write_tokens,\
         output_tokens,reasoning_tokens,tool_calls,sandbox_seconds,storage_byte_days,rate_card,estimated_rows,cost_usd";
@@ -143,7 +185,11 @@ fn m_10_the_csv_has_the_stable_columns_and_the_same_total() {
 #[test]
 fn m_10_no_cell_runs_as_a_formula_or_breaks_out_of_its_column() {
     let scene = Scene::new();
-    let new = NewTenant { id: Some(tenant_id("acme")), name: Some("=HYPERLINK(\"http://x\",\"a\")".to_owned()), ..NewTenant::default() };
+    let new = NewTenant {
+        id: Some(tenant_id("acme")),
+        name: Some("=HYPERLINK(\"http://x\",\"a\")".to_owned()),
+        ..NewTenant::default()
+    };
     scene.store.create_tenant(&operator(), new, NewToken::default()).wait().unwrap();
     write(&scene, &[Attempt { model: 2, cost_nanos: -1_500_000_000, ..NOON }]);
     let record = &csv(&scene, &query(Some("acme"), ""))[1];
@@ -164,6 +210,10 @@ fn reports_find_their_rows_by_index() {
     let conn = scene.sql();
     let mut statement = conn.prepare(&sql).unwrap();
     let params = named_params! {":tenant": None::<String>, ":from": 0, ":to": 1};
-    let plan: Vec<String> = statement.query_map(params, |row| row.get(3)).unwrap().map(std::result::Result::unwrap).collect();
-    assert!(plan.iter().any(|step| step.contains("ledger_of_tenant (tenant=? AND admitted_at_ms>? AND admitted_at_ms<?)")), "{plan:?}");
+    let plan: Vec<String> =
+        statement.query_map(params, |row| row.get(3)).unwrap().map(std::result::Result::unwrap).collect();
+    assert!(
+        plan.iter().any(|step| step.contains("ledger_of_tenant (tenant=? AND admitted_at_ms>? AND admitted_at_ms<?)")),
+        "{plan:?}"
+    );
 }

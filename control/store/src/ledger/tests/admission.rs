@@ -66,8 +66,10 @@ fn a_demand_refused_by_any_bucket_takes_nothing_from_any() {
         ..Quota::default()
     };
     let tight = NanoUsd(RESERVED.0 - 1);
-    let is_budget = |kind| move |refused: &Refused| matches!(refused, Refused::Budget { kind: found, .. } if *found == kind);
-    let is_rate = |kind| move |refused: &Refused| matches!(refused, Refused::Rate { kind: found, .. } if *found == kind);
+    let is_budget =
+        |kind| move |refused: &Refused| matches!(refused, Refused::Budget { kind: found, .. } if *found == kind);
+    let is_rate =
+        |kind| move |refused: &Refused| matches!(refused, Refused::Rate { kind: found, .. } if *found == kind);
     type Case = (Quota, Box<dyn Fn(&Refused) -> bool>);
     let cases: [Case; 6] = [
         (Quota { usd_per_day: Some(tight), ..roomy }, Box::new(is_budget(BudgetKind::UsdPerDay))),
@@ -75,7 +77,10 @@ fn a_demand_refused_by_any_bucket_takes_nothing_from_any() {
         (Quota { tokens_per_day: Some(RESERVED_TOKENS - 1), ..roomy }, Box::new(is_budget(BudgetKind::TokensPerDay))),
         (Quota { requests_per_minute: Some(0), ..roomy }, Box::new(is_rate(RateKind::Requests))),
         (Quota { tokens_per_minute: Some(RESERVED_TOKENS - 1), ..roomy }, Box::new(is_rate(RateKind::Tokens))),
-        (Quota { concurrent_requests: Some(0), ..roomy }, Box::new(|refused| *refused == Refused::Concurrency { limit: 0 })),
+        (
+            Quota { concurrent_requests: Some(0), ..roomy },
+            Box::new(|refused| *refused == Refused::Concurrency { limit: 0 }),
+        ),
     ];
     for (quota, expected) in cases {
         let world = World::new(quota);
@@ -90,15 +95,25 @@ fn a_demand_refused_by_any_bucket_takes_nothing_from_any() {
     let world = World::new(roomy);
     let ticket = world.admit().unwrap();
     let status = world.status();
-    assert_eq!((status.usd_per_day.pending, status.usd_per_month.pending, status.tokens_per_day.pending), (RESERVED, RESERVED, RESERVED_TOKENS));
-    assert_eq!((status.requests_per_minute.remaining, status.tokens_per_minute.remaining), (Some(99), Some(RESERVED_TOKENS * 99)));
+    assert_eq!(
+        (status.usd_per_day.pending, status.usd_per_month.pending, status.tokens_per_day.pending),
+        (RESERVED, RESERVED, RESERVED_TOKENS)
+    );
+    assert_eq!(
+        (status.requests_per_minute.remaining, status.tokens_per_minute.remaining),
+        (Some(99), Some(RESERVED_TOKENS * 99))
+    );
     assert_eq!(status.concurrent_requests.in_use, 1);
     ticket.settle(end(Outcome::Void, usage(0, 0)));
 }
 
 #[test]
 fn a_full_in_flight_table_refuses_and_gives_back_what_was_taken() {
-    let world = World::new(Quota { requests_per_minute: Some(u32::MAX), tokens_per_minute: Some(Quota::MAX_COUNT), ..Quota::default() });
+    let world = World::new(Quota {
+        requests_per_minute: Some(u32::MAX),
+        tokens_per_minute: Some(Quota::MAX_COUNT),
+        ..Quota::default()
+    });
     let tickets: Vec<_> = (0..crate::ledger::inflight::CAPACITY).map(|_| world.admit().unwrap()).collect();
     let before = world.status();
     assert!(matches!(world.admit(), Err(Refused::Unavailable(_))));
@@ -114,7 +129,12 @@ fn a_full_in_flight_table_refuses_and_gives_back_what_was_taken() {
 #[test]
 fn q_10_a_ticket_posts_into_the_windows_that_admitted_it() {
     // The last instant of a month in the zone, and the first of the next.
-    let cases = [("UTC", "2026-11-30T23:59:59.999Z"), ("Asia/Tokyo", "2026-11-30T14:59:59.999Z"), ("America/New_York", "2026-12-01T04:59:59.999Z"), ("Asia/Kathmandu", "2026-11-30T18:14:59.999Z")];
+    let cases = [
+        ("UTC", "2026-11-30T23:59:59.999Z"),
+        ("Asia/Tokyo", "2026-11-30T14:59:59.999Z"),
+        ("America/New_York", "2026-12-01T04:59:59.999Z"),
+        ("Asia/Kathmandu", "2026-11-30T18:14:59.999Z"),
+    ];
     for (name, last) in cases {
         let mut world = World::new(cap_of(2));
         world.zone = Zone::parse(name).unwrap();
@@ -129,7 +149,11 @@ fn q_10_a_ticket_posts_into_the_windows_that_admitted_it() {
         assert_eq!((new.usd_per_day.posted, new.usd_per_month.posted), (NanoUsd::ZERO, NanoUsd::ZERO), "{name}");
         let windows: Vec<_> = world.books().windows.into_iter().collect();
         let sums = (20_000, 0, 15, 0);
-        assert_eq!(windows, [((1, "day".to_owned(), old.day), sums), ((1, "month".to_owned(), old.month), sums)], "{name}");
+        assert_eq!(
+            windows,
+            [((1, "day".to_owned(), old.day), sums), ((1, "month".to_owned(), old.month), sums)],
+            "{name}"
+        );
         // The new month has its whole cap.
         let both = [world.admit().unwrap(), world.admit().unwrap()];
         assert!(world.admit().is_err());
@@ -185,7 +209,8 @@ fn q_11_a_changed_cap_acts_on_the_next_admission_and_tickets_in_flight_settle() 
     first.settle(end(Outcome::Complete, usage(100, 50)));
     world.set_quota(|quota| quota.usd_per_month = Some(NanoUsd(RESERVED.0 - 1)));
     let refused = world.admit().unwrap_err();
-    let nothing_left = matches!(refused, Refused::Budget { kind: BudgetKind::UsdPerMonth, usd_left: Some(NanoUsd::ZERO), .. });
+    let nothing_left =
+        matches!(refused, Refused::Budget { kind: BudgetKind::UsdPerMonth, usd_left: Some(NanoUsd::ZERO), .. });
     assert!(nothing_left, "{refused:?}");
     assert_eq!(second.settle(end(Outcome::Complete, usage(100, 50))).cost, RESERVED);
     assert_eq!(third.settle(end(Outcome::Partial, usage(100, 0))).cost, NanoUsd(100_000));
@@ -196,7 +221,10 @@ fn q_11_a_changed_cap_acts_on_the_next_admission_and_tickets_in_flight_settle() 
 #[test]
 fn a_cap_of_zero_refuses_what_costs_and_a_huge_cap_refuses_nothing() {
     let mut world = World::new(Quota { usd_per_day: Some(NanoUsd::ZERO), ..Quota::default() });
-    assert!(matches!(world.admit(), Err(Refused::Budget { kind: BudgetKind::UsdPerDay, usd_left: Some(NanoUsd::ZERO), .. })));
+    assert!(matches!(
+        world.admit(),
+        Err(Refused::Budget { kind: BudgetKind::UsdPerDay, usd_left: Some(NanoUsd::ZERO), .. })
+    ));
     world.set_quota(|quota| *quota = Quota { tokens_per_day: Some(0), ..Quota::default() });
     assert!(matches!(world.admit(), Err(Refused::Budget { kind: BudgetKind::TokensPerDay, tokens_left: Some(0), .. })));
     world.set_quota(|quota| {
@@ -221,7 +249,12 @@ fn a_cap_of_zero_refuses_what_costs_and_a_huge_cap_refuses_nothing() {
 fn a_price_past_all_bounds_is_refused_before_the_sums_overflow() {
     let mut world = World::new(Quota::default());
     world.price = std::sync::Arc::new(crate::ModelPrice::flat(NanoUsd(i64::MAX), NanoUsd(i64::MAX)));
-    let huge = |world: &World| world.store.admit(&crate::Demand { bound: Bound { input_tokens: u32::MAX, output_tokens: u32::MAX }, ..world.demand() });
+    let huge = |world: &World| {
+        world.store.admit(&crate::Demand {
+            bound: Bound { input_tokens: u32::MAX, output_tokens: u32::MAX },
+            ..world.demand()
+        })
+    };
     let first = huge(&world).unwrap();
     assert!(huge(&world).is_err(), "two of them can't be counted");
     first.settle(end(Outcome::Void, usage(0, 0)));
@@ -231,14 +264,23 @@ fn a_price_past_all_bounds_is_refused_before_the_sums_overflow() {
 
 #[test]
 fn a_rate_limit_that_was_removed_comes_back_full() {
-    let mut world = World::new(Quota { requests_per_minute: Some(1), tokens_per_minute: Some(RESERVED_TOKENS), ..Quota::default() });
+    let mut world = World::new(Quota {
+        requests_per_minute: Some(1),
+        tokens_per_minute: Some(RESERVED_TOKENS),
+        ..Quota::default()
+    });
     let held = world.admit().unwrap();
-    assert_eq!(world.admit().unwrap_err(), Refused::Rate { kind: RateKind::Requests, limit: 1, retry_after_ms: Some(60_000) });
+    assert_eq!(
+        world.admit().unwrap_err(),
+        Refused::Rate { kind: RateKind::Requests, limit: 1, retry_after_ms: Some(60_000) }
+    );
     world.set_quota(|quota| *quota = Quota::default());
     for _ in 0..100 {
         world.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
     }
-    world.set_quota(|quota| *quota = Quota { requests_per_minute: Some(1), tokens_per_minute: Some(RESERVED_TOKENS), ..Quota::default() });
+    world.set_quota(|quota| {
+        *quota = Quota { requests_per_minute: Some(1), tokens_per_minute: Some(RESERVED_TOKENS), ..Quota::default() }
+    });
     held.settle(end(Outcome::Void, usage(0, 0)));
     assert_eq!(world.status().tokens_per_minute.remaining, Some(RESERVED_TOKENS), "never more than full");
     drop(world.admit().unwrap());
@@ -258,12 +300,19 @@ fn a_lowered_rate_acts_at_once_and_what_is_put_back_later_does_not_raise_it() {
 
 #[test]
 fn unused_tokens_return_to_the_rate_and_a_retry_is_not_a_request() {
-    let world = World::new(Quota { requests_per_minute: Some(1), tokens_per_minute: Some(RESERVED_TOKENS), ..Quota::default() });
+    let world = World::new(Quota {
+        requests_per_minute: Some(1),
+        tokens_per_minute: Some(RESERVED_TOKENS),
+        ..Quota::default()
+    });
     world.admit().unwrap().settle(end(Outcome::Void, usage(0, 0)));
     let retry = world.store.admit(&crate::Demand { attempt: 1, ..world.demand() }).unwrap();
     retry.settle(end(Outcome::Complete, usage(100, 20)));
     let status = world.status();
-    assert_eq!((status.requests_per_minute.remaining, status.tokens_per_minute.remaining), (Some(0), Some(RESERVED_TOKENS - 120)));
+    assert_eq!(
+        (status.requests_per_minute.remaining, status.tokens_per_minute.remaining),
+        (Some(0), Some(RESERVED_TOKENS - 120))
+    );
     world.clock.set(at(NOON).plus_ms(60_000));
     drop(world.admit().unwrap());
 }

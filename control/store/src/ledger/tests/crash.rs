@@ -6,12 +6,14 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::world::{Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, cap_of, copy_dir, end, open_at, price, usage};
+use super::world::{
+    Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, cap_of, copy_dir, end, open_at, price, usage,
+};
 use crate::ledger::inflight::FOLDER;
+use crate::ledger::recovery::resolve_dead;
 use crate::ledger::row::{Outcome, Reservation, Settlement};
 use crate::ledger::slot::tests::reservation;
 use crate::ledger::slot::{self, SLOT_BYTES, TAIL_AT};
-use crate::ledger::recovery::resolve_dead;
 use crate::sqlite::{migrate, open};
 use crate::{ManualClock, NanoUsd, Quota, ReservationId, TenantKey};
 
@@ -31,7 +33,8 @@ fn after_a_busy_life() -> (World, tempfile::TempDir) {
     world.flush();
     let lock = Connection::open(world.dir.path().join("openclawmu.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap(); // from here on nothing is written, as if the process died before
-    let (settled, relayed, admitted, voided) = (world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap());
+    let (settled, relayed, admitted, voided) =
+        (world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap(), world.admit().unwrap());
     settled.settle(end(Outcome::Complete, usage(70, 10)));
     relayed.progress(&usage(40, 1));
     relayed.progress(&usage(40, 20));
@@ -57,7 +60,10 @@ fn what_had_been_settled_is_exact_and_the_rest_is_billed_as_relayed_and_held() {
         ("void".to_owned(), NanoUsd::ZERO, NanoUsd::ZERO),
     ];
     assert_eq!(sorted(&books), expected);
-    assert!(books.rows.values().all(|row| row.1 == (row.0 == "recovered")), "what is recovered is flagged as an estimate");
+    assert!(
+        books.rows.values().all(|row| row.1 == (row.0 == "recovered")),
+        "what is recovered is flagged as an estimate"
+    );
     drop(conn);
 
     // What is held counts against the cap: 690,000 of 1,000,000 are used, one more fits and a second does not.
@@ -121,14 +127,17 @@ fn reserved(id: i64) -> Reservation {
 
 /// The row that recovery makes of one slot; `None` when it makes none.
 fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Option<(String, i64, i64)> {
-    let count = |conn: &Connection| conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get::<_, i64>(0)).unwrap();
+    let count =
+        |conn: &Connection| conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get::<_, i64>(0)).unwrap();
     let before = count(conn);
     for _ in 0..2 {
         // Twice, as after a crash of the recovery itself.
         fs::write(dir.join(FOLDER).join("7"), slot).unwrap();
         resolve(conn, dir);
     }
-    let row = conn.query_row("SELECT outcome, cost_nanos, held_nanos FROM ledger WHERE id = ?1", [id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let row = conn.query_row("SELECT outcome, cost_nanos, held_nanos FROM ledger WHERE id = ?1", [id], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
     let row = row.ok();
     assert_eq!(count(conn) - before, i64::from(row.is_some()), "one row or none, and of this reservation");
     row
@@ -137,7 +146,14 @@ fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Op
 #[test]
 fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
     let (dir, mut conn) = workbench();
-    let settlement = Settlement { outcome: Outcome::Complete, http_status: 200, estimated: false, usage: usage(100, 10), first_byte_ms: 1, duration_ms: 2 };
+    let settlement = Settlement {
+        outcome: Outcome::Complete,
+        http_status: 200,
+        estimated: false,
+        usage: usage(100, 10),
+        first_byte_ms: 1,
+        duration_ms: 2,
+    };
     let mut id = 0;
     for end in [None, Some(settlement)] {
         for at in 0..=SLOT_BYTES - TAIL_AT {
@@ -145,13 +161,20 @@ fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
                 id += 1;
                 let old = slot::encode(&reserved(id), &usage(40, 0));
                 let (new, new_row) = match &end {
-                    Some(end) => (slot::encode_settled(ReservationId(id), end, NanoUsd(120_000)), ("complete".to_owned(), 120_000, 0)),
-                    None => (slot::encode_open(ReservationId(id), &usage(40, 20)), ("recovered".to_owned(), 80_000, 120_000)),
+                    Some(end) => (
+                        slot::encode_settled(ReservationId(id), end, NanoUsd(120_000)),
+                        ("complete".to_owned(), 120_000, 0),
+                    ),
+                    None => (
+                        slot::encode_open(ReservationId(id), &usage(40, 20)),
+                        ("recovered".to_owned(), 80_000, 120_000),
+                    ),
                 };
                 let mut torn = old;
                 let written = if new_first { 0..at } else { at..SLOT_BYTES - TAIL_AT };
                 torn[TAIL_AT..][written.clone()].copy_from_slice(&new[written]);
-                let found = recovered_from(dir.path(), &mut conn, &torn, id).expect("the head is whole: the reservation has a row");
+                let found = recovered_from(dir.path(), &mut conn, &torn, id)
+                    .expect("the head is whole: the reservation has a row");
                 let expected = if torn[TAIL_AT..] == new {
                     new_row
                 } else if torn == old {
@@ -174,7 +197,8 @@ fn a_head_torn_at_any_byte_is_no_reservation() {
         for new_first in [true, false] {
             id += 10;
             // The slot's former life: settled, its row durable, the slot freed.
-            let mut torn = slot::encode(&Reservation { day: 3, input_bound: 9, attempt: 4, ..reserved(id + 1) }, &usage(9, 9));
+            let mut torn =
+                slot::encode(&Reservation { day: 3, input_bound: 9, attempt: 4, ..reserved(id + 1) }, &usage(9, 9));
             torn[..16].fill(0);
             let new = slot::encode(&reserved(id), &usage(40, 0));
             let written = if new_first { 0..at } else { at..SLOT_BYTES };
@@ -247,7 +271,9 @@ fn logged() -> Logged {
     let World { store, clock, dir: kept, .. } = world;
     drop(store);
     let checkpoint = Connection::open(dir.join("openclawmu.db")).unwrap();
-    checkpoint.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| assert_eq!(busy, 0))).unwrap();
+    checkpoint
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| assert_eq!(busy, 0)))
+        .unwrap();
     drop(checkpoint);
     let base = tempfile::tempdir().unwrap();
     fs::copy(dir.join("openclawmu.db"), base.path().join("openclawmu.db")).unwrap();
@@ -279,12 +305,17 @@ fn logged() -> Logged {
         let slots = fs::read(table.path()).unwrap();
         // The slots in use are the first ones; the rest are zeros.
         let used = slots.len() - slots.iter().rev().take_while(|byte| **byte == 0).count();
-        fs::write(base.path().join(FOLDER).join(table.file_name()), &slots[..used.next_multiple_of(SLOT_BYTES)]).unwrap();
+        fs::write(base.path().join(FOLDER).join(table.file_name()), &slots[..used.next_multiple_of(SLOT_BYTES)])
+            .unwrap();
     }
     lock.execute_batch("ROLLBACK").unwrap();
     world.flush();
     (0..AFTER).for_each(|_| batch(&world));
-    assert_eq!(fs::read(dir.join("openclawmu.db")).unwrap(), fs::read(base.path().join("openclawmu.db")).unwrap(), "a checkpoint came between");
+    assert_eq!(
+        fs::read(dir.join("openclawmu.db")).unwrap(),
+        fs::read(base.path().join("openclawmu.db")).unwrap(),
+        "a checkpoint came between"
+    );
     let log = fs::read(dir.join("openclawmu.db-wal")).unwrap();
     drop((world, reader, clock, kept));
     Logged { base, log, in_slots, orphan }
@@ -318,15 +349,26 @@ fn d_02_a_log_cut_at_any_offset_opens_as_a_prefix_and_the_slots_complete_what_is
         let ids: BTreeSet<i64> = books.rows.keys().copied().collect();
         assert!(in_slots.is_subset(&ids), "cut at {cut}");
         let set_aside = fs::read_dir(dir.path().join(FOLDER)).unwrap().count();
-        assert_eq!(set_aside, usize::from(!ids.contains(&orphan)), "a reservation of a tenant that is lost is set aside, cut at {cut}");
+        assert_eq!(
+            set_aside,
+            usize::from(!ids.contains(&orphan)),
+            "a reservation of a tenant that is lost is set aside, cut at {cut}"
+        );
         let plain: Vec<i64> = ids.iter().copied().filter(|id| *id != orphan && !in_slots.contains(id)).collect();
         let first = plain.first().copied().unwrap_or_default();
         assert_eq!(plain.len() % 7, 0, "a commit is whole or absent, cut at {cut}");
         let gap = |nth: usize| if nth < BEFORE * 7 { 0 } else { 6 }; // the slots' ids lie between
-        assert!(plain.iter().enumerate().all(|(nth, id)| *id == first + i64::try_from(nth + gap(nth)).unwrap()), "not a prefix, cut at {cut}");
+        assert!(
+            plain.iter().enumerate().all(|(nth, id)| *id == first + i64::try_from(nth + gap(nth)).unwrap()),
+            "not a prefix, cut at {cut}"
+        );
         lengths.insert(plain.len());
     }
-    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), (0..=BEFORE + AFTER).map(|batches| batches * 7).collect::<Vec<_>>(), "every commit was cut off once");
+    assert_eq!(
+        lengths.into_iter().collect::<Vec<_>>(),
+        (0..=BEFORE + AFTER).map(|batches| batches * 7).collect::<Vec<_>>(),
+        "every commit was cut off once"
+    );
 }
 
 #[test]

@@ -14,10 +14,16 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount(size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path()).output();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(dir.path())
+            .output();
         let done = done.expect("`mount` can't be run; this test needs it");
         let why = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "this test fills a small tmpfs up and must be allowed to mount one (run it as root): {why}");
+        assert!(
+            done.status.success(),
+            "this test fills a small tmpfs up and must be allowed to mount one (run it as root): {why}"
+        );
         Self(dir)
     }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::world::{RESERVED, RESERVED_TOKENS, World, cap_of, end, price, usage};
 use crate::ledger::row::{self, LedgerRow};
@@ -47,7 +47,14 @@ fn q_07_after_1000_random_ends_nothing_is_pending_and_memory_rows_and_windows_ag
 
 fn finish(ticket: crate::Ticket, random: &mut TestRng) -> NanoUsd {
     let mut below = |bound: u32| random.next_u32() % bound;
-    let used = Usage { input: below(60), cache_read: below(40), output: below(30), reasoning: below(20), tool_calls: below(3), ..Usage::default() };
+    let used = Usage {
+        input: below(60),
+        cache_read: below(40),
+        output: below(30),
+        reasoning: below(20),
+        tool_calls: below(3),
+        ..Usage::default()
+    };
     match below(5) {
         0 => ticket.settle(end(Outcome::Complete, used)).cost,
         1 => ticket.settle(end(Outcome::Partial, used)).cost,
@@ -87,14 +94,29 @@ fn a_ticket_that_is_dropped_is_billed_at_its_reservation_and_flagged() {
 fn a_void_attempt_leaves_a_row_of_zero() {
     let world = World::new(cap_of(1));
     assert_eq!(world.admit().unwrap().settle(end(Outcome::Void, usage(10, 10))).cost, NanoUsd::ZERO);
-    assert_eq!(world.books().rows.into_values().collect::<Vec<_>>(), [("void".to_owned(), false, NanoUsd::ZERO, NanoUsd::ZERO)]);
+    assert_eq!(
+        world.books().rows.into_values().collect::<Vec<_>>(),
+        [("void".to_owned(), false, NanoUsd::ZERO, NanoUsd::ZERO)]
+    );
     drop(world.admit().unwrap());
 }
 
 /// The two rows that one reservation could become: its settlement, and its recovery.
 fn both_rows() -> (LedgerRow, LedgerRow) {
-    let reservation = crate::Reservation { tenant: crate::TenantKey(1), reserved: RESERVED, reserved_tokens: RESERVED_TOKENS, ..crate::ledger::slot::tests::reservation(42) };
-    let settlement = Settlement { outcome: Outcome::Complete, http_status: 200, estimated: false, usage: usage(100, 10), first_byte_ms: 1, duration_ms: 2 };
+    let reservation = crate::Reservation {
+        tenant: crate::TenantKey(1),
+        reserved: RESERVED,
+        reserved_tokens: RESERVED_TOKENS,
+        ..crate::ledger::slot::tests::reservation(42)
+    };
+    let settlement = Settlement {
+        outcome: Outcome::Complete,
+        http_status: 200,
+        estimated: false,
+        usage: usage(100, 10),
+        first_byte_ms: 1,
+        duration_ms: 2,
+    };
     let settled = LedgerRow { reservation, settlement, cost: NanoUsd(120_000), held: NanoUsd::ZERO, held_tokens: 0 };
     (settled, recovered_row(reservation, usage(40, 0), Some(&price())))
 }

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::kill::{CHILD_DIR, this_binary};
-use super::world::{Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, at, cap_of, end, eventually, open_at, usage};
+use super::world::{
+    Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, at, cap_of, end, eventually, open_at, usage,
+};
 use crate::{NanoUsd, Outcome, Quota, Refused, StoreError, Ticket};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +44,10 @@ fn the_new_owner_counts_the_old_ones_tickets_as_pending_until_their_rows_are_dur
     let (old, mut open, new) = handed_over(Quota { concurrent_requests: Some(9), ..cap_of(4) }, 3);
     assert!(matches!(old.admit(), Err(Refused::Unavailable(_))), "the old owner admits nothing more");
     let status = new.status();
-    assert_eq!((status.usd_per_month.pending, status.usd_per_day.pending), (NanoUsd(RESERVED.0 * 3), NanoUsd(RESERVED.0 * 3)));
+    assert_eq!(
+        (status.usd_per_month.pending, status.usd_per_day.pending),
+        (NanoUsd(RESERVED.0 * 3), NanoUsd(RESERVED.0 * 3))
+    );
     assert_eq!((status.tokens_per_day.pending, status.concurrent_requests.in_use), (RESERVED_TOKENS * 3, 3));
     let own = new.admit().unwrap();
     assert!(matches!(new.admit(), Err(Refused::Budget { .. })), "3 there and 1 here fill the cap of 4");
@@ -54,7 +59,10 @@ fn the_new_owner_counts_the_old_ones_tickets_as_pending_until_their_rows_are_dur
     eventually("pending is 0", || new.status().usd_per_month.pending == NanoUsd::ZERO);
     let status = new.status();
     let posted = NanoUsd(100_000 + RESERVED.0 + 10_000);
-    assert_eq!((status.usd_per_month.posted, status.usd_per_day.posted, status.usd_per_month.held), (posted, posted, NanoUsd::ZERO));
+    assert_eq!(
+        (status.usd_per_month.posted, status.usd_per_day.posted, status.usd_per_month.held),
+        (posted, posted, NanoUsd::ZERO)
+    );
     assert_eq!((status.tokens_per_day.pending, status.concurrent_requests.in_use), (0, 0));
     new.flush();
     assert_eq!(Books::read(old.dir.path()).total(), (posted, NanoUsd::ZERO));
@@ -62,7 +70,9 @@ fn the_new_owner_counts_the_old_ones_tickets_as_pending_until_their_rows_are_dur
     assert_eq!(tables(&old), 2);
     let World { store, dir, .. } = old;
     drop(store);
-    eventually("the old owner's table is gone", || std::fs::read_dir(dir.path().join("inflight")).unwrap().count() == 1);
+    eventually("the old owner's table is gone", || {
+        std::fs::read_dir(dir.path().join("inflight")).unwrap().count() == 1
+    });
     drop(new);
     assert_eq!(std::fs::read_dir(dir.path().join("inflight")).unwrap().count(), 0, "nothing is left behind");
 }
@@ -78,7 +88,9 @@ fn a_ticket_that_outlives_its_store_still_settles_into_the_new_owners_windows() 
     }
     eventually("pending is 0", || new.status().usd_per_month.pending == NanoUsd::ZERO);
     assert_eq!(new.status().usd_per_month.posted, NanoUsd(RESERVED.0 * 2));
-    eventually("the old owner's table is gone", || std::fs::read_dir(dir.path().join("inflight")).unwrap().count() == 1);
+    eventually("the old owner's table is gone", || {
+        std::fs::read_dir(dir.path().join("inflight")).unwrap().count() == 1
+    });
 }
 
 #[test]
@@ -88,7 +100,8 @@ fn q_10_a_foreign_ticket_of_yesterday_posts_into_the_month_and_not_into_today() 
     old.clock.set(at("2026-11-19T01:00:00Z"));
     let today = old.admit().unwrap();
     old.store.hand_over();
-    let new = old.beside(open_at(old.dir.path(), &old.clock, PATIENCE).unwrap(), WorldDir::Borrowed(old.dir.path().to_owned()));
+    let new = old
+        .beside(open_at(old.dir.path(), &old.clock, PATIENCE).unwrap(), WorldDir::Borrowed(old.dir.path().to_owned()));
     let status = new.status();
     assert_eq!((status.usd_per_day.pending, status.usd_per_month.pending), (RESERVED, NanoUsd(RESERVED.0 * 2)));
     yesterday.settle(end(Outcome::Complete, usage(10, 0)));

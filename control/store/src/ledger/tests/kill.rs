@@ -75,7 +75,8 @@ fn killed_after(dir: &Path, lines: u32) -> BTreeSet<i64> {
     let (mut acknowledged, mut line) = (BTreeSet::new(), String::new());
     while out.read_line(&mut line).unwrap() > 0 {
         // A line without its end was cut by the kill.
-        let id: Option<i64> = line.strip_suffix('\n').and_then(|whole| whole.split_once("durable ")).and_then(|(_, id)| id.parse().ok());
+        let id: Option<i64> =
+            line.strip_suffix('\n').and_then(|whole| whole.split_once("durable ")).and_then(|(_, id)| id.parse().ok());
         acknowledged.extend(id);
         line.clear();
         if acknowledged.len() >= usize::try_from(lines).unwrap() {

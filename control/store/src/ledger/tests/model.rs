@@ -22,16 +22,19 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let bound = (0..200_u32, 0..100_u32).prop_map(|(input_tokens, output_tokens)| Bound { input_tokens, output_tokens });
+    let bound =
+        (0..200_u32, 0..100_u32).prop_map(|(input_tokens, output_tokens)| Bound { input_tokens, output_tokens });
     let outcome = prop::sample::select(vec![Outcome::Complete, Outcome::Partial, Outcome::Void]);
     let usd = || prop::option::of((0..2_000_000_i64).prop_map(NanoUsd));
-    let caps = (usd(), usd(), prop::option::of(0..3_000_u64), prop::option::of(0..6_u32)).prop_map(|(day, month, tokens, concurrent)| Quota {
-        usd_per_day: day,
-        usd_per_month: month,
-        tokens_per_day: tokens,
-        concurrent_requests: concurrent,
-        ..Quota::default()
-    });
+    let caps = (usd(), usd(), prop::option::of(0..3_000_u64), prop::option::of(0..6_u32)).prop_map(
+        |(day, month, tokens, concurrent)| Quota {
+            usd_per_day: day,
+            usd_per_month: month,
+            tokens_per_day: tokens,
+            concurrent_requests: concurrent,
+            ..Quota::default()
+        },
+    );
     let step = prop_oneof![
         8 => bound.prop_map(Step::Admit),
         6 => (any::<prop::sample::Index>(), outcome, 0..1_200_u32).prop_map(|(which, outcome, share)| Step::Settle(which, outcome, share)),
@@ -78,7 +81,8 @@ impl Model {
         };
         let dollars = dollars("day", quota.usd_per_day) && dollars("month", quota.usd_per_month);
         let day = self.sums("day");
-        let tokens = quota.tokens_per_day.is_none_or(|cap| day.posted_tokens + day.pending_tokens + bound.total_tokens() <= cap);
+        let tokens =
+            quota.tokens_per_day.is_none_or(|cap| day.posted_tokens + day.pending_tokens + bound.total_tokens() <= cap);
         dollars && tokens && quota.concurrent_requests.is_none_or(|limit| self.in_flight < limit)
     }
 
@@ -175,10 +179,18 @@ impl History<'_> {
         let status = self.world.store.quota_status_of(self.tenant, &self.quota, &self.zone).unwrap();
         for (kind, found) in [("day", &status.usd_per_day), ("month", &status.usd_per_month)] {
             let sums = self.model.sums(kind);
-            prop_assert_eq!((found.posted.0, found.pending.0, found.held.0), (sums.posted, sums.pending, 0), "{}", kind);
+            prop_assert_eq!(
+                (found.posted.0, found.pending.0, found.held.0),
+                (sums.posted, sums.pending, 0),
+                "{}",
+                kind
+            );
         }
         let day = self.model.sums("day");
-        prop_assert_eq!((status.tokens_per_day.posted, status.tokens_per_day.pending), (day.posted_tokens, day.pending_tokens));
+        prop_assert_eq!(
+            (status.tokens_per_day.posted, status.tokens_per_day.pending),
+            (day.posted_tokens, day.pending_tokens)
+        );
         prop_assert_eq!(status.concurrent_requests.in_use, self.model.in_flight);
         Ok(())
     }
@@ -192,7 +204,15 @@ fn every_history_of_the_ledger_is_that_of_the_model() {
     let result = runner.run(&steps(), |steps| {
         let tenant = TenantKey(next_tenant.fetch_add(1, Ordering::Relaxed));
         add_tenant(world.dir.path(), tenant.0);
-        let mut history = History { world: &world, tenant, quota: Default::default(), zone: Zone::utc(), hours: 0, open: Vec::new(), model: Model::default() };
+        let mut history = History {
+            world: &world,
+            tenant,
+            quota: Default::default(),
+            zone: Zone::utc(),
+            hours: 0,
+            open: Vec::new(),
+            model: Model::default(),
+        };
         for step in steps {
             history.step(step)?;
         }

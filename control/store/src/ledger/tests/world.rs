@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::id::{TenantKey, TokenKey};
-use crate::{Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, Quota, QuotaStatus, Refused, RequestId, Store, StoreOptions, Ticket, UnixMs, Usage, Zone};
+use crate::{
+    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, Quota, QuotaStatus, Refused, RequestId,
+    Store, StoreOptions, Ticket, UnixMs, Usage, Zone,
+};
 
 /// A Wednesday at noon, UTC.
 pub(crate) const NOON: &str = "2026-11-18T12:00:00Z";
@@ -63,7 +66,11 @@ pub(crate) fn flush(store: &Store) -> crate::Result<()> {
 pub(crate) fn add_tenant(dir: &Path, key: i64) {
     let conn = Connection::open(dir.join("openclawmu.db")).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
-    conn.execute("INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)", [key]).unwrap();
+    conn.execute(
+        "INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)",
+        [key],
+    )
+    .unwrap();
 }
 
 pub(crate) struct World {
@@ -97,7 +104,15 @@ impl World {
         let clock = Arc::new(ManualClock::new(at(NOON)));
         let store = open_at(dir.path(), &clock, Duration::ZERO).unwrap();
         add_tenant(dir.path(), 1);
-        Self { store, clock, quota: Arc::new(quota), zone: Zone::utc(), price: Arc::new(price()), tenant: TenantKey(1), dir: WorldDir::Own(dir) }
+        Self {
+            store,
+            clock,
+            quota: Arc::new(quota),
+            zone: Zone::utc(),
+            price: Arc::new(price()),
+            tenant: TenantKey(1),
+            dir: WorldDir::Own(dir),
+        }
     }
 
     /// A store without a quota in `dir`, for a process of its own; the tenant is added by whoever starts it.
@@ -105,7 +120,15 @@ impl World {
         let clock = Arc::new(ManualClock::new(at(NOON)));
         let store = open_at(dir, &clock, Duration::ZERO).unwrap();
         let dir = WorldDir::Borrowed(dir.to_owned());
-        Self { store, clock, quota: Arc::default(), zone: Zone::utc(), price: Arc::new(price()), tenant: TenantKey(1), dir }
+        Self {
+            store,
+            clock,
+            quota: Arc::default(),
+            zone: Zone::utc(),
+            price: Arc::new(price()),
+            tenant: TenantKey(1),
+            dir,
+        }
     }
 
     /// The same tenant in another store.
@@ -216,12 +239,21 @@ impl Books {
         let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(sound, "ok");
         let mut statement = conn.prepare("SELECT id, outcome, estimated, cost_nanos, held_nanos FROM ledger").unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?, NanoUsd(row.get(3)?), NanoUsd(row.get(4)?))))).unwrap();
-        let windows = sums(&conn, "SELECT tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows");
+        let rows = statement
+            .query_map([], |row| {
+                Ok((row.get(0)?, (row.get(1)?, row.get(2)?, NanoUsd(row.get(3)?), NanoUsd(row.get(4)?))))
+            })
+            .unwrap();
+        let windows = sums(
+            &conn,
+            "SELECT tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows",
+        );
         let tokens = "input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens
             + input_audio_tokens + output_audio_tokens";
         let of_rows = |kind: &str| {
-            let sql = format!("SELECT tenant, '{kind}', {kind}, sum(cost_nanos), sum(held_nanos), sum({tokens}), sum(held_tokens) FROM ledger GROUP BY 1, 3");
+            let sql = format!(
+                "SELECT tenant, '{kind}', {kind}, sum(cost_nanos), sum(held_nanos), sum({tokens}), sum(held_tokens) FROM ledger GROUP BY 1, 3"
+            );
             sums(&conn, &sql)
         };
         let mut expected = of_rows("day");
@@ -239,7 +271,9 @@ impl Books {
 fn sums(conn: &Connection, sql: &str) -> BTreeMap<(i64, String, i32), Sums> {
     let mut statement = conn.prepare(sql).unwrap();
     let rows = statement
-        .query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?), (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))))
+        .query_map([], |row| {
+            Ok(((row.get(0)?, row.get(1)?, row.get(2)?), (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?)))
+        })
         .unwrap();
     rows.map(Result::unwrap).collect()
 }

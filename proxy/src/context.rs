@@ -1,0 +1,86 @@
+//! What every request needs, and what is noted of one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use openclawmu_store::{RequestId, Store};
+use tokio::sync::watch;
+
+use crate::catalog::Catalog;
+use crate::config::EdgeConfig;
+use crate::metrics::Metrics;
+
+/// What every request needs.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) catalog: ArcSwap<Catalog>,
+    pub(crate) config: EdgeConfig,
+    pub(crate) metrics: Metrics,
+    /// The first half of request ids, random for each process.
+    pub(crate) id_prefix: u64,
+    pub(crate) requests: AtomicUsize,
+    /// Requests being served.
+    pub(crate) active: AtomicUsize,
+    /// The process is about to end: not ready for more.
+    pub(crate) draining: AtomicBool,
+    /// Turns true when requests still running must end.
+    pub(crate) cut: watch::Sender<bool>,
+}
+
+/// A request's notes, for metrics and the log.
+pub struct Context {
+    pub(crate) request_id: RequestId,
+    pub(crate) started: Instant,
+    pub(crate) route: &'static str,
+    pub(crate) status: u16,
+    _active: Active,
+}
+
+/// One request being served; however it ends, it is counted out.
+struct Active(Arc<Shared>);
+
+impl Active {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.active.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Context {
+    /// The notes of a request that begins now.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            request_id: shared.next_id(),
+            started: Instant::now(),
+            route: "none",
+            status: 0,
+            _active: Active::new(shared),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether it can serve; if not, why.
+    pub(crate) fn ready(&self) -> Result<(), &'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            Err("draining")
+        } else if !self.store.healthy() {
+            Err("the store does not take writes")
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> RequestId {
+        let count = u64::try_from(self.requests.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
+        RequestId((u128::from(self.id_prefix) << 64) | u128::from(count))
+    }
+}

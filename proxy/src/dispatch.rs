@@ -1,0 +1,99 @@
+//! Before the stages: the head, the route, the caller; and the routes that need no stages.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use pingora::proxy::Session;
+
+use crate::answer::{self, Head};
+use crate::authenticate::{Caller, authenticate};
+use crate::context::Context;
+use crate::gateway::{Gateway, Stop};
+use crate::refusal::Refusal;
+use crate::routes::{self, Access, Found, Route};
+use crate::{head, own};
+
+impl Gateway {
+    /// Everything before the stages: the head, the route, the caller.
+    pub(crate) async fn handle(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        let shared = &*self.shared;
+        check_head(session)?;
+        let (method, path) = (&session.req_header().method, session.req_header().uri.path());
+        let (entry, rest) = match routes::find(method, path) {
+            Found::Entry(entry, rest) => (entry, rest.to_owned()),
+            Found::OtherMethod(allow) => return Err(method_not_allowed(allow.as_str()).into()),
+            Found::Nothing => return Err(unknown_url(method, path).into()),
+        };
+        ctx.route = entry.path;
+        ctx.status = 200;
+        let caller = match entry.access {
+            Access::Open => return self.health(session, ctx, entry.route).await,
+            Access::Token => self.caller(session)?,
+            Access::Scope(scope) => {
+                let caller = self.caller(session)?;
+                if !caller.policy.allows(scope) {
+                    return Err(Refusal::scope_missing(scope).into());
+                }
+                caller
+            }
+        };
+        let catalog = shared.catalog.load();
+        let answer = match entry.route {
+            Route::Ai(ai) => return self.call(session, ctx, &caller, ai).await,
+            Route::Models => own::models(&catalog, &shared.store, &caller),
+            Route::Model => own::model(&catalog, &shared.store, &caller, &rest)?,
+            Route::Quota => own::quota(&shared.store, &caller)?,
+            Route::Usage => {
+                let query = session.req_header().uri.query().unwrap_or_default().to_owned();
+                own::usage(&shared.store, &caller, &query).await?
+            }
+            Route::Health | Route::Ready => return self.health(session, ctx, entry.route).await,
+        };
+        Ok(answer::json(session, ctx.request_id, &answer).await?)
+    }
+
+    fn caller(&self, session: &Session) -> Result<Caller, Refusal> {
+        let peer = session
+            .client_addr()
+            .and_then(|addr| addr.as_inet())
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
+        authenticate(&self.shared.store, &session.req_header().headers, peer)
+    }
+
+    async fn health(&self, session: &mut Session, ctx: &mut Context, route: Route) -> Result<(), Stop> {
+        let ready = self.shared.ready();
+        let (status, text) = match (route, ready) {
+            (Route::Ready, Err(reason)) => (503, reason),
+            _ => (200, "ok"),
+        };
+        ctx.status = status;
+        Ok(Head::new(status, ctx.request_id)?.send(session, "text/plain", format!("{text}\n").into()).await?)
+    }
+}
+
+/// What the head must satisfy before anything is believed.
+fn check_head(session: &Session) -> Result<(), Refusal> {
+    let raw = session
+        .as_downstream()
+        .as_http1()
+        .map(pingora::protocols::http::v1::server::HttpSession::get_headers_raw_bytes);
+    if let Some(raw) = raw {
+        head::check_raw(&raw)?;
+    }
+    head::check(session.req_header())
+}
+
+fn unknown_url(method: &http::Method, path: &str) -> Refusal {
+    let path: String = path.chars().take(200).collect();
+    let message =
+        format!("Unknown request URL: {method} {path}. The README lists the routes that this gateway serves.");
+    Refusal::NotFound { code: "unknown_url", message }
+}
+
+fn method_not_allowed(allow: &'static str) -> Refusal {
+    Refusal::Bad {
+        status: 405,
+        param: Some(allow),
+        code: Some("method_not_allowed"),
+        message: format!("This route takes {allow}."),
+    }
+}
