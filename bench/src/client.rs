@@ -91,6 +91,8 @@ impl Connection {
         let frames = match framing {
             Framing::Length(bytes) => self.read_length(bytes, &mut sink).map(|()| 0)?,
             Framing::Chunked => self.read_chunked(&mut sink)?,
+            // Allowed by RFC 9112, but then a body that was cut looks whole, and no connection is kept.
+            Framing::Unsaid => bail!("an answer with neither content-length nor transfer-encoding"),
         };
         ensure!(
             self.received.is_empty(),
@@ -269,6 +271,16 @@ mod tests {
                 "{error:#}"
             );
         }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_how_it_ends_is_an_error() {
+        let error = ask(&mut Connection::to(server(
+            &["HTTP/1.1 200 OK\r\n\r\nhello"],
+            4096,
+        )))
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("neither"), "{error:#}");
     }
 
     #[test]

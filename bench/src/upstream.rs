@@ -225,6 +225,7 @@ async fn read_body(
                 return Ok(std::mem::replace(received, rest));
             }
             Framing::Length(_) => {}
+            Framing::Unsaid => return Ok(body),
             Framing::Chunked => {
                 let taken = chunked.feed(received, &mut |piece| {
                     body.extend_from_slice(piece);

@@ -17,10 +17,12 @@ pub(crate) struct Head<'a> {
 /// How the length of a body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// `content-length`, in bytes; zero where neither field is there.
+    /// `content-length`, in bytes.
     Length(usize),
     /// `transfer-encoding: chunked`.
     Chunked,
+    /// Neither field is there: a request ends with its head, an answer with its connection.
+    Unsaid,
 }
 
 impl<'a> Head<'a> {
@@ -56,7 +58,7 @@ impl<'a> Head<'a> {
             return Ok(Framing::Chunked);
         }
         let Some(length) = self.field("content-length") else {
-            return Ok(Framing::Length(0));
+            return Ok(Framing::Unsaid);
         };
         let length = std::str::from_utf8(length)?
             .parse()
@@ -226,10 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn a_head_without_a_length_has_no_body() {
+    fn a_head_without_a_length_says_so() {
         let (head, _) =
             Head::parse(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
-        assert_eq!(head.framing().unwrap(), Framing::Length(0));
+        assert_eq!(head.framing().unwrap(), Framing::Unsaid);
         assert!(head.closes());
     }
 
