@@ -99,6 +99,14 @@ async fn each_write_to_the_client_is_one_whole_event() {
             sse::all(&answer.body).len(),
             "{pace:?}"
         );
+        connection
+            .send(&raw::request("GET", "/healthz", &[], b""))
+            .await;
+        let next = connection
+            .answer()
+            .await
+            .expect("the connection lives on after a stream");
+        assert_eq!(next.status(), 200);
     }
 }
 
