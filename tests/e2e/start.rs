@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use openclawmu_tests::gateway::{Refusal, binary, free_address};
+use openclawmu_tests::gateway::{binary, free_address};
+use openclawmu_tests::refusal::Refusal;
 use openclawmu_tests::{Gateway, Scene, Setup, Upstream};
 use serde_json::json;
 use tempfile::TempDir;

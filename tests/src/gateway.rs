@@ -15,7 +15,7 @@ use crate::raw;
 use crate::setup::Setup;
 
 /// The longest that a start may take: a debug binary beside a full test run.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 
 /// Path of the `openclawmu` binary under test; panics with what to do when there is none.
 #[must_use]
@@ -51,15 +51,6 @@ pub struct Gateway {
     admin: SocketAddr,
     key: String,
     idle_at_end: bool,
-}
-
-/// How a process that was meant to refuse its start ended.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Its exit status.
-    pub status: ExitStatus,
-    /// What it wrote to stderr.
-    pub stderr: String,
 }
 
 impl Gateway {
@@ -322,20 +313,6 @@ impl Gateway {
     pub fn adopt(&mut self, child: Child) {
         assert!(self.child.is_none(), "one process at a time");
         self.child = Some(child);
-    }
-
-    /// Runs `command`, which must end by itself within the time of a start, and gives how.
-    pub async fn refusal(command: Command) -> Refusal {
-        let mut command = tokio::process::Command::from(command);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(START, command.output())
-            .await
-            .expect("a refused start ends by itself")
-            .expect("the binary runs");
-        Refusal {
-            status: output.status,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
     }
 
     /// Environment variables of the process.

@@ -26,6 +26,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod money;
 pub mod raw;
+pub mod refusal;
 pub mod scene;
 pub mod sdk;
 pub mod setup;
