@@ -200,8 +200,8 @@ async fn ambiguous_framing_is_400_and_the_connection_closes() {
         );
         wrong.extend(wrong_answer(&scene, what, bytes.as_bytes()).await);
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(scene.upstream.calls(), 0, "a hidden request was run");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// E-02, other first lines
@@ -257,8 +257,8 @@ async fn odd_request_lines_are_refused() {
     for (what, bytes) in cases {
         wrong.extend(wrong_answer(&scene, what, bytes.as_bytes()).await);
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(scene.upstream.calls(), 0);
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// E-01, the positive twin: what is unambiguous is accepted, each once, in order
