@@ -170,21 +170,24 @@ const AMBIGUOUS: [(&str, &str, &str); 38] = [
 
 /// Sends bytes that must not be taken for more than one request; what is wrong with the answer, if anything.
 async fn wrong_answer(scene: &Scene, what: &str, bytes: &[u8]) -> Option<String> {
+    let calls = scene.upstream.calls();
     let mut connection = Connection::open(scene.gateway.edge()).await;
     connection.send(bytes).await;
     let (answers, closed) = connection.rest_within(Duration::from_secs(5)).await;
     let answers = String::from_utf8_lossy(&answers).into_owned();
+    // An answer's head may follow the body before it without a line's end.
     let statuses: Vec<&str> = answers
-        .lines()
-        .filter(|line| line.starts_with("HTTP/1."))
+        .match_indices("HTTP/1.")
+        .filter_map(|(at, _)| answers.get(at..at + 12))
         .collect();
     let refused = |line: &&str| {
-        [" 400 ", " 501 ", " 505 "]
+        [" 400", " 501", " 505"]
             .iter()
-            .any(|code| line.contains(code))
+            .any(|code| line.ends_with(code))
     };
-    let good = statuses.len() <= 1 && statuses.iter().all(refused) && closed;
-    (!good).then(|| format!("{what}: {statuses:?}, closed: {closed}"))
+    let run = scene.upstream.calls() - calls;
+    let good = statuses.len() <= 1 && statuses.iter().all(refused) && closed && run == 0;
+    (!good).then(|| format!("{what}: {statuses:?}, closed: {closed}, {run} run upstream"))
 }
 
 /// E-01, E-02
@@ -200,7 +203,11 @@ async fn ambiguous_framing_is_400_and_the_connection_closes() {
         );
         wrong.extend(wrong_answer(&scene, what, bytes.as_bytes()).await);
     }
-    assert_eq!(scene.upstream.calls(), 0, "a hidden request was run");
+    assert_eq!(
+        scene.upstream.calls(),
+        0,
+        "a hidden request was run: {wrong:#?}"
+    );
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -257,7 +264,7 @@ async fn odd_request_lines_are_refused() {
     for (what, bytes) in cases {
         wrong.extend(wrong_answer(&scene, what, bytes.as_bytes()).await);
     }
-    assert_eq!(scene.upstream.calls(), 0);
+    assert_eq!(scene.upstream.calls(), 0, "{wrong:#?}");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
