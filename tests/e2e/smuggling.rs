@@ -176,9 +176,11 @@ async fn wrong_answer(scene: &Scene, what: &str, bytes: &[u8]) -> Option<String>
     let (answers, closed) = connection.rest_within(Duration::from_secs(5)).await;
     let answers = String::from_utf8_lossy(&answers).into_owned();
     // An answer's head may follow the body before it without a line's end.
+    let numbered = |text: &&str| text.bytes().rev().take(3).all(|byte| byte.is_ascii_digit());
     let statuses: Vec<&str> = answers
         .match_indices("HTTP/1.")
         .filter_map(|(at, _)| answers.get(at..at + 12))
+        .filter(numbered)
         .collect();
     let refused = |line: &&str| {
         [" 400", " 501", " 505"]
