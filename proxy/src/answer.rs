@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version};
 use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 
 use crate::admit::Cap;
@@ -74,7 +75,10 @@ impl Head {
     }
 
     /// Writes the head of an answer whose body follows in pieces.
-    pub(crate) async fn begin(self, session: &mut Session) -> pingora::Result<()> {
+    pub(crate) async fn begin(mut self, session: &mut Session) -> pingora::Result<()> {
+        if session.req_header().version == Version::HTTP_11 {
+            self.set("transfer-encoding", "chunked");
+        }
         session.as_downstream_mut().write_response_header(self.inner).await
     }
 
@@ -82,13 +86,9 @@ impl Head {
     pub(crate) async fn send(mut self, session: &mut Session, content_type: &str, body: Bytes) -> pingora::Result<()> {
         self.set("content-type", content_type);
         self.set("content-length", body.len());
-        let headless = session.req_header().method == Method::HEAD;
-        let session = session.as_downstream_mut();
-        session.write_response_header(self.inner).await?;
-        if headless {
-            return session.write_response_body(Bytes::new(), true).await;
-        }
-        session.write_response_body(body, true).await
+        let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
+        let whole = vec![HttpTask::Header(self.inner, false), HttpTask::Body(body, true)];
+        session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())
     }
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn refuse(
     told: &Told,
     standing: &Standing,
 ) -> pingora::Result<()> {
-    if !drained(session).await {
+    if told.closes || !drained(session).await {
         session.set_keepalive(None);
     }
     let mut head = Head::new(told.status, request_id)?;

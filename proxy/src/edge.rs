@@ -59,7 +59,8 @@ impl Edge {
     pub(crate) fn new(proxy: HttpProxy<Gateway>, config: &EdgeConfig, open: Gauge) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
-        options.keepalive_request_limit = Some(config.keepalive_requests);
+        // Pingora counts the requests after the first.
+        options.keepalive_request_limit = Some(config.keepalive_requests.saturating_sub(1));
         options.h2_idle_timeout = Some(Duration::from_secs(config.keepalive_seconds));
         let http = Requests {
             proxy: Arc::new(proxy),

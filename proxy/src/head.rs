@@ -6,7 +6,7 @@
 use http::{HeaderMap, Version, header};
 use pingora::http::RequestHeader;
 
-use crate::refusal::Refusal;
+use crate::refusal::{MALFORMED, Refusal};
 
 /// Largest head, in bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -108,7 +108,7 @@ fn malformed(what: &str) -> Refusal {
     Refusal::Bad {
         status: 400,
         param: None,
-        code: Some("malformed_request"),
+        code: Some(MALFORMED),
         message: format!("This is not well-formed HTTP: {what}."),
     }
 }

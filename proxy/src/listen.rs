@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use openclawmu_control::admin::{self, AdminState};
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::background::BackgroundService;
 use pingora::services::{Service as ServiceTrait, listening::Service};
@@ -16,6 +17,8 @@ use tokio::sync::watch;
 use crate::config::EdgeConfig;
 use crate::edge::Edge;
 
+/// Bytes that a connection gathers before it writes.
+const WRITE_BUFFER_BYTES: usize = 4096;
 /// How long a successor waits for its predecessor to leave the admin listener.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,7 +61,7 @@ impl EdgeService {
         let mut inner = Service::new("edge".to_owned(), edge);
         let address = config.listen.to_string();
         match &config.tls {
-            None => inner.add_tcp(&address),
+            None => inner.add_listener(listener(&address)),
             Some(tls) => {
                 let (cert, key) = (tls.cert.display().to_string(), tls.key.display().to_string());
                 for path in [&tls.cert, &tls.key] {
@@ -68,7 +71,7 @@ impl EdgeService {
                 }
                 let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|err| format!("edge.tls: {err}"))?;
                 settings.enable_h2();
-                inner.add_tls_with_settings(&address, None, settings);
+                inner.add_listener(listener(&address).tls(settings));
             }
         }
         inner.threads = Some(config.threads);
@@ -108,6 +111,11 @@ impl ServiceTrait for EdgeService {
     fn listen_addresses(&self) -> Option<Vec<String>> {
         ServiceTrait::listen_addresses(&self.inner)
     }
+}
+
+/// A listener whose connections hold a usual answer's head and body until both can go out in one write.
+fn listener(address: &str) -> ListenerConfig {
+    ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::default().write(WRITE_BUFFER_BYTES))
 }
 
 /// The admin API as a service.

@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use crate::config::EdgeConfig;
 use crate::dialect::openai::request::{self, Ask};
 use crate::head;
-use crate::refusal::Refusal;
+use crate::refusal::{MALFORMED, Refusal};
 use crate::routes::AiRoute;
 
 /// The slowest that a body may come in after its first pause, in bytes a second.
@@ -115,7 +115,7 @@ fn broken() -> Refusal {
     Refusal::Bad {
         status: 400,
         param: None,
-        code: Some("malformed_request"),
+        code: Some(MALFORMED),
         message: "The request's body broke off or is not well framed.".to_owned(),
     }
 }

@@ -3,6 +3,9 @@
 use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, UnixMs};
 use serde_json::json;
 
+/// The code of what is no well-formed HTTP. Where a request ends is then anybody's guess, so its connection ends with it.
+pub(crate) const MALFORMED: &str = "malformed_request";
+
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -81,6 +84,8 @@ pub(crate) struct Told {
     pub(crate) retry_after_ms: Option<u64>,
     /// Whether an SDK may retry by itself; `None` leaves it to the status.
     pub(crate) should_retry: Option<bool>,
+    /// Whether the connection ends with it: what follows on it can't be told apart from what was refused.
+    pub(crate) closes: bool,
 }
 
 impl Refusal {
@@ -119,6 +124,7 @@ impl Refusal {
             message: message.to_owned(),
             retry_after_ms: None,
             should_retry: None,
+            closes: false,
         };
         match self {
             Self::Unauthenticated => plain(
@@ -130,7 +136,8 @@ impl Refusal {
             Self::Forbidden { code, message } => plain(403, "permission_error", code, message),
             Self::NotFound { code, message } => plain(404, "invalid_request_error", code, message),
             Self::Bad { status, param, code, message } => {
-                Told { param: *param, code: *code, ..plain(*status, "invalid_request_error", "", message) }
+                let closes = *code == Some(MALFORMED) || matches!(status, 408 | 413 | 414 | 431);
+                Told { param: *param, code: *code, closes, ..plain(*status, "invalid_request_error", "", message) }
             }
             Self::Quota { refused, retry_after_ms } => told_quota(refused, *retry_after_ms),
             Self::Store => Told {
@@ -176,7 +183,7 @@ fn told_quota(refused: &Refused, retry_after_ms: Option<u64>) -> Told {
         ),
         Refused::Unavailable(_) => return Refusal::Store.told(),
     };
-    Told { status, kind, code: Some(code), param: None, message, retry_after_ms, should_retry }
+    Told { status, kind, code: Some(code), param: None, message, retry_after_ms, should_retry, closes: false }
 }
 
 fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {

@@ -5,28 +5,51 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::RequestHeader;
+use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::protocols::http::v1::client::{HttpSession as Http1Session, http_req_header_to_wire};
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use secrecy::ExposeSecret;
+use tokio::io::AsyncWriteExt;
 
 use super::peer::Peers;
 use crate::config::UpstreamConfig;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
+/// How long an idle connection is kept: less than the minute after which many servers close theirs.
+const POOLED: Duration = Duration::from_secs(55);
 /// How the gateway names itself to upstreams.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
 /// Client headers that are passed on.
 const PASSED_ON: [&str; 1] = ["openai-beta"];
 
+/// Pooled connections.
+#[derive(Clone)]
+pub(crate) struct Pools {
+    /// To `https` upstreams, HTTP/2 where they speak it.
+    secure: Arc<Connector>,
+    /// To `http` upstreams: HTTP/1.1, where head and body go out in one write.
+    plain: Arc<TransportConnector>,
+}
+
+impl Pools {
+    /// Empty pools that keep at most `size` idle connections each.
+    pub(crate) fn new(size: usize) -> Self {
+        let options = || Some(ConnectorOptions::new(size));
+        Self { secure: Arc::new(Connector::new(options())), plain: Arc::new(TransportConnector::new(options())) }
+    }
+}
+
 /// An upstream over HTTP.
 pub(crate) struct HttpUpstream {
-    connector: Arc<Connector>,
+    pools: Pools,
     peers: Peers,
     host: HeaderValue,
     base_path: String,
@@ -70,12 +93,12 @@ pub(crate) enum Fault {
 pub(crate) struct Answer {
     session: HttpSession,
     peer: Arc<HttpPeer>,
-    connector: Arc<Connector>,
+    pools: Pools,
     idle_timeout: Duration,
 }
 
 impl HttpUpstream {
-    pub(crate) fn new(config: &UpstreamConfig, connector: Arc<Connector>) -> Result<Self, String> {
+    pub(crate) fn new(config: &UpstreamConfig, pools: Pools) -> Result<Self, String> {
         let url = config.base_url.as_ref().ok_or("the base URL is missing")?;
         let tls = url.scheme_str() == Some("https");
         let authority = url.authority().ok_or("the base URL has no host")?;
@@ -86,7 +109,7 @@ impl HttpUpstream {
             Ok::<_, String>(value)
         });
         Ok(Self {
-            connector,
+            pools,
             peers: Peers::new(
                 authority.host(),
                 authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
@@ -109,39 +132,67 @@ impl HttpUpstream {
         let peer = self.peers.next().await.map_err(Fault::Connect)?;
         loop {
             let started = Instant::now();
-            let (mut session, reused) =
-                self.connector.get_http_session(&*peer).await.map_err(|err| Fault::Connect(err.to_string()))?;
-            match self.exchange(&mut session, outgoing).await {
-                Ok(()) => {
+            let (exchanged, reused) = if peer.is_tls() {
+                let connected = self.pools.secure.get_http_session(&*peer).await;
+                let (session, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
+                (self.exchange(session, outgoing).await, reused)
+            } else {
+                let connected = self.pools.plain.get_stream(&*peer).await;
+                let (stream, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
+                (self.exchange_at_once(stream, &peer, outgoing).await, reused)
+            };
+            match exchanged {
+                Ok(mut session) => {
                     session.set_read_timeout(Some(self.idle_timeout));
-                    return Ok(Answer {
-                        session,
-                        peer,
-                        connector: Arc::clone(&self.connector),
-                        idle_timeout: self.idle_timeout,
-                    });
+                    return Ok(Answer { session, peer, pools: self.pools.clone(), idle_timeout: self.idle_timeout });
                 }
                 Err(Fault::Broken(err)) if reused && started.elapsed() < STALE_WITHIN => {
-                    tracing::debug!(err, "a pooled connection was stale; trying a fresh one")
+                    tracing::debug!(err, "a pooled connection was stale; trying a fresh one");
                 }
                 Err(fault) => return Err(fault),
             }
         }
     }
 
-    async fn exchange(&self, session: &mut HttpSession, outgoing: &Outgoing<'_>) -> Result<(), Fault> {
+    async fn exchange(&self, mut session: HttpSession, outgoing: &Outgoing<'_>) -> Result<HttpSession, Fault> {
         let header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
         let broken = |err: Box<pingora::Error>| self.fault(&err);
-        session.set_read_timeout(Some(self.first_byte_timeout));
         session.set_write_timeout(Some(self.idle_timeout));
         session.write_request_header(Box::new(header)).await.map_err(broken)?;
         session.write_request_body(outgoing.body.clone(), true).await.map_err(broken)?;
         session.finish_request_body().await.map_err(broken)?;
+        self.answer(session).await
+    }
+
+    /// Head and body in one write: a send to the kernel costs as much as anything else that the gateway does.
+    async fn exchange_at_once(
+        &self,
+        mut stream: Stream,
+        peer: &HttpPeer,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<HttpSession, Fault> {
+        let header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
+        let head = http_req_header_to_wire(&header).ok_or_else(|| Fault::Broken("no request line".to_owned()))?;
+        let write = async {
+            stream.write_all_buf(&mut head.chain(outgoing.body.clone())).await?;
+            stream.flush().await
+        };
+        match tokio::time::timeout(self.idle_timeout, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => return Err(Fault::Broken(err.to_string())),
+            Err(_) => return Err(Fault::Timeout(self.idle_timeout)),
+        }
+        self.answer(HttpSession::H1(Http1Session::new_with_options(stream, peer))).await
+    }
+
+    /// Waits for the head of the answer.
+    async fn answer(&self, mut session: HttpSession) -> Result<HttpSession, Fault> {
+        session.set_read_timeout(Some(self.first_byte_timeout));
         loop {
-            session.read_response_header().await.map_err(broken)?;
+            session.read_response_header().await.map_err(|err| self.fault(&err))?;
             // Interim answers (RFC 9110, section 15.2) announce; the answer is still to come.
             if session.response_header().is_none_or(|header| !header.status.is_informational()) {
-                return Ok(());
+                return Ok(session);
             }
         }
     }
@@ -189,11 +240,21 @@ impl Answer {
         })
     }
 
-    /// Gives the connection back to the pool; called when the body has ended.
+    /// Gives the connection back to its pool; called when the body has ended.
     pub(crate) async fn release(self) {
-        self.connector
-            .release_http_session(self.session, &*self.peer, Some(self.idle_timeout.min(Duration::from_secs(55))))
-            .await;
+        let Self { session, peer, pools, idle_timeout } = self;
+        let idle = Some(idle_timeout.min(POOLED));
+        match session {
+            HttpSession::H1(mut h1) if !peer.is_tls() => {
+                h1.respect_keepalive();
+                if let Some(stream) = h1.reuse().await {
+                    pools.plain.release_stream(stream, peer.reuse_hash(), idle);
+                }
+            }
+            session @ (HttpSession::H1(_) | HttpSession::H2(_) | HttpSession::Custom(())) => {
+                pools.secure.release_http_session(session, &*peer, idle).await;
+            }
+        }
     }
 }
 

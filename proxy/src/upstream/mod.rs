@@ -11,14 +11,12 @@ mod peer;
 use std::sync::Arc;
 
 use openclawmu_store::Store;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use tokio::sync::OnceCell;
 
 use crate::config::{UpstreamConfig, UpstreamKind};
-use http::HttpUpstream;
+use http::{HttpUpstream, Pools};
 
-/// Idle connections kept for all upstreams together.
+/// Idle connections kept for all upstreams together, of each kind.
 const POOL_SIZE: usize = 1024;
 
 /// One upstream.
@@ -49,12 +47,12 @@ impl Upstream {
 
 /// All configured upstreams, over one pool.
 pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, String> {
-    let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
+    let pools = Pools::new(POOL_SIZE);
     configs
         .iter()
         .map(|config| {
             let backend = match config.kind {
-                UpstreamKind::Openai => Backend::Http(Box::new(HttpUpstream::new(config, Arc::clone(&connector))?)),
+                UpstreamKind::Openai => Backend::Http(Box::new(HttpUpstream::new(config, pools.clone())?)),
                 UpstreamKind::Echo => Backend::Echo,
             };
             Ok(Arc::new(Upstream {

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use crate::clock::UnixMs;
+use crate::error::StoreError;
 use crate::id::{RequestId, TenantKey, TokenKey};
 use crate::ledger::Ledger;
-use crate::ledger::budget::{Budget, Limits, Refused, Want};
+use crate::ledger::budget::{Budget, Limits, Refused, Taken, Want};
 use crate::ledger::row::Reservation;
 use crate::ledger::ticket::{Open, Ticket, reservation_id};
 use crate::price::{Bound, ModelPrice};
@@ -70,50 +72,11 @@ impl Store {
         };
         let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
         let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want)?;
-        let id = reservation_id(ledger.epoch, ledger.count.fetch_add(1, Ordering::Relaxed));
-        let reserved = id.and_then(|id| {
-            let reservation = Reservation {
-                id,
-                request_id: demand.request_id,
-                attempt: demand.attempt,
-                stream: demand.stream,
-                tenant: demand.tenant,
-                token: demand.token,
-                model: demand.model,
-                upstream: demand.upstream,
-                rate_card: demand.rate_card,
-                admitted_at: now,
-                day: taken.day,
-                month: taken.month,
-                reserved: want.usd,
-                reserved_tokens: want.tokens,
-                input_bound: demand.bound.input_tokens,
-            };
-            let prompt = Usage { input: demand.prompt_estimate.min(demand.bound.input_tokens), ..Usage::default() };
-            Ok((reservation, ledger.table.reserve(&reservation, &prompt)?))
-        });
-        match reserved {
-            Ok((reservation, Some(slot))) => Ok(Ticket {
-                inner: Some(Open {
-                    ledger: Arc::clone(ledger),
-                    budget,
-                    reservation,
-                    slot,
-                    price: Arc::clone(demand.price),
-                    quota: *demand.quota,
-                    standing: taken.standing,
-                    admitted_ms: now_ms,
-                }),
-            }),
-            Ok((_, None)) => {
-                budget.undo(&taken, want, demand.quota);
-                Err(Refused::Unavailable("the in-flight table is full".to_owned()))
-            }
-            Err(err) => {
-                budget.undo(&taken, want, demand.quota);
-                Err(Refused::Unavailable(err.to_string()))
-            }
-        }
+        let reserved = ledger.write_slot(demand, want, &taken, now);
+        let (reservation, slot) = reserved.inspect_err(|_| budget.undo(&taken, want, demand.quota))?;
+        let (price, quota) = (Arc::clone(demand.price), *demand.quota);
+        let (ledger, standing, admitted_ms) = (Arc::clone(ledger), taken.standing, now_ms);
+        Ok(Ticket { inner: Some(Open { ledger, budget, reservation, slot, price, quota, standing, admitted_ms }) })
     }
 
     /// Stops admitting for good and lets a successor own the ledger. What is in flight still settles.
@@ -130,6 +93,38 @@ impl Store {
 }
 
 impl Ledger {
+    /// Writes what was taken into the in-flight table.
+    fn write_slot(
+        &self,
+        demand: &Demand<'_>,
+        want: Want,
+        taken: &Taken,
+        now: UnixMs,
+    ) -> Result<(Reservation, u32), Refused> {
+        let unavailable = |err: StoreError| Refused::Unavailable(err.to_string());
+        let reservation = Reservation {
+            id: reservation_id(self.epoch, self.count.fetch_add(1, Ordering::Relaxed)).map_err(unavailable)?,
+            request_id: demand.request_id,
+            attempt: demand.attempt,
+            stream: demand.stream,
+            tenant: demand.tenant,
+            token: demand.token,
+            model: demand.model,
+            upstream: demand.upstream,
+            rate_card: demand.rate_card,
+            admitted_at: now,
+            day: taken.day,
+            month: taken.month,
+            reserved: want.usd,
+            reserved_tokens: want.tokens,
+            input_bound: demand.bound.input_tokens,
+        };
+        let prompt = Usage { input: demand.prompt_estimate.min(demand.bound.input_tokens), ..Usage::default() };
+        let slot = self.table.reserve(&reservation, &prompt).map_err(unavailable)?;
+        let full = || Refused::Unavailable("the in-flight table is full".to_owned());
+        Ok((reservation, slot.ok_or_else(full)?))
+    }
+
     /// The tenant's budget; made on first use, read from the store on its first admission.
     pub(crate) fn budget(&self, tenant: TenantKey) -> Arc<Budget> {
         let find = |map: &HashMap<TenantKey, Arc<Budget>>| map.get(&tenant).map(Arc::clone);

@@ -15,6 +15,11 @@ use crate::quota::Quota;
 use crate::sqlite::reader::Reader;
 use crate::window::{Windows, Zone};
 
+/// How many days ahead of the clock a window is believed after a start.
+const PLAUSIBLE_DAYS: i32 = 7;
+/// How many months ahead of the clock a window is believed after a start.
+const PLAUSIBLE_MONTHS: i32 = 1;
+
 /// A budget bucket of a calendar window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetKind {
@@ -384,11 +389,18 @@ fn current<'a>(
         let (day, month) = reader.with(|conn| {
             // In another zone, or under a clock that went back, the calendar may be behind the newest window.
             let (old_day, old_month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
-            let number = old_day.map_or(windows.day, |old| old.number.max(windows.day));
+            let newest = |kind, now, ahead| newest(conn, tenant, kind).map(|newest| floor(newest, now, ahead));
+            let number = match old_day {
+                Some(old) => old.number.max(windows.day),
+                None => newest("day", windows.day, PLAUSIBLE_DAYS)?,
+            };
             let day = forward(old_day, number, Windows::end_of_day(number, zone), |n, end| {
                 Window::load(conn, tenant, "day", n, end)
             })?;
-            let number = old_month.map_or(windows.month, |old| old.number.max(windows.month));
+            let number = match old_month {
+                Some(old) => old.number.max(windows.month),
+                None => newest("month", windows.month, PLAUSIBLE_MONTHS)?,
+            };
             let month = forward(old_month, number, Windows::end_of_month(number, zone), |n, end| {
                 Window::load(conn, tenant, "month", n, end)
             })?;
@@ -400,6 +412,18 @@ fn current<'a>(
         state.zone = Some(zone.clone());
     }
     Ok(slot.get_or_insert_with(|| State::new(Window::default(), Window::default())))
+}
+
+/// The newest window that the tenant has posted into.
+fn newest(conn: &Connection, tenant: TenantKey, kind: &str) -> Result<Option<i32>> {
+    let sql = "SELECT max(number) FROM windows WHERE tenant = ?1 AND kind = ?2";
+    Ok(conn.prepare_cached(sql)?.query_row(params![tenant.0, kind], |row| row.get(0))?)
+}
+
+/// The window to go on with after a start: a clock that was set back reopens nothing. One that is further ahead than a clock
+/// is ever set back was posted into by a clock that ran wild; it counts for nothing, or nobody could spend until it is over.
+fn floor(newest: Option<i32>, now: i32, ahead: i32) -> i32 {
+    newest.filter(|newest| *newest > now && newest.saturating_sub(now) <= ahead).unwrap_or(now)
 }
 
 fn forward(

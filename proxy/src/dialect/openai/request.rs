@@ -149,6 +149,7 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
     }
     let stream =
         parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
+    require_prompt(&raw, body, route)?;
     refuse_unpriced(&raw, body)?;
     let (cap_name, max_output) = output_cap(&raw, body, route)?;
     Ok(Ask {
@@ -207,6 +208,19 @@ fn output_cap(raw: &Raw, body: &str, route: AiRoute) -> Result<(Option<&'static 
         (Some(cap), None) => Ok((Some("max_tokens"), Some(cap))),
         (None, Some(cap)) => Ok((Some("max_completion_tokens"), Some(cap))),
         (None, None) => Ok((None, None)),
+    }
+}
+
+/// What a request can't be without: told here, before anything is reserved.
+fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> {
+    match route {
+        AiRoute::ChatCompletions if !raw.get(body, "messages").is_some_and(|raw| raw.starts_with('[')) => {
+            Err(Refusal::bad("messages", "`messages` must be a list of messages."))
+        }
+        AiRoute::Embeddings if !raw.get(body, "input").is_some_and(|raw| raw.starts_with(['"', '['])) => {
+            Err(Refusal::bad("input", "`input` must be a string, a list of strings, or token ids."))
+        }
+        AiRoute::ChatCompletions | AiRoute::Completions | AiRoute::Embeddings => Ok(()),
     }
 }
 
@@ -316,8 +330,23 @@ fn forced_options(raw: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// Reads a chat's body, with a prompt added where the test gives none.
     fn chat(body: &str) -> Result<Ask, Refusal> {
-        read(AiRoute::ChatCompletions, body)
+        if body.contains("\"messages\"") {
+            return read(AiRoute::ChatCompletions, body);
+        }
+        let end = body.rfind('}').unwrap();
+        read(AiRoute::ChatCompletions, &format!("{},\"messages\":[]{}", &body[..end], &body[end..]))
+    }
+
+    #[test]
+    fn a_request_without_its_prompt_is_400() {
+        for bad in [r#"{"model":"m","messages":"x"}"#, r#"{"model":"m","messages":null}"#] {
+            assert_eq!(chat(bad).unwrap_err().told().param, Some("messages"));
+        }
+        assert!(read(AiRoute::ChatCompletions, r#"{"model":"m"}"#).is_err());
+        assert_eq!(read(AiRoute::Embeddings, r#"{"model":"m"}"#).unwrap_err().told().param, Some("input"));
+        assert!(read(AiRoute::Completions, r#"{"model":"m"}"#).is_ok());
     }
 
     #[test]
