@@ -28,16 +28,24 @@ pub(crate) struct Head {
 impl Head {
     /// A head with what every answer carries.
     pub(crate) fn new(status: u16, request_id: RequestId) -> pingora::Result<Self> {
-        let mut head = Self { inner: Box::new(ResponseHeader::build(status, Some(16))?) };
+        let mut head = Self { inner: Box::new(ResponseHeader::build_no_case(status, Some(16))?) };
         head.set("x-request-id", request_id);
         Ok(head)
     }
 
     /// Sets a header; a value that is no header value is left out.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Display) {
-        let Ok(value) = HeaderValue::try_from(value.to_string()) else {
-            return;
-        };
+        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+            self.put(name, value);
+        }
+    }
+
+    /// Sets a header to a number.
+    fn set_number(&mut self, name: &'static str, number: u64) {
+        self.put(name, HeaderValue::from(number));
+    }
+
+    fn put(&mut self, name: &'static str, value: HeaderValue) {
         if let Err(err) = self.inner.insert_header(name, value) {
             tracing::error!(%err, name, "a header could not be set");
         }
@@ -47,13 +55,13 @@ impl Head {
     pub(crate) fn set_standing(&mut self, standing: &Standing) {
         let Standing { requests, tokens, usd_left } = standing;
         if let Some(requests) = requests {
-            self.set("x-ratelimit-limit-requests", requests.limit);
-            self.set("x-ratelimit-remaining-requests", requests.remaining);
+            self.set_number("x-ratelimit-limit-requests", requests.limit);
+            self.set_number("x-ratelimit-remaining-requests", requests.remaining);
             self.set("x-ratelimit-reset-requests", GoDuration(requests));
         }
         if let Some(tokens) = tokens {
-            self.set("x-ratelimit-limit-tokens", tokens.limit);
-            self.set("x-ratelimit-remaining-tokens", tokens.remaining);
+            self.set_number("x-ratelimit-limit-tokens", tokens.limit);
+            self.set_number("x-ratelimit-remaining-tokens", tokens.remaining);
             self.set("x-ratelimit-reset-tokens", GoDuration(tokens));
         }
         if let Some(left) = usd_left {
@@ -85,7 +93,7 @@ impl Head {
     /// Writes a whole answer.
     pub(crate) async fn send(mut self, session: &mut Session, content_type: &str, body: Bytes) -> pingora::Result<()> {
         self.set("content-type", content_type);
-        self.set("content-length", body.len());
+        self.put("content-length", HeaderValue::from(body.len()));
         let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
         let whole = vec![HttpTask::Header(self.inner, false), HttpTask::Body(body, true)];
         session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())

@@ -20,7 +20,7 @@ pub(crate) struct Target {
 impl Target {
     /// The price of this model: of `<upstream>/<model>` where the rate card lists it so, else of the model.
     pub(crate) fn price(&self, rates: &RateTable) -> Option<PinnedPrice> {
-        rates.price(&format!("{}/{}", self.upstream.name, self.model)).or_else(|| rates.price(&self.model))
+        rates.price_at(&self.upstream.name, &self.model)
     }
 }
 
@@ -75,7 +75,7 @@ impl Catalog {
             return Some(target(upstream, name));
         }
         if let Some((prefix, model)) = name.split_once('/')
-            && let Some(upstream) = self.upstreams.iter().find(|upstream| upstream.name == prefix)
+            && let Some(upstream) = self.upstreams.iter().find(|upstream| *upstream.name == *prefix)
             && !model.is_empty()
         {
             return Some(target(upstream, model));
@@ -103,7 +103,7 @@ impl Catalog {
             .filter(|name| !name.ends_with('*'));
         for name in priced.chain(served) {
             if let Some(target) = self.direct(name).filter(|target| target.price(rates).is_some()) {
-                listed.entry(name.to_owned()).or_insert_with(|| target.upstream.name.clone());
+                listed.entry(name.to_owned()).or_insert_with(|| target.upstream.name.to_string());
             }
         }
         listed.into_iter().map(|(id, owned_by)| Listed { id, owned_by }).collect()

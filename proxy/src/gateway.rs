@@ -146,7 +146,7 @@ impl Gateway {
             Failure::Fault(Fault::Connect(_) | Fault::Broken(_)) | Failure::Store => (AttemptOutcome::Failed, 502),
         };
         if let Failure::Fault(fault) = failure {
-            tracing::warn!(upstream, %fault, "an upstream failed");
+            tracing::warn!(%upstream, %fault, "an upstream failed");
         }
         settle::void(&self.shared.metrics, upstream, admitted.ticket, outcome, status).standing
     }

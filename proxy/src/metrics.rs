@@ -1,10 +1,11 @@
 //! What is counted, and its Prometheus names.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use openclawmu_store::Store;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,9 +25,19 @@ pub(crate) struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct AttemptLabels {
     /// The upstream's name.
-    pub(crate) upstream: String,
+    pub(crate) upstream: Upstream,
     /// How it went.
     pub(crate) outcome: AttemptOutcome,
+}
+
+/// An upstream's name as a label, shared with the upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Upstream(Arc<str>);
+
+impl EncodeLabelValue for Upstream {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&&*self.0, encoder)
+    }
 }
 
 /// How an attempt at an upstream went.
@@ -94,8 +105,8 @@ impl Metrics {
     }
 
     /// Counts an attempt.
-    pub(crate) fn attempt(&self, upstream: &str, outcome: AttemptOutcome) {
-        self.attempts.get_or_create(&AttemptLabels { upstream: upstream.to_owned(), outcome }).inc();
+    pub(crate) fn attempt(&self, upstream: &Arc<str>, outcome: AttemptOutcome) {
+        self.attempts.get_or_create(&AttemptLabels { upstream: Upstream(Arc::clone(upstream)), outcome }).inc();
     }
 
     /// The Prometheus text, with what the store counts.

@@ -1,12 +1,14 @@
 //! Stage 7. From what was relayed to the bill, and the rest given back.
 
+use std::sync::Arc;
+
 use openclawmu_store::{End, Outcome, Settled, Ticket, Usage};
 
 use crate::metrics::{AttemptOutcome, Metrics};
 use crate::relay::Relayed;
 
 /// Settles an attempt whose answer was relayed, wholly or in part.
-pub(crate) fn settle(metrics: &Metrics, upstream: &str, ticket: Ticket, relayed: &Relayed) -> Settled {
+pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, relayed: &Relayed) -> Settled {
     let outcome = match relayed.outcome {
         Outcome::Complete => AttemptOutcome::Complete,
         Outcome::Partial => AttemptOutcome::Partial,
@@ -22,7 +24,7 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &str, ticket: Ticket, relayed:
     });
     if settled.over_reserved {
         metrics.over_reserved.inc();
-        tracing::error!(upstream, cost = %settled.cost, "the provider billed more than was reserved; check this model's limits in the rate card");
+        tracing::error!(%upstream, cost = %settled.cost, "the provider billed more than was reserved; check this model's limits in the rate card");
     }
     settled
 }
@@ -30,7 +32,7 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &str, ticket: Ticket, relayed:
 /// Settles an attempt that came to nothing: a zero row is kept.
 pub(crate) fn void(
     metrics: &Metrics,
-    upstream: &str,
+    upstream: &Arc<str>,
     ticket: Ticket,
     outcome: AttemptOutcome,
     http_status: u16,

@@ -138,12 +138,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn priced_row(&self, card: u32, model: &str) -> Result<Option<ModelPrice>> {
-        self.inner.reader.with(|conn| priced_row(conn, card, model))
+        self.inner.reader.with(|conn| priced_row(conn, card, ("", model)))
     }
 }
 
-/// [`Store::priced_row`], for who has a connection and no store yet.
-pub(crate) fn priced_row(conn: &Connection, card: u32, model: &str) -> Result<Option<ModelPrice>> {
+/// What a model cost at an upstream under one version, for who has a connection and no store yet.
+pub(crate) fn priced_row(conn: &Connection, card: u32, (upstream, model): (&str, &str)) -> Result<Option<ModelPrice>> {
     let mut statement = conn.prepare_cached(
         "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version = ?1",
     )?;
@@ -151,7 +151,7 @@ pub(crate) fn priced_row(conn: &Connection, card: u32, model: &str) -> Result<Op
     let Some(row) = rows.next()? else { return Ok(None) };
     let card = read(row)?;
     let at = card.effective_from;
-    let price = RateTable::new(vec![card], at).price(model);
+    let price = RateTable::new(vec![card], at).price_at(upstream, model);
     Ok(price.map(|pinned| ModelPrice::clone(&pinned.price)))
 }
 

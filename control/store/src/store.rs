@@ -150,10 +150,10 @@ fn new_epoch(conn: &Connection, clock: &dyn Clock) -> Result<u32> {
 
 /// The price that a reservation was pinned to.
 fn pinned_price(conn: &Connection, reservation: &Reservation) -> Result<Option<ModelPrice>> {
-    match name::find_name(conn, reservation.model)? {
-        Some(model) => rate::priced_row(conn, reservation.rate_card, &model),
-        None => Ok(None),
-    }
+    let model = name::find_name(conn, reservation.model)?;
+    let upstream = name::find_name(conn, reservation.upstream)?.unwrap_or_default();
+    let Some(model) = model else { return Ok(None) };
+    rate::priced_row(conn, reservation.rate_card, (&upstream, &model))
 }
 
 fn create_dir(dir: &Path) -> Result<()> {

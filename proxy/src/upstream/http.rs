@@ -199,7 +199,7 @@ impl HttpUpstream {
 
     fn header(&self, outgoing: &Outgoing<'_>) -> pingora::Result<RequestHeader> {
         let path = [self.base_path.as_str(), outgoing.path].concat();
-        let mut header = RequestHeader::build("POST", path.as_bytes(), Some(8))?;
+        let mut header = RequestHeader::build_no_case("POST", path.as_bytes(), Some(8))?;
         header.insert_header(HOST, self.host.clone())?;
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
         header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;

@@ -22,7 +22,7 @@ const POOL_SIZE: usize = 1024;
 /// One upstream.
 pub(crate) struct Upstream {
     /// Its name, in reports and in `<upstream>/<model>`.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// The names and patterns that it serves without a prefix.
     pub(crate) models: Vec<String>,
     /// How it is reached.
@@ -56,7 +56,7 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
                 UpstreamKind::Echo => Backend::Echo,
             };
             Ok(Arc::new(Upstream {
-                name: config.name.clone(),
+                name: config.name.as_str().into(),
                 models: config.models.clone(),
                 backend,
                 key: OnceCell::new(),

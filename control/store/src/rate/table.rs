@@ -40,6 +40,8 @@ struct Prices {
     lengths: Vec<usize>,
     /// Every name with a price, patterns with their `*`, sorted.
     names: Vec<(String, PinnedPrice)>,
+    /// Whether any name or pattern holds a `/`, as those of one upstream do.
+    qualified: bool,
 }
 
 impl RateTable {
@@ -65,6 +67,23 @@ impl RateTable {
         }
         let beginnings = lengths.iter().filter_map(|&length| model.get(..length));
         beginnings.into_iter().find_map(|beginning| patterns.get(beginning)).cloned().flatten()
+    }
+
+    /// What `model` costs at `upstream`: by `<upstream>/<model>` where the card lists that name or a pattern that begins
+    /// with `<upstream>/`, else by the model alone.
+    #[must_use]
+    pub fn price_at(&self, upstream: &str, model: &str) -> Option<PinnedPrice> {
+        let Prices { exact, patterns, lengths, qualified, .. } = &*self.prices;
+        if !qualified {
+            return self.price(model);
+        }
+        let name = format!("{upstream}/{model}");
+        if let Some(listed) = exact.get(&name) {
+            return listed.clone();
+        }
+        let own = lengths.iter().filter(|&&length| length > upstream.len());
+        let listed = own.filter_map(|&length| name.get(..length)).find_map(|beginning| patterns.get(beginning));
+        listed.map_or_else(|| self.price(model), Clone::clone)
     }
 
     /// Every name that has a price, sorted; patterns end in `*`.
@@ -112,6 +131,7 @@ impl Prices {
         let mut names: Vec<(String, PinnedPrice)> =
             listed.filter_map(|(name, pinned)| Some((name, pinned.clone()?))).collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
-        Self { exact, patterns, lengths, names }
+        let qualified = names.iter().any(|(name, _)| name.contains('/'));
+        Self { exact, patterns, lengths, names, qualified }
     }
 }

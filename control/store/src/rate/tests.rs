@@ -175,3 +175,19 @@ fn bad_cards_are_refused_and_leave_nothing() {
     assert_eq!(scene.store.rate_cards(None, 9).unwrap(), []);
     assert!(serde_json::from_str::<NewRateCard>(r#"{"models":{"a":{"input":"1","inptu":"2"}}}"#).is_err());
 }
+
+#[test]
+fn the_price_at_an_upstream_wins_over_the_models_own() {
+    let scene = Scene::new();
+    let models = serde_json::from_str(
+        r#"{"gpt-4o":{"input":"2"},"internal/gpt-4o":{"input":"0"},"internal/llama-*":{"input":"1"},"*":{"input":"9"}}"#,
+    );
+    scene.store.put_rates(&operator(), None, models.unwrap()).wait().unwrap();
+    let rates = scene.store.rates();
+    let input = |upstream, model| rates.price_at(upstream, model).unwrap().price.base.input.to_short_string();
+    assert_eq!(input("openai", "gpt-4o"), "2");
+    assert_eq!(input("internal", "gpt-4o"), "0");
+    assert_eq!(input("internal", "llama-3"), "1");
+    assert_eq!(input("openai", "llama-3"), "9");
+    assert_eq!(input("int", "ernal/gpt-4o"), "9");
+}

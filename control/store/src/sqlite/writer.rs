@@ -7,7 +7,7 @@
 //! commit succeeds.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -50,6 +50,7 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     failing: AtomicBool,
+    generation: AtomicU64,
 }
 
 impl Shared {
@@ -80,6 +81,11 @@ impl Writer {
             .spawn(move || run(&mut conn, &theirs, &on_posted))
             .map_err(|err| StoreError::Unavailable(format!("can't start a thread: {err}")))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Counts the commits that changed more than the ledger. Moves on before such a change is acknowledged.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
     }
 
     /// Whether the last commit succeeded. While it is false nothing new may be admitted.
@@ -190,7 +196,12 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
         let (rows, tasks, closing) = next_batch(shared, probing);
         kept.extend(rows);
         if !kept.is_empty() || !tasks.is_empty() || probing {
+            let changes = !tasks.is_empty();
             let (replies, committed) = commit(conn, &kept, tasks);
+            if changes {
+                // Moved on even when the commit failed: then nobody knows what is on the disk.
+                shared.generation.fetch_add(1, Ordering::AcqRel);
+            }
             shared.failing.store(committed.is_err(), Ordering::Release);
             match &committed {
                 Ok(()) => {

@@ -1,7 +1,8 @@
 //! From what a caller presents to what it may do.
 //!
-//! The row's versions and revocation are read on every request, so a change acts on the next one, whichever process
-//! made it. Only the parsed policy is cached, under those versions: a stale one can't be reached.
+//! A change acts on the next request: a row that was read once is used again only while the registry's generation, which
+//! every committed change moves on before it is acknowledged, is still the same. The owner of the data directory is the
+//! only one that changes the registry. The parsed policy is kept under the row's versions.
 //! An unknown id costs what a wrong secret costs, and both are refused in the same words.
 
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
@@ -77,7 +78,16 @@ pub(crate) struct Auth {
     pepper: Arc<Pepper>,
     /// By token, its version, its tenant's version.
     policies: Cache<(i64, i64, i64), Arc<Policy>>,
+    /// By token id: rows that were right, as of a generation of the registry.
+    rows: Cache<Box<str>, Arc<Row>>,
     reads: AtomicU64,
+}
+
+/// A row that was right when it was read, and what it may do.
+struct Row {
+    generation: u64,
+    found: Found,
+    policy: Arc<Policy>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -88,7 +98,8 @@ impl std::fmt::Debug for Auth {
 
 impl Auth {
     pub(crate) fn new(pepper: Pepper) -> Self {
-        Self { pepper: Arc::new(pepper), policies: Cache::new(CACHED_POLICIES), reads: AtomicU64::new(0) }
+        let (policies, rows) = (Cache::new(CACHED_POLICIES), Cache::new(CACHED_POLICIES));
+        Self { pepper: Arc::new(pepper), policies, rows, reads: AtomicU64::new(0) }
     }
 
     pub(crate) fn pepper(&self) -> Arc<Pepper> {
@@ -103,14 +114,14 @@ struct Found {
     tenant_version: i64,
     pepper: Option<usize>,
     hash: [u8; 32],
-    same_tenant: bool,
+    tenant: Box<str>,
     revoked: bool,
     expires_at: Option<UnixMs>,
     suspended: bool,
 }
 
 const FIND: &str = "
-    SELECT t.row_id, t.version, n.version, t.kid, t.hash, n.id = ?2, t.revoked_at_ms IS NOT NULL OR n.status = 'deleted',
+    SELECT t.row_id, t.version, n.version, t.kid, t.hash, n.id, t.revoked_at_ms IS NOT NULL OR n.status = 'deleted',
         t.expires_at_ms, n.status = 'suspended'
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
 
@@ -130,24 +141,34 @@ impl Store {
         let parsed = ParsedToken::parse(presented)
             .map_err(|_| AuthError::Rejected { reason: Rejection::Malformed, token: None })?;
         let now = self.inner.clock.now();
+        self.inner.auth.reads.fetch_add(1, Ordering::Relaxed);
+        let policy = match self.known(&parsed, now)? {
+            Some(policy) => policy,
+            None => self.read_policy(&parsed, now)?,
+        };
+        if policy.allows_ip(peer) { Ok(policy) } else { Err(AuthError::IpNotAllowed { token: policy.token.clone() }) }
+    }
+
+    /// The policy of a token whose row was read since the registry last changed.
+    fn known(&self, parsed: &ParsedToken<'_>, now: UnixMs) -> Result<Option<Arc<Policy>>, AuthError> {
+        let auth = &self.inner.auth;
+        let current = |row: &Arc<Row>| row.generation == self.inner.writer().generation();
+        let Some(row) = auth.rows.get(parsed.id()).filter(current) else { return Ok(None) };
+        verdict(Some(&row.found), &auth.pepper, parsed, now)?;
+        Ok(Some(Arc::clone(&row.policy)))
+    }
+
+    fn read_policy(&self, parsed: &ParsedToken<'_>, now: UnixMs) -> Result<Arc<Policy>, AuthError> {
         for _ in 0..LOOKS {
-            self.inner.auth.reads.fetch_add(1, Ordering::Relaxed);
-            let policy = self
-                .inner
-                .reader
-                .with(|conn| Ok(self.policy(conn, &parsed, now)))
-                .map_err(|err| unavailable(&err))??;
-            let Some(policy) = policy else { continue };
-            return if policy.allows_ip(peer) {
-                Ok(policy)
-            } else {
-                Err(AuthError::IpNotAllowed { token: policy.token.clone() })
-            };
+            let read = self.inner.reader.with(|conn| Ok(self.policy(conn, parsed, now)));
+            if let Some(policy) = read.map_err(|err| unavailable(&err))?? {
+                return Ok(policy);
+            }
         }
         Err(AuthError::Unavailable("the token changes too often to be read".to_owned()))
     }
 
-    /// How often a token row was looked up.
+    /// How often a token was looked up, in memory or in the database.
     #[must_use]
     pub fn token_reads(&self) -> u64 {
         self.inner.auth.reads.load(Ordering::Relaxed)
@@ -161,19 +182,22 @@ impl Store {
         now: UnixMs,
     ) -> Result<Option<Arc<Policy>>, AuthError> {
         let auth = &self.inner.auth;
+        // Taken before the read: a change that comes after it makes what is kept here useless.
+        let generation = self.inner.writer().generation();
         let found = find(conn, &auth.pepper, parsed).map_err(|err| unavailable(&err))?;
         verdict(found.as_ref(), &auth.pepper, parsed, now)?;
         let Some(found) = found else { return Ok(None) };
         let versions = (found.token_key, found.token_version, found.tenant_version);
-        if let Some(policy) = auth.policies.get(&versions) {
-            return Ok(Some(policy));
-        }
-        let loaded = load(conn, &found).map_err(|err| unavailable(&err))?;
-        Ok(loaded.map(|policy| {
-            let policy = Arc::new(policy);
-            auth.policies.insert(versions, Arc::clone(&policy));
-            policy
-        }))
+        let policy = match auth.policies.get(&versions) {
+            Some(policy) => policy,
+            None => match load(conn, &found).map_err(|err| unavailable(&err))? {
+                Some(policy) => Arc::new(policy),
+                None => return Ok(None),
+            },
+        };
+        auth.policies.insert(versions, Arc::clone(&policy));
+        auth.rows.insert(parsed.id().into(), Arc::new(Row { generation, found, policy: Arc::clone(&policy) }));
+        Ok(Some(policy))
     }
 }
 
@@ -189,7 +213,7 @@ fn verdict(found: Option<&Found>, pepper: &Pepper, parsed: &ParsedToken<'_>, now
     if !genuine {
         return rejected(Rejection::WrongSecret);
     }
-    if !found.same_tenant {
+    if *found.tenant != *parsed.tenant() {
         return rejected(Rejection::OtherTenant);
     }
     if found.revoked {
@@ -206,14 +230,14 @@ fn verdict(found: Option<&Found>, pepper: &Pepper, parsed: &ParsedToken<'_>, now
 
 fn find(conn: &Connection, pepper: &Pepper, parsed: &ParsedToken<'_>) -> Result<Option<Found>> {
     let mut statement = conn.prepare_cached(FIND)?;
-    let found = statement.query_row(params![parsed.id(), parsed.tenant()], |row| {
+    let found = statement.query_row([parsed.id()], |row| {
         Ok(Found {
             token_key: row.get(0)?,
             token_version: row.get(1)?,
             tenant_version: row.get(2)?,
             pepper: row.get_ref(3)?.as_str().ok().and_then(|kid| pepper.position(kid)),
             hash: row.get(4)?,
-            same_tenant: row.get(5)?,
+            tenant: row.get(5)?,
             revoked: row.get(6)?,
             expires_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
             suspended: row.get(8)?,
