@@ -8,23 +8,24 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
+use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::{HttpSession as Http1Session, http_req_header_to_wire};
-use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::upstreams::peer::HttpPeer;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
 use super::peer::Peers;
+use super::plain::Plain;
 use crate::config::UpstreamConfig;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept: less than the minute after which many servers close theirs.
-const POOLED: Duration = Duration::from_secs(55);
+pub(super) const POOLED: Duration = Duration::from_secs(55);
 /// How the gateway names itself to upstreams.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
 /// Client headers that are passed on.
@@ -36,14 +37,14 @@ pub(crate) struct Pools {
     /// To `https` upstreams, HTTP/2 where they speak it.
     secure: Arc<Connector>,
     /// To `http` upstreams: HTTP/1.1, where head and body go out in one write.
-    plain: Arc<TransportConnector>,
+    plain: Arc<Plain>,
 }
 
 impl Pools {
     /// Empty pools that keep at most `size` idle connections each.
     pub(crate) fn new(size: usize) -> Self {
         let options = || Some(ConnectorOptions::new(size));
-        Self { secure: Arc::new(Connector::new(options())), plain: Arc::new(TransportConnector::new(options())) }
+        Self { secure: Arc::new(Connector::new(options())), plain: Arc::new(Plain::new(size)) }
     }
 }
 
@@ -137,7 +138,7 @@ impl HttpUpstream {
                 let (session, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
                 (self.exchange(session, outgoing).await, reused)
             } else {
-                let connected = self.pools.plain.get_stream(&*peer).await;
+                let connected = self.pools.plain.get(&peer).await;
                 let (stream, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
                 (self.exchange_at_once(stream, &peer, outgoing).await, reused)
             };
@@ -248,7 +249,7 @@ impl Answer {
             HttpSession::H1(mut h1) if !peer.is_tls() => {
                 h1.respect_keepalive();
                 if let Some(stream) = h1.reuse().await {
-                    pools.plain.release_stream(stream, peer.reuse_hash(), idle);
+                    pools.plain.put(&peer, stream);
                 }
             }
             session @ (HttpSession::H1(_) | HttpSession::H2(_) | HttpSession::Custom(())) => {

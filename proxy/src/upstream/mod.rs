@@ -1,12 +1,14 @@
 //! Where requests go.
 //!
 //! - `http`: a provider or an internal server, over pooled connections
+//! - `plain`: idle connections in the clear
 //! - `peer`: its addresses, looked up now and then
 //! - `echo`: built in, answers with what it was asked
 
 pub(crate) mod echo;
 pub(crate) mod http;
 mod peer;
+mod plain;
 
 use std::sync::Arc;
 

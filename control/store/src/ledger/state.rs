@@ -13,7 +13,7 @@ use crate::ledger::inflight::{self, InflightTable};
 use crate::ledger::row;
 use crate::ledger::syncer::Syncer;
 use crate::sqlite::open;
-use crate::sqlite::writer::Writer;
+use crate::sqlite::writer::{Posting, Writer};
 
 /// This process's ledger. Every open ticket holds it, so it outlives the store until the last one is settled.
 #[derive(Debug)]
@@ -36,9 +36,7 @@ impl Ledger {
             table.persist().map_err(|err| StoreError::Unavailable(format!("in-flight table: {err}")))?;
         }
         let freed = Arc::clone(&table);
-        let on_posted = move |postings: &[crate::sqlite::writer::Posting]| {
-            postings.iter().for_each(|posting| freed.free(posting.slot))
-        };
+        let on_posted = move |postings: &[Posting]| freed.free(postings.iter().map(|posting| posting.slot).collect());
         Ok(Self {
             syncer: power.then(|| Syncer::start(Arc::clone(&table))).transpose()?,
             writer: Arc::new(Writer::start(database, Box::new(on_posted))?),
