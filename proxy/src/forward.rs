@@ -1,6 +1,7 @@
 //! Stage 5. From an outbound request to the head of its answer. Needs a ticket: nothing goes out that was not reserved.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openclawmu_store::Ticket;
@@ -111,6 +112,7 @@ pub(crate) async fn forward(
             let outgoing =
                 Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers };
             let answer = tokio::select! {
+                biased;
                 answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,
                 () = client_gone(session) => return Err(Failure::ClientGone),
             };
@@ -164,6 +166,14 @@ impl Reply {
         match &mut self.source {
             Source::Http(answer) => answer.piece().await,
             Source::Echo(pieces) => Ok(pieces.pop_front()),
+        }
+    }
+
+    /// Stops timing each read of the body; the longest pause is the caller's to watch from now on.
+    pub(crate) fn unwatched(&mut self) -> Duration {
+        match &mut self.source {
+            Source::Http(answer) => answer.unwatched(),
+            Source::Echo(_) => Duration::from_secs(3600),
         }
     }
 

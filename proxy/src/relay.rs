@@ -3,6 +3,7 @@
 //! What ends the answer (`[DONE]`, the error event, the whole body) is held back until the attempt is settled, so that a client
 //! that has its answer finds it in its usage.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -107,6 +108,7 @@ impl Relay<'_> {
     async fn whole(&mut self, mut reply: Reply) -> Relayed {
         let first_byte_ms = self.ticket.elapsed_ms();
         let read = tokio::select! {
+            biased; // most answers are there already: then nothing else is looked at
             read = read_whole(&mut reply) => read,
             () = client_gone(self.session) => Err(Broken::ClientGone),
             () = cut(&mut self.cut) => Err(Broken::Shutdown),
@@ -185,33 +187,39 @@ impl Relay<'_> {
     /// Relays events until the end; `[DONE]` itself is left to the caller.
     async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<Fin, Broken> {
         let mut splitter = Splitter::default();
-        let mut noted = Instant::now();
+        let (mut noted, mut heard) = (Instant::now(), Instant::now());
+        // One timer for the whole stream: it is looked at when it fires, not moved with every event.
+        let idle_timeout = reply.unwatched();
+        let mut idle = pin!(tokio::time::sleep(idle_timeout));
+        let mut watch = self.cut.clone();
+        let mut cut = pin!(cut(&mut watch));
         loop {
             let piece = tokio::select! {
                 biased;
                 piece = reply.piece() => piece.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))?,
                 () = client_gone(self.session) => return Err(Broken::ClientGone),
-                () = cut(&mut self.cut) => return Err(Broken::Shutdown),
+                () = &mut cut => return Err(Broken::Shutdown),
+                () = &mut idle => {
+                    if heard.elapsed() >= idle_timeout {
+                        return Err(Broken::Upstream(fault_refusal(&Fault::Timeout(idle_timeout))));
+                    }
+                    idle.as_mut().reset((heard + idle_timeout).into());
+                    continue;
+                }
             };
-            let ended = piece.is_none();
-            if let Some(piece) = piece {
-                splitter.push(&piece).map_err(|err| {
-                    Broken::Upstream(Refusal::Upstream {
-                        code: "upstream_broken",
-                        message: format!("The upstream's stream is broken: {err}."),
-                    })
-                })?;
-            }
+            heard = Instant::now();
+            let Some(piece) = piece else { return at_end(splitter.rest(), counted) };
+            splitter.push(&piece).map_err(|err| {
+                let message = format!("The upstream's stream is broken: {err}.");
+                Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
+            })?;
             while let Some(event) = splitter.next() {
                 if self.event(event, counted).await? {
-                    return Ok(if counted.error { Fin::AfterError } else { Fin::Done });
+                    return Ok(counted.fin());
                 }
             }
-            if ended {
-                return at_end(splitter.rest(), counted);
-            }
-            if noted.elapsed() >= NOTE_EVERY {
-                noted = Instant::now();
+            if heard.duration_since(noted) >= NOTE_EVERY {
+                noted = heard;
                 let usage = counted.usage.unwrap_or_else(|| self.rough(counted));
                 self.ticket.progress(&usage);
             }
@@ -261,6 +269,10 @@ struct Counted {
 }
 
 impl Counted {
+    fn fin(&self) -> Fin {
+        if self.error { Fin::AfterError } else { Fin::Done }
+    }
+
     fn add(&mut self, event: &openai::Event) {
         self.usage = event.usage.or(self.usage);
         self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);

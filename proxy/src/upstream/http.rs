@@ -234,6 +234,12 @@ impl Answer {
         self.session.response_header()?.headers.get(name)?.to_str().ok()
     }
 
+    /// Stops timing each read; returns the longest pause that the caller should allow.
+    pub(crate) fn unwatched(&mut self) -> Duration {
+        self.session.set_read_timeout(None);
+        self.idle_timeout
+    }
+
     /// The next piece of the body; `None` at its proper end.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
         self.session.read_response_body().await.map_err(|err| {
