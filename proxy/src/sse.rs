@@ -88,6 +88,13 @@ fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The data of an event: of its only `data` line without a copy, of several joined by line feeds.
 pub(crate) fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
+    // Nearly every event is one data line and its blank line.
+    if let Some(rest) = event.strip_prefix(b"data: ")
+        && let Some(end) = memchr::memchr2(b'\n', b'\r', rest)
+        && rest.get(end..) == Some(b"\n\n")
+    {
+        return rest.get(..end).map(std::borrow::Cow::Borrowed);
+    }
     let mut found: Option<std::borrow::Cow<'_, [u8]>> = None;
     for line in event.split(|&byte| byte == b'\n' || byte == b'\r') {
         let Some(value) = line.strip_prefix(b"data:") else {

@@ -45,7 +45,11 @@ struct CompletionDetails {
 
 /// Reads a raw `usage` object; `None` when it is null, unreadable or states nothing.
 fn usage(raw: &str) -> Option<Usage> {
-    let raw: RawUsage = serde_json::from_str::<Option<RawUsage>>(raw).ok()??;
+    serde_json::from_str::<Option<RawUsage>>(raw).ok().flatten().and_then(disjoint)
+}
+
+/// The provider's counts as disjoint buckets; `None` when it states none.
+fn disjoint(raw: RawUsage) -> Option<Usage> {
     if raw.prompt_tokens.is_none() && raw.completion_tokens.is_none() {
         return None;
     }
@@ -96,10 +100,10 @@ pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
     if let Some(usage) = &mut found.usage
         && memchr::memmem::find(choices.as_bytes(), b"\"tool_calls\"").is_some()
     {
-        usage.tool_calls = tool_calls(choices);
+        usage.tool_calls = delivered_raw(choices).1;
     }
     if found.usage.is_none() {
-        found.text_bytes = if choices.is_empty() { 0 } else { delivered(choices).0 };
+        found.text_bytes = if choices.is_empty() { 0 } else { delivered_raw(choices).0 };
     }
     Some(found)
 }
@@ -123,30 +127,32 @@ pub(crate) struct Event {
     pub(crate) done: bool,
 }
 
-/// Reads the data of one event; what can't be read says nothing.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(default)]
+    usage: Option<RawUsage>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+/// Reads the data of one event; what can't be read says nothing, but that its size bounds the text in it.
 pub(crate) fn event(data: &[u8]) -> Event {
     if data == b"[DONE]" {
         return Event { done: true, ..Event::default() };
     }
-    let Ok(data) = std::str::from_utf8(data) else {
-        return Event::default();
+    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+        return Event { text_bytes: data.len(), ..Event::default() };
     };
-    let (mut found, mut choices) = (Event::default(), None);
-    let scanned = scan::members(data, |key, range| match key.as_ref() {
-        "usage" => found.usage = data.get(range).filter(|raw| *raw != "null").and_then(usage),
-        "choices" => choices = data.get(range),
-        "error" => found.error = data.get(range) != Some("null"),
-        _ => {}
-    });
-    if scanned.is_err() {
-        return Event::default();
+    let usage = chunk.usage.and_then(disjoint);
+    if chunk.error.is_some() {
+        return Event { usage, error: true, ..Event::default() };
     }
-    if let Some(choices) = choices.filter(|_| !found.error) {
-        let (text_bytes, calls, finished, count) = delivered(choices);
-        found =
-            Event { text_bytes, tool_calls: calls, finished, usage_only: count == 0 && found.usage.is_some(), ..found };
-    }
-    found
+    let choices = chunk.choices.unwrap_or_default();
+    let (text_bytes, tool_calls, finished) = delivered(&choices);
+    let usage_only = choices.is_empty() && usage.is_some();
+    Event { usage, text_bytes, tool_calls, usage_only, finished, ..Event::default() }
 }
 
 #[derive(Deserialize)]
@@ -192,15 +198,11 @@ struct Function<'a> {
     arguments: Option<Cow<'a, str>>,
 }
 
-/// Bytes of model text, tool calls, whether a choice ended, and the number of choices.
-fn delivered(choices: &str) -> (usize, u32, bool, usize) {
-    let Ok(choices) = serde_json::from_str::<Vec<Choice<'_>>>(choices) else {
-        // A shape we don't know: its size bounds the text in it.
-        return (choices.len(), 0, false, 1);
-    };
+/// Bytes of model text, tool calls that begin, and whether a choice ended.
+fn delivered(choices: &[Choice<'_>]) -> (usize, u32, bool) {
     let (mut bytes, mut calls, mut finished) = (0, 0, false);
     let len = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
-    for choice in &choices {
+    for choice in choices {
         bytes += len(&choice.text);
         finished |= choice.finish_reason.is_some();
         for said in [&choice.delta, &choice.message].into_iter().flatten() {
@@ -211,11 +213,16 @@ fn delivered(choices: &str) -> (usize, u32, bool, usize) {
             }
         }
     }
-    (bytes, calls, finished, choices.len())
+    (bytes, calls, finished)
 }
 
-fn tool_calls(choices: &str) -> u32 {
-    delivered(choices).1
+/// The same of a raw list of choices; one of a shape that we don't know is bounded by its size.
+fn delivered_raw(choices: &str) -> (usize, u32) {
+    let parsed = serde_json::from_str::<Vec<Choice<'_>>>(choices);
+    parsed.map_or((choices.len(), 0), |choices| {
+        let (bytes, calls, _) = delivered(&choices);
+        (bytes, calls)
+    })
 }
 
 #[cfg(test)]
@@ -271,7 +278,7 @@ mod tests {
         assert_eq!((call.tool_calls, call.text_bytes), (1, 1));
         assert!(event(b"[DONE]").done);
         assert!(event(br#"{"choices":[{"text":"abc","finish_reason":"length"}]}"#).finished);
-        assert_eq!(event(b"{oops"), Event::default());
+        assert_eq!(event(b"{oops"), Event { text_bytes: 5, ..Event::default() });
     }
 
     #[test]
