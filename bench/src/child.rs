@@ -39,20 +39,10 @@ impl Process {
                 None => guarded.env_remove(variable),
             };
         }
-        guarded
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output);
+        guarded.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A group of its own: ^C reaches the run alone, which then ends its children in order.
-        let child = guarded
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+        let child = guarded.process_group(0).spawn().with_context(|| format!("starting {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// The process id.
@@ -66,11 +56,7 @@ impl Process {
     }
 
     /// Polls until `condition` holds; fails when the process ends first or the time is up.
-    pub(crate) fn wait_for(
-        &mut self,
-        what: &str,
-        mut condition: impl FnMut() -> Result<bool>,
-    ) -> Result<()> {
+    pub(crate) fn wait_for(&mut self, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -80,9 +66,7 @@ impl Process {
                 return Ok(());
             }
             if started.elapsed() > START_LIMIT {
-                return Err(
-                    self.fault(&format!("in vain for {START_LIMIT:?} we waited for {what}"))
-                );
+                return Err(self.fault(&format!("in vain for {START_LIMIT:?} we waited for {what}")));
             }
             thread::sleep(POLL);
         }
@@ -91,14 +75,8 @@ impl Process {
     /// An error about this process, with the end of what it printed.
     pub(crate) fn fault(&self, what: &str) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
-        let tail = log
-            .get(log.len().saturating_sub(2_000)..)
-            .unwrap_or_default();
-        anyhow!(
-            "{}: {what}; it printed:\n{}",
-            self.name,
-            String::from_utf8_lossy(tail)
-        )
+        let tail = log.get(log.len().saturating_sub(2_000)..).unwrap_or_default();
+        anyhow!("{}: {what}; it printed:\n{}", self.name, String::from_utf8_lossy(tail))
     }
 }
 
@@ -114,18 +92,11 @@ impl Drop for Process {
 }
 
 /// Becomes `program`, to be killed when `parent` dies. Returns only on failure.
-pub(crate) fn become_guarded(
-    parent: u32,
-    program: &OsString,
-    arguments: &[OsString],
-) -> Result<()> {
+pub(crate) fn become_guarded(parent: u32, program: &OsString, arguments: &[OsString]) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let now = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-    ensure!(
-        now == Some(parent),
-        "the parent died before it could be watched"
-    );
+    ensure!(now == Some(parent), "the parent died before it could be watched");
     let fault = Command::new(program).args(arguments).exec();
     bail!("cannot run {}: {fault}", program.display());
 }
@@ -133,16 +104,9 @@ pub(crate) fn become_guarded(
 /// `N` loopback addresses that nothing listens on now. All are held until the last is found, so that they
 /// differ.
 pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
-    let listeners = (0..N)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = listeners
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<Result<Vec<_>, _>>()?;
-    addresses
-        .try_into()
-        .map_err(|_| anyhow!("could not find {N} free ports"))
+    let listeners = (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<Vec<_>, _>>()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    addresses.try_into().map_err(|_| anyhow!("could not find {N} free ports"))
 }
 
 #[cfg(test)]
@@ -152,10 +116,7 @@ mod tests {
     #[test]
     fn free_addresses_differ_and_can_be_bound() {
         let addresses = free_addresses::<4>().unwrap();
-        let bound: Vec<_> = addresses
-            .iter()
-            .map(|address| TcpListener::bind(address).unwrap())
-            .collect();
+        let bound: Vec<_> = addresses.iter().map(|address| TcpListener::bind(address).unwrap()).collect();
         assert_eq!(bound.len(), 4);
     }
 }

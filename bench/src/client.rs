@@ -34,10 +34,7 @@ pub(crate) struct Answer {
 /// A JSON request, ready to be written in one piece.
 pub(crate) fn post(address: SocketAddr, path: &str, bearer: &str, body: &[u8]) -> Vec<u8> {
     let mut request = head("POST", address, path, bearer);
-    let fields = format!(
-        "content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let fields = format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     request.extend_from_slice(fields.as_bytes());
     request.extend_from_slice(body);
     request
@@ -61,12 +58,7 @@ fn head(method: &str, address: SocketAddr, path: &str, bearer: &str) -> Vec<u8> 
 impl Connection {
     /// A connection to be opened by the first request.
     pub(crate) fn to(address: SocketAddr) -> Self {
-        Self {
-            address,
-            stream: None,
-            received: Vec::new(),
-            scratch: vec![0; READ_BYTES].into(),
-        }
+        Self { address, stream: None, received: Vec::new(), scratch: vec![0; READ_BYTES].into() }
     }
 
     /// Opens the connection if it is not open.
@@ -79,14 +71,8 @@ impl Connection {
     }
 
     /// Sends one request and reads the whole answer; `sink` gets the body as it comes, piece by piece.
-    pub(crate) fn call(
-        &mut self,
-        request: &[u8],
-        mut sink: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Answer> {
-        self.open()?
-            .write_all(request)
-            .context("sending the request")?;
+    pub(crate) fn call(&mut self, request: &[u8], mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<Answer> {
+        self.open()?.write_all(request).context("sending the request")?;
         let (status, framing, closes) = self.read_head()?;
         let frames = match framing {
             Framing::Length(bytes) => self.read_length(bytes, &mut sink).map(|()| 0)?,
@@ -94,10 +80,7 @@ impl Connection {
             // Allowed by RFC 9112, but then a body that was cut looks whole, and no connection is kept.
             Framing::Unsaid => bail!("an answer with neither content-length nor transfer-encoding"),
         };
-        ensure!(
-            self.received.is_empty(),
-            "bytes after the end of the answer"
-        );
+        ensure!(self.received.is_empty(), "bytes after the end of the answer");
         if closes {
             self.stream = None;
         }
@@ -121,20 +104,12 @@ impl Connection {
                 return Ok(read);
             }
             let read = self.read()?;
-            self.received
-                .extend_from_slice(self.scratch.get(..read).unwrap_or_default());
+            self.received.extend_from_slice(self.scratch.get(..read).unwrap_or_default());
         }
     }
 
-    fn read_length(
-        &mut self,
-        bytes: usize,
-        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        ensure!(
-            self.received.len() <= bytes,
-            "a body longer than its content-length"
-        );
+    fn read_length(&mut self, bytes: usize, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        ensure!(self.received.len() <= bytes, "a body longer than its content-length");
         let mut left = bytes - self.received.len();
         sink(&self.received)?;
         self.received.clear();
@@ -155,18 +130,14 @@ impl Connection {
             let read = self.read()?;
             let piece = self.scratch.get(..read).unwrap_or_default();
             let taken = chunked.feed(piece, sink)?;
-            self.received
-                .extend_from_slice(piece.get(taken..).unwrap_or_default());
+            self.received.extend_from_slice(piece.get(taken..).unwrap_or_default());
         }
         Ok(chunked.frames())
     }
 
     fn read(&mut self) -> Result<usize> {
         let stream = self.stream.as_mut().context("the connection is closed")?;
-        match stream
-            .read(&mut self.scratch)
-            .context("reading the answer")?
-        {
+        match stream.read(&mut self.scratch).context("reading the answer")? {
             0 => bail!("the connection was closed before the answer was whole"),
             read => Ok(read),
         }
@@ -174,8 +145,7 @@ impl Connection {
 }
 
 fn dial(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, TIMEOUT)
-        .with_context(|| format!("connecting to {address}"))?;
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
@@ -199,10 +169,7 @@ mod tests {
             for answer in answers {
                 let mut request = [0; 4096];
                 assert!(stream.read(&mut request).unwrap() > 0);
-                answer
-                    .as_bytes()
-                    .chunks(piece)
-                    .for_each(|bytes| stream.write_all(bytes).unwrap());
+                answer.as_bytes().chunks(piece).for_each(|bytes| stream.write_all(bytes).unwrap());
             }
         });
         address
@@ -225,36 +192,9 @@ mod tests {
         for piece in [1, 7, 4096] {
             let mut connection = Connection::to(server(ANSWERS, piece));
             let answers: Vec<_> = (0..3).map(|_| ask(&mut connection).unwrap()).collect();
-            assert_eq!(
-                answers[0],
-                (
-                    Answer {
-                        status: 200,
-                        frames: 0
-                    },
-                    "hello".to_owned()
-                )
-            );
-            assert_eq!(
-                answers[1],
-                (
-                    Answer {
-                        status: 429,
-                        frames: 2
-                    },
-                    "abcde".to_owned()
-                )
-            );
-            assert_eq!(
-                answers[2],
-                (
-                    Answer {
-                        status: 200,
-                        frames: 0
-                    },
-                    String::new()
-                )
-            );
+            assert_eq!(answers[0], (Answer { status: 200, frames: 0 }, "hello".to_owned()));
+            assert_eq!(answers[1], (Answer { status: 429, frames: 2 }, "abcde".to_owned()));
+            assert_eq!(answers[2], (Answer { status: 200, frames: 0 }, String::new()));
         }
     }
 
@@ -266,20 +206,13 @@ mod tests {
             &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"],
         ] {
             let error = ask(&mut Connection::to(server(answer, 4096))).unwrap_err();
-            assert!(
-                format!("{error:#}").contains("before the answer was whole"),
-                "{error:#}"
-            );
+            assert!(format!("{error:#}").contains("before the answer was whole"), "{error:#}");
         }
     }
 
     #[test]
     fn an_answer_that_does_not_say_how_it_ends_is_an_error() {
-        let error = ask(&mut Connection::to(server(
-            &["HTTP/1.1 200 OK\r\n\r\nhello"],
-            4096,
-        )))
-        .unwrap_err();
+        let error = ask(&mut Connection::to(server(&["HTTP/1.1 200 OK\r\n\r\nhello"], 4096))).unwrap_err();
         assert!(format!("{error:#}").contains("neither"), "{error:#}");
     }
 
@@ -291,10 +224,7 @@ mod tests {
 
     #[test]
     fn after_an_answer_that_closes_the_next_request_takes_a_new_connection() {
-        let address = server(
-            &["HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"],
-            64,
-        );
+        let address = server(&["HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"], 64);
         let mut connection = Connection::to(address);
         ask(&mut connection).unwrap();
         assert!(connection.stream.is_none());

@@ -41,9 +41,7 @@ impl Snapshot {
             for tid in numbered_entries(Path::new(&tasks)) {
                 // A thread may end between the listing and the reading; `since` notices.
                 if let Ok(text) = fs::read_to_string(format!("{tasks}/{tid}/schedstat")) {
-                    snapshot
-                        .threads
-                        .insert((process.pid, tid), on_cpu_ns(&text)?);
+                    snapshot.threads.insert((process.pid, tid), on_cpu_ns(&text)?);
                 }
             }
         }
@@ -69,10 +67,7 @@ impl Snapshot {
 
     /// What was spent from `earlier` to this snapshot.
     pub(crate) fn since(&self, earlier: &Self) -> Spent {
-        let exact = earlier
-            .threads
-            .keys()
-            .all(|thread| self.threads.contains_key(thread));
+        let exact = earlier.threads.keys().all(|thread| self.threads.contains_key(thread));
         let total = |snapshot: &Self| snapshot.threads.values().sum::<u64>();
         let ns = if exact {
             total(self).saturating_sub(total(earlier))
@@ -108,11 +103,7 @@ fn tree(root: u32) -> Result<Vec<Process>> {
     let mut members = vec![root];
     let mut found = Vec::new();
     while let Some(pid) = members.pop() {
-        members.extend(
-            all.iter()
-                .filter(|process| process.parent == pid)
-                .map(|process| process.pid),
-        );
+        members.extend(all.iter().filter(|process| process.parent == pid).map(|process| process.pid));
         found.extend(all.extract_if(.., |process| process.pid == pid));
     }
     ensure!(!found.is_empty(), "process {root} is gone");
@@ -126,13 +117,8 @@ fn numbered_entries(directory: &Path) -> impl Iterator<Item = u32> {
 
 /// The first number of a `schedstat` line: nanoseconds spent on a CPU (proc_pid_schedstat).
 fn on_cpu_ns(schedstat: &str) -> Result<u64> {
-    let first = schedstat
-        .split_ascii_whitespace()
-        .next()
-        .context("an empty schedstat")?;
-    first
-        .parse()
-        .context("a schedstat that does not start with a number")
+    let first = schedstat.split_ascii_whitespace().next().context("an empty schedstat")?;
+    first.parse().context("a schedstat that does not start with a number")
 }
 
 /// `pid (comm) state ppid ... utime stime cutime cstime ...`; `comm` may hold spaces and parentheses.
@@ -141,22 +127,12 @@ fn parse_stat(line: &str) -> Option<Process> {
     let (_, after_comm) = line.rsplit_once(')')?;
     let fields: Vec<&str> = after_comm.split_ascii_whitespace().collect();
     let times = fields.get(11..15)?;
-    let ticks = times
-        .iter()
-        .map(|field| field.parse::<u64>())
-        .sum::<Result<u64, _>>()
-        .ok()?;
-    Some(Process {
-        pid: pid.parse().ok()?,
-        parent: fields.get(1)?.parse().ok()?,
-        ticks,
-    })
+    let ticks = times.iter().map(|field| field.parse::<u64>()).sum::<Result<u64, _>>().ok()?;
+    Some(Process { pid: pid.parse().ok()?, parent: fields.get(1)?.parse().ok()?, ticks })
 }
 
 fn vm_rss_bytes(status: &str) -> Option<u64> {
-    let value = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -166,10 +142,7 @@ mod tests {
     use super::*;
 
     fn snapshot(threads: &[((u32, u32), u64)], ticks_ns: u64) -> Snapshot {
-        Snapshot {
-            threads: threads.iter().copied().collect(),
-            ticks_ns,
-        }
+        Snapshot { threads: threads.iter().copied().collect(), ticks_ns }
     }
 
     #[test]
@@ -182,23 +155,13 @@ mod tests {
     #[test]
     fn a_stat_line_with_parentheses_and_spaces_in_the_name_is_read() {
         let line = "77 (a) b (c) S 42 77 77 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 9 0 1 2 3";
-        assert_eq!(
-            parse_stat(line),
-            Some(Process {
-                pid: 77,
-                parent: 42,
-                ticks: 124
-            })
-        );
+        assert_eq!(parse_stat(line), Some(Process { pid: 77, parent: 42, ticks: 124 }));
         assert_eq!(parse_stat("77 (cut) S 42"), None);
     }
 
     #[test]
     fn resident_memory_is_read_in_bytes() {
-        assert_eq!(
-            vm_rss_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"),
-            Some(2_097_152)
-        );
+        assert_eq!(vm_rss_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
         assert_eq!(vm_rss_bytes("Name:\tx\n"), None);
     }
 
@@ -206,21 +169,9 @@ mod tests {
     fn new_threads_count_and_a_thread_that_ended_falls_back_to_ticks() {
         let before = snapshot(&[((1, 1), 100), ((1, 2), 50)], 1_000);
         let grown = snapshot(&[((1, 1), 150), ((1, 2), 50), ((1, 3), 7)], 2_000);
-        assert_eq!(
-            grown.since(&before),
-            Spent {
-                ns: 57,
-                exact: true
-            }
-        );
+        assert_eq!(grown.since(&before), Spent { ns: 57, exact: true });
         let shrunk = snapshot(&[((1, 1), 150)], 3_000);
-        assert_eq!(
-            shrunk.since(&before),
-            Spent {
-                ns: 2_000,
-                exact: false
-            }
-        );
+        assert_eq!(shrunk.since(&before), Spent { ns: 2_000, exact: false });
     }
 
     #[test]

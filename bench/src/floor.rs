@@ -48,12 +48,7 @@ pub(crate) fn serve(options: &Options) {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = http_proxy_service(
-        &server.configuration,
-        Floor {
-            upstream: options.upstream,
-        },
-    );
+    let mut service = http_proxy_service(&server.configuration, Floor { upstream: options.upstream });
     service.add_tcp(&options.listen.to_string());
     server.add_service(service);
     server.run(RunArgs::default());

@@ -70,37 +70,23 @@ impl Gateway {
         process.wait_for("/readyz", || Ok(is_ready(setup.edge)))?;
         let admin_key = fs::read_to_string(data.join("admin.key")).context("reading admin.key")?;
         let admin_key = admin_key.trim().to_owned();
-        let token = create_tenant(setup.admin, &admin_key)
-            .map_err(|fault| process.fault(&format!("no tenant: {fault:#}")))?;
-        Ok(Self {
-            process,
-            token,
-            admin: setup.admin,
-            admin_key,
-        })
+        let token =
+            create_tenant(setup.admin, &admin_key).map_err(|fault| process.fault(&format!("no tenant: {fault:#}")))?;
+        Ok(Self { process, token, admin: setup.admin, admin_key })
     }
 
     /// Waits until the ledger has a row for each of `requests`, and no more: what was measured kept its books.
     pub(crate) fn wait_for_ledger(&mut self, requests: u64) -> Result<()> {
-        let usage = get(
-            self.admin,
-            &format!("/v1/tenants/{TENANT}/usage"),
-            &self.admin_key,
-        );
+        let usage = get(self.admin, &format!("/v1/tenants/{TENANT}/usage"), &self.admin_key);
         let (admin, mut rows) = (self.admin, 0);
-        let waited = self
-            .process
-            .wait_for("the ledger to have every request", || {
-                let answer = call(admin, &usage, 200)?;
-                let total = answer.pointer("/total/requests").and_then(Value::as_u64);
-                rows = total.with_context(|| format!("no total of requests in {answer}"))?;
-                Ok(rows >= requests)
-            });
+        let waited = self.process.wait_for("the ledger to have every request", || {
+            let answer = call(admin, &usage, 200)?;
+            let total = answer.pointer("/total/requests").and_then(Value::as_u64);
+            rows = total.with_context(|| format!("no total of requests in {answer}"))?;
+            Ok(rows >= requests)
+        });
         waited.with_context(|| format!("{rows} rows in the ledger for {requests} requests"))?;
-        ensure!(
-            rows == requests,
-            "{rows} rows in the ledger for {requests} requests"
-        );
+        ensure!(rows == requests, "{rows} rows in the ledger for {requests} requests");
         Ok(())
     }
 }
@@ -152,39 +138,22 @@ fn is_ready(edge: SocketAddr) -> bool {
 
 fn create_tenant(admin: SocketAddr, admin_key: &str) -> Result<String> {
     let tenant = json!({"id": TENANT, "name": "Bench", "quota": quota()});
-    let request = post(
-        admin,
-        "/v1/tenants",
-        admin_key,
-        &serde_json::to_vec(&tenant)?,
-    );
+    let request = post(admin, "/v1/tenants", admin_key, &serde_json::to_vec(&tenant)?);
     let answer = call(admin, &request, 201)?;
-    let effective = answer
-        .pointer("/tenant/quota")
-        .context("no quota in the answer")?;
-    for name in quota()
-        .as_object()
-        .into_iter()
-        .flat_map(|quota| quota.keys())
-    {
+    let effective = answer.pointer("/tenant/quota").context("no quota in the answer")?;
+    for name in quota().as_object().into_iter().flat_map(|quota| quota.keys()) {
         let set = effective.get(name).is_some_and(|value| !value.is_null());
         ensure!(set, "quota {name} is not in effect: {effective}");
     }
     let token = answer.pointer("/token/value").and_then(Value::as_str);
-    Ok(token
-        .with_context(|| format!("no token in {answer}"))?
-        .to_owned())
+    Ok(token.with_context(|| format!("no token in {answer}"))?.to_owned())
 }
 
 fn call(address: SocketAddr, request: &[u8], expected: u16) -> Result<Value> {
     let mut body = Vec::new();
     let answer = Connection::to(address).call_whole(request, &mut body)?;
     let said = String::from_utf8_lossy(&body);
-    ensure!(
-        answer.status == expected,
-        "status {} instead of {expected}: {said}",
-        answer.status
-    );
+    ensure!(answer.status == expected, "status {} instead of {expected}: {said}", answer.status);
     serde_json::from_slice(&body).with_context(|| format!("not JSON: {said}"))
 }
 
@@ -204,13 +173,7 @@ mod tests {
             threads: 1,
         };
         let text = config_of(&setup, Path::new("/d/data")).unwrap();
-        for part in [
-            "127.0.0.1:1",
-            "127.0.0.1:2",
-            "http://127.0.0.1:3/v1",
-            "/d/data",
-            "threads = 1",
-        ] {
+        for part in ["127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3/v1", "/d/data", "threads = 1"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("the-secret"));

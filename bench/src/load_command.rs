@@ -18,13 +18,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "127.0.0.1:8080", global = true)]
     target: SocketAddr,
     /// The bearer credential.
-    #[arg(
-        long,
-        default_value = "none",
-        env = "OPENCLAWMU_TOKEN",
-        hide_env_values = true,
-        global = true
-    )]
+    #[arg(long, default_value = "none", env = "OPENCLAWMU_TOKEN", hide_env_values = true, global = true)]
     token: String,
     /// The process whose tree's CPU time is to be told.
     #[arg(long, global = true)]
@@ -79,37 +73,11 @@ enum Shape {
 impl From<&Shape> for Plan {
     fn from(shape: &Shape) -> Self {
         match *shape {
-            Shape::Closed {
-                size,
-                connections,
-                requests,
-            } => Self::Closed {
-                size,
-                connections,
-                requests,
-            },
-            Shape::Open {
-                size,
-                connections,
-                rate,
-                requests,
-            } => Self::Open {
-                size,
-                connections,
-                rate,
-                requests,
-            },
-            Shape::Streams {
-                streams,
-                chunks,
-                include_usage,
-            } => Self::Streams {
-                streams,
-                ask: StreamAsk {
-                    chunks,
-                    include_usage,
-                },
-            },
+            Shape::Closed { size, connections, requests } => Self::Closed { size, connections, requests },
+            Shape::Open { size, connections, rate, requests } => Self::Open { size, connections, rate, requests },
+            Shape::Streams { streams, chunks, include_usage } => {
+                Self::Streams { streams, ask: StreamAsk { chunks, include_usage } }
+            }
         }
     }
 }
@@ -117,10 +85,7 @@ impl From<&Shape> for Plan {
 /// Drives once and prints what was measured.
 pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     const QUIET_LIMIT: Duration = Duration::from_secs(5);
-    let target = Target {
-        address: options.target,
-        bearer: options.token.clone(),
-    };
+    let target = Target { address: options.target, bearer: options.token.clone() };
     let before = options.pid.map(Snapshot::take).transpose()?;
     let outcome = drive(&target, Plan::from(&options.shape), stop)?;
     let seconds = outcome.elapsed.as_secs_f64();
@@ -139,15 +104,9 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     if let (Some(pid), Some(before)) = (options.pid, before) {
         let spent = Snapshot::when_quiet(pid, QUIET_LIMIT)?.since(&before);
         let each = |count: u64| spent.ns as f64 / 1_000.0 / count.max(1) as f64;
-        println!(
-            "CPU of process {pid}: {:.1} us per answer",
-            each(outcome.answers)
-        );
+        println!("CPU of process {pid}: {:.1} us per answer", each(outcome.answers));
         if outcome.events > 0 {
-            println!(
-                "CPU of process {pid}: {:.1} us per event",
-                each(outcome.events)
-            );
+            println!("CPU of process {pid}: {:.1} us per event", each(outcome.events));
         }
     }
     Ok(())

@@ -3,15 +3,8 @@
 //!
 //! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
 //! Never links the gateway: it is measured from outside, as a process.
-#![allow(
-    clippy::float_arithmetic,
-    reason = "statistics over measurements; no money here"
-)]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool: its output is its purpose"
-)]
+#![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
 mod child;
 mod client;
@@ -82,11 +75,7 @@ fn play(part: Part) -> anyhow::Result<bool> {
         Part::Floor(options) => floor::serve(&options),
         Part::Upstream(options) => upstream::serve(&options)?,
         Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
-        Part::Guarded {
-            parent,
-            program,
-            arguments,
-        } => {
+        Part::Guarded { parent, program, arguments } => {
             child::become_guarded(parent, &program, &arguments)?;
         }
     }

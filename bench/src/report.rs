@@ -150,9 +150,7 @@ impl Report {
                 let figures = line.pairs.iter().map(figure);
                 Spread::of(figures.map(|figure| figure.units as f64 / figure.frames as f64))
             };
-            let (Some(floor), Some(subject)) =
-                (joined(|pair| pair.floor), joined(|pair| pair.subject))
-            else {
+            let (Some(floor), Some(subject)) = (joined(|pair| pair.floor), joined(|pair| pair.subject)) else {
                 continue;
             };
             writeln!(
@@ -165,16 +163,9 @@ impl Report {
             )?;
         }
         for line in &self.lines {
-            let inexact = line
-                .pairs
-                .iter()
-                .any(|pair| !pair.floor.exact || !pair.subject.exact);
+            let inexact = line.pairs.iter().any(|pair| !pair.floor.exact || !pair.subject.exact);
             if inexact {
-                writeln!(
-                    text,
-                    "{}: a thread ended in between; counted in clock ticks",
-                    line.scenario
-                )?;
+                writeln!(text, "{}: a thread ended in between; counted in clock ticks", line.scenario)?;
             }
         }
         writeln!(text)?;
@@ -228,26 +219,13 @@ mod tests {
 
     fn figure(cpu_us: f64, p50_us: f64) -> Figure {
         let (exact, units, frames, elapsed_s) = (true, 10, 0, 1.0);
-        Figure {
-            cpu_us,
-            exact,
-            units,
-            frames,
-            elapsed_s,
-            p50_us,
-            p99_us: p50_us * 2.0,
-        }
+        Figure { cpu_us, exact, units, frames, elapsed_s, p50_us, p99_us: p50_us * 2.0 }
     }
 
     fn line(name: &str, ratios: &[f64]) -> Line {
-        let scenario = all(Extent::Full)
-            .into_iter()
-            .find(|scenario| scenario.name == name)
-            .unwrap();
-        let pairs = ratios.iter().map(|ratio| Pair {
-            floor: figure(50.0, 100.0),
-            subject: figure(50.0 * ratio, 130.0),
-        });
+        let scenario = all(Extent::Full).into_iter().find(|scenario| scenario.name == name).unwrap();
+        let pairs =
+            ratios.iter().map(|ratio| Pair { floor: figure(50.0, 100.0), subject: figure(50.0 * ratio, 130.0) });
         Line::of(&scenario, pairs.collect()).unwrap()
     }
 
@@ -279,14 +257,8 @@ mod tests {
         let missed = report(vec![line("closed_1k", &[1.1]), line("streams_200", &[1.0])]);
         assert!(!missed.all_met());
         let text = missed.text().unwrap();
-        assert!(
-            text.lines()
-                .any(|line| line.contains("streams_200") && line.ends_with("MISSED"))
-        );
-        assert!(
-            text.lines()
-                .any(|line| line.contains("closed_1k") && line.ends_with("met"))
-        );
+        assert!(text.lines().any(|line| line.contains("streams_200") && line.ends_with("MISSED")));
+        assert!(text.lines().any(|line| line.contains("closed_1k") && line.ends_with("met")));
     }
 
     #[test]
@@ -298,9 +270,6 @@ mod tests {
     #[test]
     fn memory_is_shown_in_mebibytes() {
         let text = report(Vec::new()).text().unwrap();
-        assert!(
-            text.contains("floor 10.0 MiB, gateway 20.5 MiB; 30.0 MiB after"),
-            "{text}"
-        );
+        assert!(text.contains("floor 10.0 MiB, gateway 20.5 MiB; 30.0 MiB after"), "{text}");
     }
 }

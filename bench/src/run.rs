@@ -48,10 +48,7 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<bool> {
     let mut stage = Stage::set(&options.stage)?;
     let floor_idle_bytes = resident_bytes(stage.floor.process)?;
     let subject_idle_bytes = resident_bytes(stage.subject.process)?;
-    let mut bench = Bench {
-        stop,
-        sent_to_subject: 0,
-    };
+    let mut bench = Bench { stop, sent_to_subject: 0 };
     let pairs = if options.quick { 1 } else { options.pairs };
     let mut lines = Vec::new();
     for scenario in &scenarios {
@@ -72,33 +69,20 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<bool> {
     };
     println!("{}", report.text()?);
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("writing {}", path.display()))?;
+        fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(report.all_met() || !options.enforce)
 }
 
 /// The scenarios that were asked for; without bars where there is no gateway to hold to them.
 fn chosen(options: &Options) -> Result<Vec<Scenario>> {
-    let mut scenarios = all(if options.quick {
-        Extent::Quick
-    } else {
-        Extent::Full
-    });
+    let mut scenarios = all(if options.quick { Extent::Quick } else { Extent::Full });
     let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name).collect();
-    let is_chosen = |name: &str| {
-        options.only.is_empty() || options.only.iter().any(|prefix| name.starts_with(prefix))
-    };
+    let is_chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|prefix| name.starts_with(prefix));
     scenarios.retain(|scenario| is_chosen(scenario.name));
-    ensure!(
-        !scenarios.is_empty(),
-        "--only matches no scenario; there are {}",
-        names.join(", ")
-    );
+    ensure!(!scenarios.is_empty(), "--only matches no scenario; there are {}", names.join(", "));
     if options.stage.aa {
-        scenarios
-            .iter_mut()
-            .for_each(|scenario| scenario.bar = None);
+        scenarios.iter_mut().for_each(|scenario| scenario.bar = None);
     }
     Ok(scenarios)
 }
@@ -113,8 +97,7 @@ impl Bench<'_> {
     fn measure(&mut self, stage: &Stage, scenario: &Scenario, pairs: usize) -> Result<Line> {
         eprint!("{:<12}", scenario.name);
         drive(&stage.floor.target, scenario.warm_up, self.stop).context("warming up the floor")?;
-        self.drive_subject(stage, scenario.warm_up)
-            .context("warming up the subject")?;
+        self.drive_subject(stage, scenario.warm_up).context("warming up the subject")?;
         let mut measured = Vec::with_capacity(pairs);
         for _ in 0..pairs {
             let pair = self.pair(stage, scenario)?;
@@ -137,24 +120,17 @@ impl Bench<'_> {
                     floor.add(stage.floor.process, load).context("the floor")?;
                 } else {
                     let load = || self.drive_subject(stage, scenario.plan);
-                    subject
-                        .add(stage.subject.process, load)
-                        .context(stage.name())?;
+                    subject.add(stage.subject.process, load).context(stage.name())?;
                 }
             }
         }
-        Ok(Pair {
-            floor: floor.figure(scenario.unit)?,
-            subject: subject.figure(scenario.unit)?,
-        })
+        Ok(Pair { floor: floor.figure(scenario.unit)?, subject: subject.figure(scenario.unit)? })
     }
 
     fn drive_subject(&mut self, stage: &Stage, plan: Plan) -> Result<Outcome> {
         let driven = drive(&stage.subject.target, plan, self.stop);
         let outcome = match &stage.opponent {
-            Opponent::Gateway(gateway) => {
-                driven.map_err(|fault| gateway.process.fault(&format!("{fault:#}")))
-            }
+            Opponent::Gateway(gateway) => driven.map_err(|fault| gateway.process.fault(&format!("{fault:#}"))),
             Opponent::SecondFloor { .. } => driven,
         }?;
         self.sent_to_subject += outcome.answers;

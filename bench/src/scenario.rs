@@ -64,76 +64,34 @@ pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
         Extent::Quick => 1,
     };
     vec![
-        Scenario {
-            bar: Some(1.25),
-            ..closed("closed_1k", BodySize::Kib1, 4_000, rounds(6))
-        },
+        Scenario { bar: Some(1.25), ..closed("closed_1k", BodySize::Kib1, 4_000, rounds(6)) },
         closed("closed_64k", BodySize::Kib64, 800, rounds(6)),
         open("open_100", 100, 150, rounds(4)),
         open("open_1000", 1_000, 1_500, rounds(4)),
-        Scenario {
-            bar: Some(0.95),
-            ..streams("streams_200", 100, 200, rounds(2))
-        },
+        Scenario { bar: Some(0.95), ..streams("streams_200", 100, 200, rounds(2)) },
     ]
 }
 
 fn closed(name: &'static str, size: BodySize, requests: u64, rounds: usize) -> Scenario {
-    let plan = |requests| Plan::Closed {
-        size,
-        connections: CLOSED_CONNECTIONS,
-        requests,
-    };
+    let plan = |requests| Plan::Closed { size, connections: CLOSED_CONNECTIONS, requests };
     let (plan, warm_up) = (plan(requests), plan(requests / 2));
-    Scenario {
-        name,
-        unit: Unit::Request,
-        plan,
-        rounds,
-        warm_up,
-        bar: None,
-        has_latency: false,
-    }
+    Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: false }
 }
 
 fn open(name: &'static str, rate: u64, requests: u64, rounds: usize) -> Scenario {
     let plan = |requests| {
         let size = BodySize::Kib1;
-        Plan::Open {
-            size,
-            connections: OPEN_CONNECTIONS,
-            rate,
-            requests,
-        }
+        Plan::Open { size, connections: OPEN_CONNECTIONS, rate, requests }
     };
     let (plan, warm_up) = (plan(requests), plan(requests / 3));
-    Scenario {
-        name,
-        unit: Unit::Request,
-        plan,
-        rounds,
-        warm_up,
-        bar: None,
-        has_latency: true,
-    }
+    Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: true }
 }
 
 fn streams(name: &'static str, streams: usize, chunks: usize, rounds: usize) -> Scenario {
     let plan = |chunks| {
-        let ask = StreamAsk {
-            chunks,
-            include_usage: false,
-        };
+        let ask = StreamAsk { chunks, include_usage: false };
         Plan::Streams { streams, ask }
     };
     let (plan, warm_up) = (plan(chunks), plan(chunks / 10));
-    Scenario {
-        name,
-        unit: Unit::Chunk,
-        plan,
-        rounds,
-        warm_up,
-        bar: None,
-        has_latency: false,
-    }
+    Scenario { name, unit: Unit::Chunk, plan, rounds, warm_up, bar: None, has_latency: false }
 }

@@ -34,11 +34,7 @@ impl BodySize {
     /// The size of the answer to a request body of that many bytes. A proxy may add a field to a request, so
     /// the classes are wide.
     pub(crate) fn of_request(bytes: usize) -> Self {
-        if bytes < LARGE_REQUEST_BYTES {
-            Self::Kib1
-        } else {
-            Self::Kib64
-        }
+        if bytes < LARGE_REQUEST_BYTES { Self::Kib1 } else { Self::Kib64 }
     }
 
     /// Tokens that an answer of this size reports; a request asks for at most as many.
@@ -61,14 +57,8 @@ pub(crate) fn chat_request(size: BodySize, stream: Option<StreamAsk>) -> Vec<u8>
     let max_tokens = stream.map_or(size.completion_tokens(), |ask| ask.chunks);
     let mode = match stream {
         None => "",
-        Some(StreamAsk {
-            include_usage: false,
-            ..
-        }) => r#""stream":true,"#,
-        Some(StreamAsk {
-            include_usage: true,
-            ..
-        }) => r#""stream":true,"stream_options":{"include_usage":true},"#,
+        Some(StreamAsk { include_usage: false, .. }) => r#""stream":true,"#,
+        Some(StreamAsk { include_usage: true, .. }) => r#""stream":true,"stream_options":{"include_usage":true},"#,
     };
     let before = format!(
         r#"{{"model":"{MODEL}",{mode}"max_tokens":{max_tokens},"temperature":0.7,"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
@@ -98,8 +88,7 @@ fn usage(prompt: usize, completion: usize) -> String {
 
 /// `before`, as much prose (with line ends, as in real answers) as fits, `after`: `bytes` in all.
 fn padded(before: &str, after: &str, bytes: usize) -> Vec<u8> {
-    const PROSE: &str =
-        r"The quick brown fox jumps over the lazy dog, and nobody is surprised any more.\n";
+    const PROSE: &str = r"The quick brown fox jumps over the lazy dog, and nobody is surprised any more.\n";
     let room = bytes.saturating_sub(before.len() + after.len());
     let mut body = Vec::with_capacity(bytes);
     body.extend_from_slice(before.as_bytes());
@@ -123,13 +112,9 @@ impl EventScript {
 
     /// Builds the events.
     pub(crate) fn new() -> Self {
-        let middle = (0..DISTINCT_CHUNKS)
-            .map(|index| chunk(&format!(r#"{{"content":" word{index:03}"}}"#), "null"));
+        let middle = (0..DISTINCT_CHUNKS).map(|index| chunk(&format!(r#"{{"content":" word{index:03}"}}"#), "null"));
         Self {
-            first: chunk(
-                r#"{"role":"assistant","content":"","refusal":null}"#,
-                "null",
-            ),
+            first: chunk(r#"{"role":"assistant","content":"","refusal":null}"#, "null"),
             middle: middle.collect(),
             last: chunk("{}", r#""stop""#),
         }
@@ -143,27 +128,18 @@ impl EventScript {
         } else if index == 0 {
             &self.first
         } else {
-            self.middle
-                .get(index % DISTINCT_CHUNKS)
-                .unwrap_or(&self.first)
+            self.middle.get(index % DISTINCT_CHUNKS).unwrap_or(&self.first)
         }
     }
 
     /// The usage event of a stream of `chunks` events.
     pub(crate) fn usage_event(chunks: usize) -> Vec<u8> {
-        event_of(
-            "",
-            &format!(
-                r#","usage":{}"#,
-                usage(BodySize::Kib1.completion_tokens(), chunks)
-            ),
-        )
+        event_of("", &format!(r#","usage":{}"#, usage(BodySize::Kib1.completion_tokens(), chunks)))
     }
 }
 
 fn chunk(delta: &str, finish_reason: &str) -> Vec<u8> {
-    let choice =
-        format!(r#"{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish_reason}}}"#);
+    let choice = format!(r#"{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish_reason}}}"#);
     event_of(&choice, "")
 }
 
@@ -181,26 +157,15 @@ mod tests {
     use super::*;
 
     fn event_json(event: &[u8]) -> Value {
-        let data = event
-            .strip_prefix(b"data: ")
-            .unwrap()
-            .strip_suffix(b"\n\n")
-            .unwrap();
+        let data = event.strip_prefix(b"data: ").unwrap().strip_suffix(b"\n\n").unwrap();
         serde_json::from_slice(data).unwrap()
     }
 
     #[test]
     fn bodies_are_valid_json_of_exactly_their_size() {
-        let ask = StreamAsk {
-            chunks: 200,
-            include_usage: true,
-        };
+        let ask = StreamAsk { chunks: 200, include_usage: true };
         for size in [BodySize::Kib1, BodySize::Kib64] {
-            for body in [
-                chat_request(size, None),
-                chat_request(size, Some(ask)),
-                completion(size),
-            ] {
+            for body in [chat_request(size, None), chat_request(size, Some(ask)), completion(size)] {
                 assert_eq!(body.len(), size.bytes());
                 serde_json::from_slice::<Value>(&body).unwrap();
             }

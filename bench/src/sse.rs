@@ -15,11 +15,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Takes the next bytes; `on_event` gets each whole event with the blank line that ends it.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut on_event: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut on_event: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.open.extend_from_slice(bytes);
         let mut taken = 0;
         while let Some(rest) = self.open.get(taken..) {

@@ -13,8 +13,7 @@ use crate::gateway::{Gateway, Setup};
 use crate::load::Target;
 
 /// The upstream's credential; as long as a tenant's token, so that the floor passes on heads of the same size.
-const UPSTREAM_KEY: &str =
-    "bench-key-0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrs";
+const UPSTREAM_KEY: &str = "bench-key-0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrs";
 
 /// How the stage is set.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,18 +80,10 @@ impl Stage {
         let [upstream, floor, edge, admin] = free_addresses()?;
         let logs = directory.path();
         let upstream_process = start_upstream(upstream, options.pace_ms, logs)?;
-        let path = FloorPath {
-            listen: floor,
-            upstream,
-            threads: options.threads,
-        };
+        let path = FloorPath { listen: floor, upstream, threads: options.threads };
         let (floor_process, floor) = path.start("floor", logs)?;
         let (opponent, subject) = if options.aa {
-            let (process, subject) = FloorPath {
-                listen: edge,
-                ..path
-            }
-            .start("second-floor", logs)?;
+            let (process, subject) = FloorPath { listen: edge, ..path }.start("second-floor", logs)?;
             (Opponent::SecondFloor { _process: process }, subject)
         } else {
             let gateway = Gateway::start(&Setup {
@@ -104,24 +95,11 @@ impl Stage {
                 upstream_key: UPSTREAM_KEY,
                 threads: options.threads,
             })?;
-            let target = Target {
-                address: edge,
-                bearer: gateway.token.clone(),
-            };
-            let subject = Subject {
-                target,
-                process: gateway.process.id(),
-            };
+            let target = Target { address: edge, bearer: gateway.token.clone() };
+            let subject = Subject { target, process: gateway.process.id() };
             (Opponent::Gateway(gateway), subject)
         };
-        Ok(Self {
-            floor,
-            subject,
-            opponent,
-            _floor: floor_process,
-            _upstream: upstream_process,
-            _directory: directory,
-        })
+        Ok(Self { floor, subject, opponent, _floor: floor_process, _upstream: upstream_process, _directory: directory })
     }
 
     /// What the table calls the subject.
@@ -167,14 +145,8 @@ impl FloorPath {
         command.args(["--threads", &self.threads.to_string()]);
         let mut process = Process::start(name, &command, logs)?;
         process.wait_listening(self.listen)?;
-        let target = Target {
-            address: self.listen,
-            bearer: UPSTREAM_KEY.to_owned(),
-        };
-        let subject = Subject {
-            target,
-            process: process.id(),
-        };
+        let target = Target { address: self.listen, bearer: UPSTREAM_KEY.to_owned() };
+        let subject = Subject { target, process: process.id() };
         Ok((process, subject))
     }
 }

@@ -19,11 +19,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let upper = *sorted.get(sorted.len() / 2)?;
         let lower = *sorted.get(sorted.len().saturating_sub(1) / 2)?;
-        Some(Self {
-            median: f64::midpoint(lower, upper),
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-        })
+        Some(Self { median: f64::midpoint(lower, upper), min: *sorted.first()?, max: *sorted.last()? })
     }
 }
 
@@ -40,14 +36,7 @@ mod tests {
     #[test]
     fn median_of_an_odd_count_is_the_middle_value() {
         let spread = Spread::of([3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(
-            spread,
-            Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            }
-        );
+        assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 3.0 });
     }
 
     #[test]

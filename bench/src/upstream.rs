@@ -41,14 +41,11 @@ pub(crate) struct Options {
 
 /// Serves until the process ends.
 pub(crate) fn serve(options: &Options) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let script = Arc::new(Script::new(options));
     runtime.block_on(async {
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .with_context(|| format!("listening on {}", options.listen))?;
+        let listener =
+            TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
         accept(&listener, &script).await
     })
 }
@@ -90,19 +87,13 @@ impl Script {
             events: EventScript::new(),
             pace: Duration::from_millis(options.pace_ms),
             chunks: options.chunks,
-            authorization: options
-                .key
-                .as_ref()
-                .map(|key| format!("Bearer {key}").into_bytes()),
+            authorization: options.key.as_ref().map(|key| format!("Bearer {key}").into_bytes()),
         }
     }
 
     /// What is wrong with a request, as the status and code of the answer.
     fn refusal(&self, head: &Head<'_>) -> Option<(&'static str, &'static str)> {
-        let routed = [
-            &b"POST /v1/chat/completions "[..],
-            b"POST /chat/completions ",
-        ];
+        let routed = [&b"POST /v1/chat/completions "[..], b"POST /chat/completions "];
         if !routed.iter().any(|route| head.start.starts_with(route)) {
             return Some(("404 Not Found", "not_found"));
         }
@@ -132,16 +123,13 @@ async fn converse(mut stream: TcpStream, script: Arc<Script>) -> Result<()> {
                 let body = format!(
                     r#"{{"error":{{"message":"refused by the scripted upstream","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#
                 );
-                stream
-                    .write_all(&json_answer(status, body.as_bytes()))
-                    .await
+                stream.write_all(&json_answer(status, body.as_bytes())).await
             }
             Request::Whole(BodySize::Kib1) => stream.write_all(&script.small).await,
             Request::Whole(BodySize::Kib64) => stream.write_all(&script.large).await,
-            Request::Stream {
-                chunks,
-                include_usage,
-            } => write_stream(&mut stream, &script, chunks, include_usage).await,
+            Request::Stream { chunks, include_usage } => {
+                write_stream(&mut stream, &script, chunks, include_usage).await
+            }
         };
         if written.is_err() {
             break; // the caller has gone
@@ -189,11 +177,7 @@ enum Request {
 }
 
 /// The next request; none where the caller hung up between two.
-async fn read_request(
-    stream: &mut TcpStream,
-    received: &mut Vec<u8>,
-    script: &Script,
-) -> Result<Option<Request>> {
+async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>, script: &Script) -> Result<Option<Request>> {
     let (framing, refusal, taken) = loop {
         if let Some((head, taken)) = Head::parse(received) {
             ensure!(head.field("expect").is_none(), "Expect is not spoken here");
@@ -212,11 +196,7 @@ async fn read_request(
     }))
 }
 
-async fn read_body(
-    stream: &mut TcpStream,
-    received: &mut Vec<u8>,
-    framing: Framing,
-) -> Result<Vec<u8>> {
+async fn read_body(stream: &mut TcpStream, received: &mut Vec<u8>, framing: Framing) -> Result<Vec<u8>> {
     let (mut body, mut chunked) = (Vec::new(), Chunked::default());
     loop {
         match framing {
@@ -248,35 +228,22 @@ async fn read_body(
 fn wanted(body: &[u8], default_chunks: usize) -> Request {
     const EDGE: usize = 1024;
     let start = body.get(..EDGE).unwrap_or(body);
-    let end = body
-        .get(body.len().saturating_sub(EDGE)..)
-        .unwrap_or_default();
+    let end = body.get(body.len().saturating_sub(EDGE)..).unwrap_or_default();
     let value = |name: &str| value_of(start, name).or_else(|| value_of(end, name));
     let is_set = |name: &str| value(name).is_some_and(|value| value.starts_with(b"true"));
     if !is_set("stream") {
         return Request::Whole(BodySize::of_request(body.len()));
     }
     let asked = value("max_tokens").or_else(|| value("max_completion_tokens"));
-    let chunks = asked
-        .and_then(leading_number)
-        .unwrap_or(default_chunks)
-        .clamp(1, MAX_CHUNKS);
-    Request::Stream {
-        chunks,
-        include_usage: is_set("include_usage"),
-    }
+    let chunks = asked.and_then(leading_number).unwrap_or(default_chunks).clamp(1, MAX_CHUNKS);
+    Request::Stream { chunks, include_usage: is_set("include_usage") }
 }
 
 /// What follows `"name":` in JSON text. A quote within a string is escaped, so a name in prose is not found.
 fn value_of<'a>(json: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let quoted = format!("\"{name}\"");
     let after = json.get(find(json, quoted.as_bytes())? + quoted.len()..)?;
-    Some(
-        after
-            .trim_ascii_start()
-            .strip_prefix(b":")?
-            .trim_ascii_start(),
-    )
+    Some(after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
 fn leading_number(value: &[u8]) -> Option<usize> {
@@ -299,34 +266,15 @@ mod tests {
     #[test]
     fn max_tokens_of_a_stream_is_the_number_of_its_chunks() {
         for include_usage in [false, true] {
-            let body = chat_request(
-                BodySize::Kib1,
-                Some(StreamAsk {
-                    chunks: 37,
-                    include_usage,
-                }),
-            );
-            assert_eq!(
-                wanted(&body, 200),
-                Request::Stream {
-                    chunks: 37,
-                    include_usage
-                }
-            );
+            let body = chat_request(BodySize::Kib1, Some(StreamAsk { chunks: 37, include_usage }));
+            assert_eq!(wanted(&body, 200), Request::Stream { chunks: 37, include_usage });
         }
     }
 
     #[test]
     fn members_are_found_in_any_order_and_with_spaces() {
-        let body =
-            br#"{"messages":[], "stream_options" : {"include_usage": true}, "stream" : true}"#;
-        assert_eq!(
-            wanted(body, 200),
-            Request::Stream {
-                chunks: 200,
-                include_usage: true
-            }
-        );
+        let body = br#"{"messages":[], "stream_options" : {"include_usage": true}, "stream" : true}"#;
+        assert_eq!(wanted(body, 200), Request::Stream { chunks: 200, include_usage: true });
         let prose = br#"{"messages":[{"content":"say \"stream\":true"}]}"#;
         assert_eq!(wanted(prose, 200), Request::Whole(BodySize::Kib1));
     }
@@ -342,19 +290,11 @@ mod tests {
         let script = Script::new(&options);
         let refusal = |start: &str, key: &str| {
             let text = format!("{start} HTTP/1.1\r\nAuthorization: Bearer {key}\r\n\r\n");
-            script
-                .refusal(&Head::parse(text.as_bytes()).unwrap().0)
-                .map(|(_, code)| code)
+            script.refusal(&Head::parse(text.as_bytes()).unwrap().0).map(|(_, code)| code)
         };
         assert_eq!(refusal("POST /v1/chat/completions", "right"), None);
-        assert_eq!(
-            refusal("POST /v1/chat/completions", "wrong"),
-            Some("invalid_api_key")
-        );
-        assert_eq!(
-            refusal("GET /v1/chat/completions", "right"),
-            Some("not_found")
-        );
+        assert_eq!(refusal("POST /v1/chat/completions", "wrong"), Some("invalid_api_key"));
+        assert_eq!(refusal("GET /v1/chat/completions", "right"), Some("not_found"));
         assert_eq!(refusal("POST /v1/embeddings", "right"), Some("not_found"));
     }
 }

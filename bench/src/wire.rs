@@ -42,52 +42,39 @@ impl<'a> Head<'a> {
         self.fields.split(|byte| *byte == b'\n').find_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             let (found, value) = (line.get(..colon)?, line.get(colon + 1..)?);
-            found
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| value.trim_ascii())
+            found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
         })
     }
 
     /// How the body after this head ends.
     pub(crate) fn framing(&self) -> Result<Framing> {
         if let Some(coding) = self.field("transfer-encoding") {
-            ensure!(
-                coding.eq_ignore_ascii_case(b"chunked"),
-                "a transfer coding other than chunked"
-            );
+            ensure!(coding.eq_ignore_ascii_case(b"chunked"), "a transfer coding other than chunked");
             return Ok(Framing::Chunked);
         }
         let Some(length) = self.field("content-length") else {
             return Ok(Framing::Unsaid);
         };
-        let length = std::str::from_utf8(length)?
-            .parse()
-            .context("content-length is not a number")?;
+        let length = std::str::from_utf8(length)?.parse().context("content-length is not a number")?;
         Ok(Framing::Length(length))
     }
 
     /// The three digits of a status line.
     pub(crate) fn status(&self) -> Result<u16> {
-        let digits = self
-            .start
-            .strip_prefix(b"HTTP/1.1 ")
-            .context("not an HTTP/1.1 status line")?;
+        let digits = self.start.strip_prefix(b"HTTP/1.1 ").context("not an HTTP/1.1 status line")?;
         let digits = digits.get(..3).context("a status line without a status")?;
         Ok(std::str::from_utf8(digits)?.parse()?)
     }
 
     /// Whether the sender closes the connection after this message.
     pub(crate) fn closes(&self) -> bool {
-        self.field("connection")
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+        self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
     }
 }
 
 /// Where `needle` first starts in `haystack`.
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// An incremental decoder of one chunked body.
@@ -111,21 +98,14 @@ enum ChunkState {
 
 impl Default for ChunkState {
     fn default() -> Self {
-        Self::Size {
-            bytes: 0,
-            digits: 0,
-        }
+        Self::Size { bytes: 0, digits: 0 }
     }
 }
 
 impl Chunked {
     /// Decodes from the start of `input` and says how much of it was taken; `sink` gets each piece of the
     /// body. Fails on a size that is no hex number, on trailers, and on whatever the sink refuses.
-    pub(crate) fn feed(
-        &mut self,
-        input: &[u8],
-        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<usize> {
+    pub(crate) fn feed(&mut self, input: &[u8], sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<usize> {
         let mut rest = input;
         while !self.is_done() {
             if let ChunkState::Data { left } = self.state {
@@ -135,11 +115,7 @@ impl Chunked {
                 }
                 sink(piece)?;
                 let left = left - piece.len();
-                self.state = if left == 0 {
-                    ChunkState::DataEnd
-                } else {
-                    ChunkState::Data { left }
-                };
+                self.state = if left == 0 { ChunkState::DataEnd } else { ChunkState::Data { left } };
                 rest = after;
             } else {
                 let Some((byte, after)) = rest.split_first() else {
@@ -166,14 +142,9 @@ impl Chunked {
         self.state = match (self.state, byte) {
             (ChunkState::Size { bytes, digits: 1.. }, b'\r') => ChunkState::SizeEnd { bytes },
             (ChunkState::Size { bytes, digits }, _) => {
-                let digit = char::from(byte)
-                    .to_digit(16)
-                    .context("a chunk size that is not hex")?;
+                let digit = char::from(byte).to_digit(16).context("a chunk size that is not hex")?;
                 ensure!(digits < 8, "a chunk size of more than 8 digits");
-                ChunkState::Size {
-                    bytes: bytes * 16 + usize::try_from(digit)?,
-                    digits: digits + 1,
-                }
+                ChunkState::Size { bytes: bytes * 16 + usize::try_from(digit)?, digits: digits + 1 }
             }
             (ChunkState::SizeEnd { bytes: 0 }, b'\n') => ChunkState::LastEnd,
             (ChunkState::SizeEnd { bytes }, b'\n') => {
@@ -194,8 +165,7 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length:  12 \r\n\r\nrest";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length:  12 \r\n\r\nrest";
 
     fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, Chunked)> {
         let (mut chunked, mut body) = (Chunked::default(), Vec::new());
@@ -229,38 +199,23 @@ mod tests {
 
     #[test]
     fn a_head_without_a_length_says_so() {
-        let (head, _) =
-            Head::parse(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+        let (head, _) = Head::parse(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
         assert_eq!(head.framing().unwrap(), Framing::Unsaid);
         assert!(head.closes());
     }
 
     #[test]
     fn a_status_line_of_another_version_or_without_digits_is_refused() {
-        for line in [
-            "HTTP/1.0 200 OK\r\n\r\n",
-            "HTTP/1.1 abc\r\n\r\n",
-            "HTTP/1.1 2\r\n\r\n",
-        ] {
-            assert!(
-                Head::parse(line.as_bytes()).unwrap().0.status().is_err(),
-                "{line}"
-            );
+        for line in ["HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 2\r\n\r\n"] {
+            assert!(Head::parse(line.as_bytes()).unwrap().0.status().is_err(), "{line}");
         }
     }
 
     #[test]
     fn a_length_that_is_no_number_and_an_unknown_coding_are_refused() {
-        for field in [
-            "content-length: -1",
-            "content-length: 1, 1",
-            "transfer-encoding: gzip",
-        ] {
+        for field in ["content-length: -1", "content-length: 1, 1", "transfer-encoding: gzip"] {
             let text = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n");
-            assert!(
-                Head::parse(text.as_bytes()).unwrap().0.framing().is_err(),
-                "{field}"
-            );
+            assert!(Head::parse(text.as_bytes()).unwrap().0.framing().is_err(), "{field}");
         }
     }
 
@@ -270,11 +225,7 @@ mod tests {
         for cut in 0..=wire.len() {
             let (body, chunked) = decode(&[&wire[..cut], &wire[cut..]]).unwrap();
             assert_eq!(body, b"hello, this is twenty-six bytes", "cut at {cut}");
-            assert_eq!(
-                (chunked.is_done(), chunked.frames()),
-                (true, 2),
-                "cut at {cut}"
-            );
+            assert_eq!((chunked.is_done(), chunked.frames()), (true, 2), "cut at {cut}");
         }
     }
 
@@ -287,14 +238,7 @@ mod tests {
 
     #[test]
     fn malformed_chunks_are_refused() {
-        for wire in [
-            "\r\n",
-            "x\r\n",
-            "5\n",
-            "1\r\nab\r\n",
-            "0\r\nx: y\r\n",
-            "123456789\r\n",
-        ] {
+        for wire in ["\r\n", "x\r\n", "5\n", "1\r\nab\r\n", "0\r\nx: y\r\n", "123456789\r\n"] {
             assert!(decode(&[wire.as_bytes()]).is_err(), "{wire:?}");
         }
     }

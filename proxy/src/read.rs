@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openclawmu_store::RequestId;
 use pingora::proxy::Session;
 
@@ -60,37 +60,29 @@ async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal
     }
     session.as_downstream_mut().set_read_timeout(Some(edge.body_timeout));
     let started = Instant::now();
-    let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
+    // Nearly every body is one piece; the pieces of a longer one are joined when it is whole and within its limit.
+    let (mut pieces, mut length) = (Vec::<Bytes>::new(), 0_usize);
     loop {
         let piece = match session.as_downstream_mut().read_request_body().await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
-            Err(err) => {
-                return Err(if matches!(err.etype(), pingora::ErrorType::ReadTimedout) {
-                    too_slow()
-                } else {
-                    broken()
-                });
-            }
+            Err(err) if matches!(err.etype(), pingora::ErrorType::ReadTimedout) => return Err(too_slow()),
+            Err(_) => return Err(broken()),
         };
-        if first.is_empty() && rest.is_none() {
-            first = piece;
-        } else {
-            // Nearly every body is one piece; only a longer one is copied together.
-            let rest = rest.get_or_insert_with(|| BytesMut::from(first.as_ref()));
-            rest.extend_from_slice(&piece);
-        }
-        let length = rest.as_ref().map_or(first.len(), BytesMut::len);
+        length = length.saturating_add(piece.len());
         if length > limit {
             return Err(too_large(limit));
         }
+        pieces.push(piece);
         let due = edge.body_timeout + Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX) / SLOWEST_BODY);
         if started.elapsed() > due {
             return Err(too_slow());
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(match pieces.as_slice() {
+        [one] => one.clone(),
+        many => many.concat().into(),
+    })
 }
 
 fn too_large(limit: usize) -> Refusal {

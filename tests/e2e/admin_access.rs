@@ -14,23 +14,11 @@ fn routes() -> Vec<(Method, &'static str, Value)> {
         (Method::POST, "/v1/tenants", json!({ "id": "intruder" })),
         (Method::GET, "/v1/tenants", Value::Null),
         (Method::GET, "/v1/tenants/acme", Value::Null),
-        (
-            Method::PATCH,
-            "/v1/tenants/acme",
-            json!({ "name": "taken over" }),
-        ),
+        (Method::PATCH, "/v1/tenants/acme", json!({ "name": "taken over" })),
         (Method::DELETE, "/v1/tenants/acme?confirm=acme", Value::Null),
-        (
-            Method::POST,
-            "/v1/tenants/acme/tokens",
-            json!({ "name": "stolen" }),
-        ),
+        (Method::POST, "/v1/tenants/acme/tokens", json!({ "name": "stolen" })),
         (Method::GET, "/v1/tenants/acme/tokens", Value::Null),
-        (
-            Method::POST,
-            "/v1/tenants/acme/tokens/TOKEN/rotate",
-            json!({}),
-        ),
+        (Method::POST, "/v1/tenants/acme/tokens/TOKEN/rotate", json!({})),
         (Method::DELETE, "/v1/tenants/acme/tokens/TOKEN", Value::Null),
         (Method::GET, "/v1/tenants/acme/usage", Value::Null),
         (Method::GET, "/v1/tenants/acme/requests", Value::Null),
@@ -52,11 +40,7 @@ fn routes() -> Vec<(Method, &'static str, Value)> {
 async fn no_admin_route_opens_without_the_admin_key() {
     let scene = Scene::new().await;
     let before = ledger::dump(&scene.gateway.data(), &[]);
-    let strangers = [
-        "",
-        "ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong",
-        scene.tenant.token.as_str(),
-    ];
+    let strangers = ["", "ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong", scene.tenant.token.as_str()];
     for (method, path, body) in routes() {
         let path = path.replace("TOKEN", &scene.tenant.token_id);
         for key in strangers {
@@ -75,19 +59,10 @@ async fn no_admin_route_opens_without_the_admin_key() {
                 method.as_str(),
                 &path,
                 &[],
-                if body.is_null() {
-                    Vec::new()
-                } else {
-                    body.to_string().into_bytes()
-                }
-                .as_slice(),
+                if body.is_null() { Vec::new() } else { body.to_string().into_bytes() }.as_slice(),
             ))
             .await;
-        assert_eq!(
-            connection.answer().await.expect("an answer").status(),
-            401,
-            "{method} {path} without a header"
-        );
+        assert_eq!(connection.answer().await.expect("an answer").status(), 401, "{method} {path} without a header");
     }
     assert_eq!(
         ledger::dump(&scene.gateway.data(), &["audit_outbox"]),
@@ -95,24 +70,12 @@ async fn no_admin_route_opens_without_the_admin_key() {
         "nothing changed"
     );
     for open in ["/healthz", "/readyz", "/metrics"] {
-        assert_eq!(
-            scene
-                .admin()
-                .with_key("")
-                .send(Method::GET, open)
-                .await
-                .status,
-            200,
-            "{open}"
-        );
+        assert_eq!(scene.admin().with_key("").send(Method::GET, open).await.status, 200, "{open}");
     }
 }
 
 fn without(dump: &str, table: &str) -> String {
-    dump.lines()
-        .filter(|line| !line.starts_with(&format!("{table}|")))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    dump.lines().filter(|line| !line.starts_with(&format!("{table}|"))).map(|line| format!("{line}\n")).collect()
 }
 
 /// N-01, N-05: the admin API isn't on the tenants' listener, whatever the Host says
@@ -128,11 +91,7 @@ async fn admin_routes_are_not_on_the_tenants_listener() {
             (scene.gateway.key(), admin_host.as_str()),
             (scene.gateway.key(), "admin"),
         ] {
-            let text = if body.is_null() {
-                String::new()
-            } else {
-                body.to_string()
-            };
+            let text = if body.is_null() { String::new() } else { body.to_string() };
             let bytes = format!(
                 "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n{text}",
                 text.len()
@@ -148,34 +107,19 @@ async fn admin_routes_are_not_on_the_tenants_listener() {
             );
         }
     }
-    assert!(
-        scene
-            .admin()
-            .get("/v1/tenants")
-            .await
-            .to_string()
-            .contains("acme")
-    );
-    assert_eq!(
-        scene
-            .admin()
-            .send(Method::GET, "/v1/tenants/intruder")
-            .await
-            .status,
-        404
-    );
+    assert!(scene.admin().get("/v1/tenants").await.to_string().contains("acme"));
+    assert_eq!(scene.admin().send(Method::GET, "/v1/tenants/intruder").await.status, 404);
 }
 
 /// N-04, N-05: credentials of one side are nothing on the other
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_key_is_no_tenants_token() {
     let scene = Scene::new().await;
-    scene
-        .client
-        .with_token(scene.gateway.key())
-        .chat(&chat("alpha", "hello", 5))
-        .await
-        .refused(401, "invalid_request_error", "invalid_api_key");
+    scene.client.with_token(scene.gateway.key()).chat(&chat("alpha", "hello", 5)).await.refused(
+        401,
+        "invalid_request_error",
+        "invalid_api_key",
+    );
     assert_eq!(scene.upstream.calls(), 0);
 }
 
@@ -183,9 +127,7 @@ async fn the_admin_key_is_no_tenants_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_the_admin_key_is_limited_and_locks_nobody_out_of_the_machine() {
     let scene = Scene::new().await;
-    let guesser = scene
-        .admin()
-        .with_key("ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong");
+    let guesser = scene.admin().with_key("ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong");
     let mut limited = None;
     for _ in 0..60 {
         let reply = guesser.send(Method::GET, "/v1/tenants").await;

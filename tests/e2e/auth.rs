@@ -22,16 +22,8 @@ fn assert_openai_401(answer: &Message, what: &str) {
     assert_eq!(error["type"], "invalid_request_error", "{what}");
     assert_eq!(error["code"], "invalid_api_key", "{what}");
     assert!(error.get("param").is_some(), "{what}: the shape has param");
-    assert!(
-        error["message"]
-            .as_str()
-            .is_some_and(|text| !text.is_empty()),
-        "{what}: a message"
-    );
-    assert!(
-        answer.header("x-request-id").is_some(),
-        "{what}: x-request-id"
-    );
+    assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: a message");
+    assert!(answer.header("x-request-id").is_some(), "{what}: x-request-id");
 }
 
 ///
@@ -51,14 +43,8 @@ async fn a_request_without_exactly_one_good_credential_is_401_before_the_upstrea
         ("no scheme", vec![("authorization", &scene.tenant.token)]),
         ("two words", vec![("authorization", &two_words)]),
         ("junk", vec![("authorization", "Bearer sk-123")]),
-        (
-            "two good headers",
-            vec![("authorization", &good), ("authorization", &good)],
-        ),
-        (
-            "good and bad",
-            vec![("authorization", &good), ("authorization", "Bearer nobody")],
-        ),
+        ("two good headers", vec![("authorization", &good), ("authorization", &good)]),
+        ("good and bad", vec![("authorization", &good), ("authorization", "Bearer nobody")]),
         ("empty x-api-key", vec![("x-api-key", "")]),
         ("bad api-key", vec![("api-key", "tk_acme_1")]),
         ("in the query only", vec![]),
@@ -72,11 +58,7 @@ async fn a_request_without_exactly_one_good_credential_is_401_before_the_upstrea
             };
             let mut all = vec![("content-type", "application/json")];
             all.extend(headers);
-            let answer = exchange(
-                &scene,
-                &raw::request("POST", &target, &all, body.as_bytes()),
-            )
-            .await;
+            let answer = exchange(&scene, &raw::request("POST", &target, &all, body.as_bytes())).await;
             assert_openai_401(&answer, &format!("{what} on {route}"));
         }
         for route in OWN_ROUTES {
@@ -86,43 +68,19 @@ async fn a_request_without_exactly_one_good_credential_is_401_before_the_upstrea
     }
     assert_eq!(scene.upstream.calls(), 0, "nothing reached the upstream");
     for name in ["authorization", "x-api-key", "api-key"] {
-        let value = if name == "authorization" {
-            &good
-        } else {
-            &scene.tenant.token
-        };
-        let answer = exchange(
-            &scene,
-            &raw::request("POST", AI_ROUTES[0], &[(name, value)], body.as_bytes()),
-        )
-        .await;
-        assert_eq!(
-            answer.status(),
-            200,
-            "the good twin by {name}: {}",
-            answer.text()
-        );
+        let value = if name == "authorization" { &good } else { &scene.tenant.token };
+        let answer = exchange(&scene, &raw::request("POST", AI_ROUTES[0], &[(name, value)], body.as_bytes())).await;
+        assert_eq!(answer.status(), 200, "the good twin by {name}: {}", answer.text());
     }
     assert_eq!(scene.upstream.calls(), 3);
 }
 
 /// What of an answer may not tell one failure from another: all but the date and the request's own id.
 fn telltale(answer: &Message) -> (String, Vec<(String, String)>, Vec<u8>) {
-    let own = answer
-        .header("x-request-id")
-        .expect("x-request-id")
-        .to_owned();
-    let headers = answer
-        .headers
-        .iter()
-        .filter(|(name, _)| name != "date" && name != "x-request-id")
-        .cloned()
-        .collect();
+    let own = answer.header("x-request-id").expect("x-request-id").to_owned();
+    let headers = answer.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id").cloned().collect();
     let body = answer.text();
-    assert!(
-        !body.contains(&own),
-        "the body of a 401 is the same each time"
-    );
+    assert!(!body.contains(&own), "the body of a 401 is the same each time");
     (answer.start.clone(), headers, answer.body.clone())
 }
 
@@ -131,27 +89,13 @@ fn telltale(answer: &Message) -> (String, Vec<(String, String)>, Vec<u8>) {
 async fn a_wrong_secret_and_an_unknown_id_are_answered_alike_to_the_byte() {
     let scene = Scene::new().await;
     let real = Parts::of(&scene.tenant.token);
-    assert_eq!(
-        real.sealed(),
-        scene.tenant.token,
-        "the checksum is CRC-32 over all before it, in base62"
-    );
-    let ask = |token: String| {
-        raw::request(
-            "GET",
-            "/v1/quota",
-            &[("authorization", &format!("Bearer {token}"))],
-            b"",
-        )
-    };
+    assert_eq!(real.sealed(), scene.tenant.token, "the checksum is CRC-32 over all before it, in base62");
+    let ask = |token: String| raw::request("GET", "/v1/quota", &[("authorization", &format!("Bearer {token}"))], b"");
     let wrong_secret = exchange(&scene, &ask(real.with_other_secret().sealed())).await;
     let unknown_id = exchange(&scene, &ask(real.with_other_id().sealed())).await;
     assert_eq!(wrong_secret.status(), 401);
     assert_eq!(telltale(&wrong_secret), telltale(&unknown_id));
-    let other_tenant = Parts {
-        prefix: "tk_nobody_".into(),
-        ..real.clone()
-    };
+    let other_tenant = Parts { prefix: "tk_nobody_".into(), ..real.clone() };
     let unknown_tenant = exchange(&scene, &ask(other_tenant.sealed())).await;
     assert_eq!(telltale(&wrong_secret), telltale(&unknown_tenant));
     assert_eq!(exchange(&scene, &ask(real.sealed())).await.status(), 200);
@@ -161,31 +105,22 @@ async fn a_wrong_secret_and_an_unknown_id_are_answered_alike_to_the_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_checksum_is_401_without_a_read_of_the_store() {
     let scene = Scene::new().await;
-    let reads = || async {
-        scene
-            .admin()
-            .metric("openclawmu_store_token_reads_total", &[])
-            .await
-    };
+    let reads = || async { scene.admin().metric("openclawmu_store_token_reads_total", &[]).await };
     let mut parts = Parts::of(&scene.tenant.token);
     assert_eq!(scene.client.get("/v1/quota").await.status, 200);
     let before = reads().await;
     parts.secret = parts.with_other_secret().secret;
     let forged = format!("{}{}{}{}", parts.prefix, parts.id, parts.secret, parts.crc);
     for _ in 0..50 {
-        scene
-            .client
-            .with_token(&forged)
-            .get("/v1/quota")
-            .await
-            .refused(401, "invalid_request_error", "invalid_api_key");
+        scene.client.with_token(&forged).get("/v1/quota").await.refused(
+            401,
+            "invalid_request_error",
+            "invalid_api_key",
+        );
     }
     assert_eq!(reads().await, before, "junk never touches the store");
     assert_eq!(scene.client.get("/v1/quota").await.status, 200);
-    assert!(
-        reads().await > before,
-        "a real token is looked up: the counter counts"
-    );
+    assert!(reads().await > before, "a real token is looked up: the counter counts");
 }
 
 const NASTY: [&str; 24] = [
@@ -240,39 +175,20 @@ async fn injection_strings_as_token_id_or_model_change_nothing_and_never_break()
         let (bytes, allowed): (Vec<u8>, &[u16]) = match round % 4 {
             0 => {
                 let token = text.replace(['\r', '\n', '\0'], "?");
-                (
-                    raw::request(
-                        "GET",
-                        "/v1/quota",
-                        &[("authorization", &format!("Bearer {token}"))],
-                        b"",
-                    ),
-                    &[400, 401],
-                )
+                (raw::request("GET", "/v1/quota", &[("authorization", &format!("Bearer {token}"))], b""), &[400, 401])
             }
             1 => {
                 let token = format!("tk_acme_{}", text.replace(['\r', '\n', '\0'], "?"));
-                (
-                    raw::request("GET", "/v1/quota", &[("x-api-key", &token)], b""),
-                    &[400, 401],
-                )
+                (raw::request("GET", "/v1/quota", &[("x-api-key", &token)], b""), &[400, 401])
             }
             2 => {
                 let target = format!("/v1/models/{}", percent_encoded(&text));
-                (
-                    raw::request("GET", &target, &[("authorization", &good)], b""),
-                    &[400, 403, 404],
-                )
+                (raw::request("GET", &target, &[("authorization", &good)], b""), &[400, 403, 404])
             }
             _ => {
                 let body = chat(&text, "hello", 1).to_string();
                 (
-                    raw::request(
-                        "POST",
-                        "/v1/chat/completions",
-                        &[("authorization", &good)],
-                        body.as_bytes(),
-                    ),
+                    raw::request("POST", "/v1/chat/completions", &[("authorization", &good)], body.as_bytes()),
                     &[400, 403, 404],
                 )
             }
@@ -286,10 +202,7 @@ async fn injection_strings_as_token_id_or_model_change_nothing_and_never_break()
             None => {
                 connection = Connection::open(scene.gateway.edge()).await;
                 assert!(connection.send(&bytes).await, "a new connection takes it");
-                connection
-                    .answer()
-                    .await
-                    .expect("an answer on a new connection")
+                connection.answer().await.expect("an answer on a new connection")
             }
         };
         assert!(
@@ -300,12 +213,11 @@ async fn injection_strings_as_token_id_or_model_change_nothing_and_never_break()
             answer.text()
         );
     }
-    assert_eq!(
-        ledger::dump(&scene.gateway.data(), &[]),
-        before,
-        "the database is as it was"
-    );
+    assert_eq!(ledger::dump(&scene.gateway.data(), &[]), before, "the database is as it was");
     assert_eq!(scene.upstream.calls(), 0);
-    let twin = scene.client.chat(&json!({ "model": "alpha", "messages": [{ "role": "user", "content": NASTY[1] }], "max_tokens": 4 })).await;
+    let twin = scene
+        .client
+        .chat(&json!({ "model": "alpha", "messages": [{ "role": "user", "content": NASTY[1] }], "max_tokens": 4 }))
+        .await;
     assert_eq!(twin.status, 200, "the same text as content is fine");
 }

@@ -6,10 +6,7 @@ use serde_json::{Value, json};
 
 fn token_of(made: &Value) -> (String, String) {
     let token = made.get("token").unwrap_or(made);
-    (
-        token["id"].as_str().expect("an id").to_owned(),
-        token["value"].as_str().expect("a value").to_owned(),
-    )
+    (token["id"].as_str().expect("an id").to_owned(), token["value"].as_str().expect("a value").to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,112 +31,46 @@ async fn a_tenants_life_on_the_command_line() {
     assert_eq!(made["tenant"]["name"], "The Shop");
     assert_eq!(made["tenant"]["quota"]["tokens_per_day"], 5_000_000);
     let (_, token) = token_of(&made);
-    scene
-        .client
-        .with_token(&token)
-        .chat(&chat("alpha", "hello", 5))
-        .await
-        .ok();
+    scene.client.with_token(&token).chat(&chat("alpha", "hello", 5)).await.ok();
 
     let listed = cli(&["tenants", "list", "--json"]).await.json().to_string();
-    assert!(
-        listed.contains("\"shop\"") && listed.contains("\"acme\""),
-        "{listed}"
-    );
+    assert!(listed.contains("\"shop\"") && listed.contains("\"acme\""), "{listed}");
     let plain = cli(&["tenants", "list"]).await;
     assert!(plain.ok().contains("shop"), "{plain:?}");
-    let info = cli(&["tenants", "info", "shop", "--json"])
-        .await
-        .json()
-        .to_string();
-    assert!(
-        info.contains("The Shop") && !info.contains(&token),
-        "{info}"
-    );
-    let updated = cli(&[
-        "tenants",
-        "update",
-        "shop",
-        "--quota.usd-per-day",
-        "80",
-        "--json",
-    ])
-    .await
-    .json()
-    .to_string();
+    let info = cli(&["tenants", "info", "shop", "--json"]).await.json().to_string();
+    assert!(info.contains("The Shop") && !info.contains(&token), "{info}");
+    let updated = cli(&["tenants", "update", "shop", "--quota.usd-per-day", "80", "--json"]).await.json().to_string();
     assert!(updated.contains("80"), "{updated}");
+    assert_eq!(scene.admin().budget("shop", "usd_per_day").await.cap, Some(80_000_000_000));
     assert_eq!(
-        scene.admin().budget("shop", "usd_per_day").await.cap,
-        Some(80_000_000_000)
-    );
-    assert_eq!(
-        scene
-            .admin()
-            .get("/v1/tenants/shop")
-            .await
-            .to_string()
-            .matches("5000000")
-            .count(),
+        scene.admin().get("/v1/tenants/shop").await.to_string().matches("5000000").count(),
         1,
         "an update of one quota leaves the others"
     );
 
     let refused = cli(&["tenants", "delete", "shop"]).await;
-    assert!(
-        !refused.status.success(),
-        "a deletion wants its confirmation"
-    );
+    assert!(!refused.status.success(), "a deletion wants its confirmation");
     let deleted = cli(&["tenants", "delete", "shop", "--confirm"]).await;
     assert!(deleted.status.success(), "{deleted:?}");
-    scene
-        .client
-        .with_token(&token)
-        .get("/v1/quota")
-        .await
-        .refused(401, "invalid_request_error", "invalid_api_key");
+    scene.client.with_token(&token).get("/v1/quota").await.refused(401, "invalid_request_error", "invalid_api_key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tokens_life_on_the_command_line() {
     let scene = Scene::new().await;
-    let made = scene
-        .gateway
-        .cli(&["tenants", "token", "create", "acme", "--json"])
-        .await
-        .json();
+    let made = scene.gateway.cli(&["tenants", "token", "create", "acme", "--json"]).await.json();
     let (id, token) = token_of(&made);
     scene.client.with_token(&token).get("/v1/quota").await.ok();
-    let listed = scene
-        .gateway
-        .cli(&["tenants", "token", "list", "acme", "--json"])
-        .await
-        .json()
-        .to_string();
-    assert!(
-        listed.contains(&id) && listed.contains(&scene.tenant.token_id) && !listed.contains(&token),
-        "{listed}"
-    );
-    let rotated = scene
-        .gateway
-        .cli(&[
-            "tenants", "token", "rotate", "acme", &id, "--grace", "24h", "--json",
-        ])
-        .await
-        .json();
+    let listed = scene.gateway.cli(&["tenants", "token", "list", "acme", "--json"]).await.json().to_string();
+    assert!(listed.contains(&id) && listed.contains(&scene.tenant.token_id) && !listed.contains(&token), "{listed}");
+    let rotated =
+        scene.gateway.cli(&["tenants", "token", "rotate", "acme", &id, "--grace", "24h", "--json"]).await.json();
     let (next, fresh) = token_of(&rotated);
     scene.client.with_token(&token).get("/v1/quota").await.ok();
     scene.client.with_token(&fresh).get("/v1/quota").await.ok();
-    let revoked = scene
-        .gateway
-        .cli(&["tenants", "token", "revoke", "acme", &next])
-        .await;
+    let revoked = scene.gateway.cli(&["tenants", "token", "revoke", "acme", &next]).await;
     assert!(revoked.status.success(), "{revoked:?}");
-    scene
-        .client
-        .with_token(&fresh)
-        .get("/v1/quota")
-        .await
-        .refused(401, "invalid_request_error", "invalid_api_key");
+    scene.client.with_token(&fresh).get("/v1/quota").await.refused(401, "invalid_request_error", "invalid_api_key");
     scene.client.get("/v1/quota").await.ok();
 }
 
@@ -151,44 +82,26 @@ async fn billing_and_rates_on_the_command_line() {
     let usage = scene.client.get("/v1/usage").await.ok();
     let day = usage["rows"][0]["day"].as_str().expect("a day").to_owned();
     let period = &day[..7];
-    let report = scene
-        .gateway
-        .cli(&["billing", "report", "acme", "--period", period, "--csv"])
-        .await;
+    let report = scene.gateway.cli(&["billing", "report", "acme", "--period", period, "--csv"]).await;
     let csv = report.ok();
     let columns = "period_start,period_end,tenant,tenant_name,model,upstream,token,requests,input_tokens,cache_read_tokens,cache_write_tokens,\
                    output_tokens,reasoning_tokens,tool_calls,sandbox_seconds,storage_byte_days,rate_card,estimated_rows,cost_usd";
     assert_eq!(csv.lines().next(), Some(columns));
     assert!(
-        csv.contains("acme")
-            && csv.contains("alpha")
-            && csv.contains(&openclawmu_tests::money::usd(row.cost)),
+        csv.contains("acme") && csv.contains("alpha") && csv.contains(&openclawmu_tests::money::usd(row.cost)),
         "{csv}"
     );
-    let priced = scene
-        .gateway
-        .cli(&["rates", "show", "alpha", "--json"])
-        .await
-        .json()
-        .to_string();
+    let priced = scene.gateway.cli(&["rates", "show", "alpha", "--json"]).await.json().to_string();
     assert!(priced.contains("2.5"), "{priced}");
     let file = scene.gateway.dir().join("more-rates.json");
-    let card = json!({ "effective_from": "2026-01-01T00:00:00Z", "models": { "gamma": { "input": "1", "output": "2" } } });
+    let card =
+        json!({ "effective_from": "2026-01-01T00:00:00Z", "models": { "gamma": { "input": "1", "output": "2" } } });
     std::fs::write(&file, card.to_string()).expect("a file");
-    let imported = scene
-        .gateway
-        .cli(&["rates", "import", file.to_str().expect("UTF-8")])
-        .await;
+    let imported = scene.gateway.cli(&["rates", "import", file.to_str().expect("UTF-8")]).await;
     assert!(imported.status.success(), "{imported:?}");
-    let priced = scene
-        .gateway
-        .cli(&["rates", "show", "gamma", "--json"])
-        .await;
+    let priced = scene.gateway.cli(&["rates", "show", "gamma", "--json"]).await;
     assert!(priced.status.success(), "{priced:?}");
-    let nobody = scene
-        .gateway
-        .cli(&["rates", "show", "nobody-knows-this-model"])
-        .await;
+    let nobody = scene.gateway.cli(&["rates", "show", "nobody-knows-this-model"]).await;
     assert!(!nobody.status.success(), "{nobody:?}");
 }
 
@@ -196,30 +109,17 @@ async fn billing_and_rates_on_the_command_line() {
 async fn config_is_checked_and_shown_without_its_secrets() {
     let scene = Scene::new().await;
     let config = scene.gateway.config().to_str().expect("UTF-8").to_owned();
-    let checked = scene
-        .gateway
-        .cli(&["config", "check", "--config", &config])
-        .await;
+    let checked = scene.gateway.cli(&["config", "check", "--config", &config]).await;
     assert!(checked.status.success(), "{checked:?}");
-    let shown = scene
-        .gateway
-        .cli(&["config", "show", "--config", &config])
-        .await;
+    let shown = scene.gateway.cli(&["config", "show", "--config", &config]).await;
     assert!(
-        shown.ok().contains("scripted")
-            && !shown.stdout.contains(openclawmu_tests::setup::PROVIDER_KEY),
+        shown.ok().contains("scripted") && !shown.stdout.contains(openclawmu_tests::setup::PROVIDER_KEY),
         "{shown:?}"
     );
     let bad = scene.gateway.dir().join("bad.toml");
     std::fs::write(&bad, "[edge]\nlistens = 1\n").expect("a file");
-    let refused = scene
-        .gateway
-        .cli(&["config", "check", "--config", bad.to_str().expect("UTF-8")])
-        .await;
-    assert!(
-        !refused.status.success() && refused.stderr.contains("listens"),
-        "{refused:?}"
-    );
+    let refused = scene.gateway.cli(&["config", "check", "--config", bad.to_str().expect("UTF-8")]).await;
+    assert!(!refused.status.success() && refused.stderr.contains("listens"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,10 +138,7 @@ async fn without_a_running_gateway_the_cli_says_so_and_fails() {
     assert!(gateway.terminate().await.success());
     let said = gateway.cli(&["tenants", "list"]).await;
     assert!(!said.status.success());
-    assert!(
-        said.stderr.contains("serve") || said.stderr.contains("running"),
-        "{said:?}"
-    );
+    assert!(said.stderr.contains("serve") || said.stderr.contains("running"), "{said:?}");
     let bad = gateway.cli(&["tenants", "create", "Not A Valid Id!"]).await;
     assert!(!bad.status.success());
 }
@@ -257,9 +154,6 @@ async fn the_cli_shows_the_servers_refusal_as_one_message() {
     ] {
         let refused = scene.gateway.cli(arguments).await;
         assert!(!refused.status.success(), "{refused:?}");
-        assert!(
-            !refused.stderr.trim().is_empty() && !refused.stderr.contains("panicked"),
-            "{refused:?}"
-        );
+        assert!(!refused.stderr.trim().is_empty() && !refused.stderr.contains("panicked"), "{refused:?}");
     }
 }

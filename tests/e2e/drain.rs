@@ -24,27 +24,14 @@ async fn sigterm_lets_open_streams_finish_and_settles_them() {
     scene.gateway.signal(Signal::TERM);
     gate.open();
     for mut stream in streams {
-        assert!(
-            stream.rest().await.last().is_some_and(Event::done),
-            "a stream was broken by the drain"
-        );
+        assert!(stream.rest().await.last().is_some_and(Event::done), "a stream was broken by the drain");
     }
-    assert!(
-        scene.gateway.ended().await.success(),
-        "a drained gateway exits with 0"
-    );
+    assert!(scene.gateway.ended().await.success(), "a drained gateway exits with 0");
     let rows = scene.rows();
     assert_eq!(rows.len(), 20);
-    assert!(
-        rows.iter()
-            .all(|row| !row.estimated && row.held == 0 && row.cost > 0),
-        "{rows:#?}"
-    );
+    assert!(rows.iter().all(|row| !row.estimated && row.held == 0 && row.cost > 0), "{rows:#?}");
     scene.restarted().await;
-    assert_eq!(
-        scene.budget().await.posted,
-        rows.iter().map(|row| row.cost).sum::<i128>()
-    );
+    assert_eq!(scene.budget().await.posted, rows.iter().map(|row| row.cost).sum::<i128>());
 }
 
 /// S8-07, what is left at the limit of the drain
@@ -80,11 +67,7 @@ async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
         streams.push(stream);
     }
     let log = |name: &str| {
-        std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(scene.gateway.dir().join(name))
-            .expect("a log")
+        std::fs::File::options().create(true).append(true).open(scene.gateway.dir().join(name)).expect("a log")
     };
     let mut command = scene.gateway.command();
     let new = command
@@ -96,10 +79,7 @@ async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
         .expect("the new binary");
     scene.gateway.signal(Signal::QUIT);
     until("the new process answers", || async {
-        let reply = scene
-            .client
-            .try_post("/v1/chat/completions", &chat("alpha", "quickly", 5))
-            .await;
+        let reply = scene.client.try_post("/v1/chat/completions", &chat("alpha", "quickly", 5)).await;
         reply.ok().filter(|reply| reply.status == 200)
     })
     .await;
@@ -109,10 +89,7 @@ async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
         broken += usize::from(!stream.rest().await.last().is_some_and(Event::done));
     }
     assert_eq!(broken, 0, "of {count} streams");
-    assert!(
-        scene.gateway.ended().await.success(),
-        "the old process goes"
-    );
+    assert!(scene.gateway.ended().await.success(), "the old process goes");
     scene.gateway.adopt(new);
     let client = scene.gateway.client(&scene.tenant.token);
     until("a new connection is served", || async {
@@ -124,12 +101,7 @@ async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
     })
     .await;
     until_true("every stream has its row", || {
-        scene
-            .rows()
-            .iter()
-            .filter(|row| !row.estimated && row.cost > 0)
-            .count()
-            > count
+        scene.rows().iter().filter(|row| !row.estimated && row.cost > 0).count() > count
     })
     .await;
     scene.balanced().await;
@@ -139,11 +111,7 @@ async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_reads_the_config_again_and_a_bad_one_changes_nothing() {
     let scene = Scene::new().await;
-    scene.client.chat(&chat("swift", "hi", 5)).await.refused(
-        404,
-        "invalid_request_error",
-        "model_not_found",
-    );
+    scene.client.chat(&chat("swift", "hi", 5)).await.refused(404, "invalid_request_error", "model_not_found");
     let path = scene.gateway.config().to_owned();
     let good = std::fs::read_to_string(&path).expect("the config");
     std::fs::write(&path, format!("{good}\n[[model]]\nname = \"swift\"\ntargets = [{{ upstream = \"scripted\", model = \"alpha\", weight = 1 }}]\n")).expect("a new config");
@@ -156,10 +124,7 @@ async fn sighup_reads_the_config_again_and_a_bad_one_changes_nothing() {
     std::fs::write(&path, "this is [not TOML").expect("a bad config");
     let said = scene.gateway.stderr().len() + scene.gateway.stdout().len();
     scene.gateway.signal(Signal::HUP);
-    until_true("the mistake is logged", || {
-        scene.gateway.stderr().len() + scene.gateway.stdout().len() > said
-    })
-    .await;
+    until_true("the mistake is logged", || scene.gateway.stderr().len() + scene.gateway.stdout().len() > said).await;
     scene.client.chat(&chat("swift", "hi", 5)).await.ok();
     std::fs::write(&path, good).expect("the config");
 }

@@ -9,11 +9,7 @@ use openclawmu_tests::gateway::free_address;
 use openclawmu_tests::{Behaviour, Fault, Pace, Scene, Setup, Upstream, times};
 use serde_json::json;
 
-const SHORT: [&str; 3] = [
-    "connect_timeout_ms = 500",
-    "first_byte_timeout_ms = 400",
-    "idle_timeout_ms = 400",
-];
+const SHORT: [&str; 3] = ["connect_timeout_ms = 500", "first_byte_timeout_ms = 400", "idle_timeout_ms = 400"];
 
 fn streamed(message: &str) -> serde_json::Value {
     let mut body = chat("alpha", message, 20);
@@ -25,28 +21,14 @@ fn streamed(message: &str) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_error_is_passed_on_or_named_and_costs_nothing() {
     let scene = Scene::with_keys(&SHORT).await;
-    let cases = [
-        (400, 400),
-        (401, 502),
-        (403, 502),
-        (404, 404),
-        (422, 422),
-        (429, 429),
-        (500, 502),
-        (502, 502),
-        (503, 502),
-    ];
+    let cases =
+        [(400, 400), (401, 502), (403, 502), (404, 404), (422, 422), (429, 429), (500, 502), (502, 502), (503, 502)];
     for (count, (upstream, expected)) in cases.into_iter().enumerate() {
         for body in [chat("alpha", "hello", 20), streamed("hello")] {
             scene.upstream.always(Behaviour::status(upstream));
             let reply = scene.client.chat(&body).await;
             let passed_on = [expected, upstream];
-            assert!(
-                passed_on.contains(&reply.status),
-                "upstream's {upstream}: {} {}",
-                reply.status,
-                reply.text()
-            );
+            assert!(passed_on.contains(&reply.status), "upstream's {upstream}: {} {}", reply.status, reply.text());
             assert!(!reply.openai_error().0.is_empty(), "{}", reply.text());
             let leaked = upstream == 401 && reply.status == 401;
             assert!(
@@ -56,23 +38,11 @@ async fn an_upstream_error_is_passed_on_or_named_and_costs_nothing() {
             );
         }
         let budget = scene.settled().await;
-        assert_eq!(
-            (budget.posted, budget.held),
-            (0, 0),
-            "after {upstream} ({count})"
-        );
+        assert_eq!((budget.posted, budget.held), (0, 0), "after {upstream} ({count})");
     }
     let rows = scene.rows();
-    assert!(
-        rows.len() >= cases.len() * 2,
-        "each attempt is a row: {}",
-        rows.len()
-    );
-    assert!(
-        rows.iter()
-            .all(|row| row.cost == 0 && row.input == 0 && row.output == 0),
-        "{rows:#?}"
-    );
+    assert!(rows.len() >= cases.len() * 2, "each attempt is a row: {}", rows.len());
+    assert!(rows.iter().all(|row| row.cost == 0 && row.input == 0 && row.output == 0), "{rows:#?}");
 }
 
 /// M-05, refused connection
@@ -103,10 +73,7 @@ async fn a_silent_upstream_is_504_and_nothing_stays_pending() {
     let budget = scene.settled().await;
     assert_eq!(budget.pending, 0);
     let exchange = scene.upstream.last();
-    openclawmu_tests::wait::until_true("the upstream's connection is closed", || {
-        exchange.closed_at().is_some()
-    })
-    .await;
+    openclawmu_tests::wait::until_true("the upstream's connection is closed", || exchange.closed_at().is_some()).await;
 }
 
 /// Q-06, a 200 that is none
@@ -129,36 +96,22 @@ async fn a_hang_up_at_any_byte_leaves_nothing_pending_and_never_looks_whole() {
     let scene = Scene::with_keys(&SHORT).await;
     scene.upstream.always(Behaviour::words(2));
     for stream in [false, true] {
-        let body = if stream {
-            streamed("hello")
-        } else {
-            chat("alpha", "hello", 20)
-        };
+        let body = if stream { streamed("hello") } else { chat("alpha", "hello", 20) };
         scene.upstream.always(Behaviour::words(2));
         scene.client.chat(&body).await;
         let whole = usize::try_from(scene.upstream.last().bytes_sent()).expect("small");
         let step = times(7, 1);
         for at in (0..whole).step_by(step) {
-            scene.upstream.always(Behaviour {
-                words: 2,
-                ..Behaviour::fault(Fault::HangUpAtByte(at))
-            });
+            scene.upstream.always(Behaviour { words: 2, ..Behaviour::fault(Fault::HangUpAtByte(at)) });
             let Ok(reply) = scene.client.try_post("/v1/chat/completions", &body).await else {
                 continue;
             };
             let text = reply.text();
             if stream && reply.status == 200 {
                 let ends_well = text.contains("[DONE]");
-                assert!(
-                    !ends_well || at + FRAMING >= whole,
-                    "cut at {at} of {whole} looked whole: {text}"
-                );
+                assert!(!ends_well || at + FRAMING >= whole, "cut at {at} of {whole} looked whole: {text}");
             } else {
-                assert!(
-                    matches!(reply.status, 502 | 504),
-                    "cut at {at} of {whole}: {} {text}",
-                    reply.status
-                );
+                assert!(matches!(reply.status, 502 | 504), "cut at {at} of {whole}: {} {text}", reply.status);
             }
         }
     }
@@ -171,22 +124,10 @@ async fn after_random_faults_and_silence_nothing_is_pending_and_posted_is_the_su
     let scene = Scene::with_keys(&SHORT).await;
     let faults = Arc::new(vec![
         Fault::None,
-        Fault::Status {
-            code: 401,
-            retry_after: None,
-        },
-        Fault::Status {
-            code: 429,
-            retry_after: Some(1),
-        },
-        Fault::Status {
-            code: 500,
-            retry_after: None,
-        },
-        Fault::Status {
-            code: 503,
-            retry_after: Some(1),
-        },
+        Fault::Status { code: 401, retry_after: None },
+        Fault::Status { code: 429, retry_after: Some(1) },
+        Fault::Status { code: 500, retry_after: None },
+        Fault::Status { code: 503, retry_after: Some(1) },
         Fault::InvalidJson,
         Fault::NoUsage,
         Fault::ErrorEventAfter(2),
@@ -196,18 +137,9 @@ async fn after_random_faults_and_silence_nothing_is_pending_and_posted_is_the_su
         Fault::Silent,
     ]);
     for (number, fault) in faults.iter().enumerate() {
-        scene.upstream.when(
-            &format!("fault-{number:02}"),
-            Behaviour::fault(fault.clone()),
-        );
+        scene.upstream.when(&format!("fault-{number:02}"), Behaviour::fault(fault.clone()));
     }
-    scene.upstream.when(
-        "bytewise",
-        Behaviour {
-            pace: Pace::EachByte,
-            ..Behaviour::default()
-        },
-    );
+    scene.upstream.when("bytewise", Behaviour { pace: Pace::EachByte, ..Behaviour::default() });
     let seed = 7;
     let each = times(300, 1_000) / 10;
     let workers: Vec<_> = (0..10_u64)
@@ -217,24 +149,14 @@ async fn after_random_faults_and_silence_nothing_is_pending_and_posted_is_the_su
                 let mut dice = Dice::new(seed + worker);
                 for _ in 0..each {
                     let message = format!("please fault-{:02}", dice.below(faults.len()));
-                    let body = if dice.below(2) == 0 {
-                        streamed(&message)
-                    } else {
-                        chat("alpha", &message, 20)
-                    };
+                    let body = if dice.below(2) == 0 { streamed(&message) } else { chat("alpha", &message, 20) };
                     let impatient = dice.below(5) == 0;
                     let call = client.try_post("/v1/chat/completions", &body);
                     if impatient {
-                        let patience =
-                            Duration::from_millis(u64::try_from(dice.below(60)).expect("small"));
+                        let patience = Duration::from_millis(u64::try_from(dice.below(60)).expect("small"));
                         drop(tokio::time::timeout(patience, call).await);
                     } else if let Ok(reply) = call.await {
-                        assert_ne!(
-                            reply.status,
-                            500,
-                            "never the gateway's own fault: {}",
-                            reply.text()
-                        );
+                        assert_ne!(reply.status, 500, "never the gateway's own fault: {}", reply.text());
                     }
                 }
             })
@@ -245,12 +167,5 @@ async fn after_random_faults_and_silence_nothing_is_pending_and_posted_is_the_su
     }
     let budget = scene.balanced().await;
     assert_eq!((budget.pending, budget.held), (0, 0), "seed {seed}");
-    assert_eq!(
-        scene
-            .client
-            .chat(&chat("alpha", "and now a good one", 20))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(scene.client.chat(&chat("alpha", "and now a good one", 20)).await.status, 200);
 }

@@ -25,33 +25,15 @@ async fn a_header_block_over_32_kib_is_431_and_a_uri_over_8_kib_is_414() {
     let bearer = bearer(&scene);
     let ask = |target: String, filler: usize| {
         let filler = "f".repeat(filler);
-        let bytes = raw::request(
-            "GET",
-            &target,
-            &[
-                ("authorization", bearer.as_str()),
-                ("x-filler", filler.as_str()),
-            ],
-            b"",
-        );
+        let bytes =
+            raw::request("GET", &target, &[("authorization", bearer.as_str()), ("x-filler", filler.as_str())], b"");
         let scene = &scene;
         async move { self::ask(scene, &bytes).await.map(|answer| answer.status()) }
     };
-    assert_eq!(
-        ask("/v1/models".into(), 30 * 1024).await,
-        Some(200),
-        "30 KiB of headers pass"
-    );
+    assert_eq!(ask("/v1/models".into(), 30 * 1024).await, Some(200), "30 KiB of headers pass");
     assert_eq!(ask("/v1/models".into(), 33 * 1024).await, Some(431));
-    assert_eq!(
-        ask(format!("/v1/models?q={}", "u".repeat(7 * 1024)), 10).await,
-        Some(200),
-        "7 KiB of URI pass"
-    );
-    assert_eq!(
-        ask(format!("/v1/models?q={}", "u".repeat(9 * 1024)), 10).await,
-        Some(414)
-    );
+    assert_eq!(ask(format!("/v1/models?q={}", "u".repeat(7 * 1024)), 10).await, Some(200), "7 KiB of URI pass");
+    assert_eq!(ask(format!("/v1/models?q={}", "u".repeat(9 * 1024)), 10).await, Some(414));
 }
 
 /// E-09, bodies: counted while they stream
@@ -64,18 +46,13 @@ async fn a_body_over_the_limit_is_413_however_it_is_framed_and_memory_stays_flat
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\n"
     );
-    let announced = ask(
-        &scene,
-        format!("{head}content-length: 40000000\r\n\r\n{{").as_bytes(),
-    )
-    .await
-    .expect("an answer before the body");
+    let announced = ask(&scene, format!("{head}content-length: 40000000\r\n\r\n{{").as_bytes())
+        .await
+        .expect("an answer before the body");
     assert_eq!(announced.status(), 413, "{}", announced.text());
     assert_eq!(announced.json()["error"]["type"], "invalid_request_error");
     let mut connection = Connection::open(scene.gateway.edge()).await;
-    connection
-        .send(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
-        .await;
+    connection.send(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await;
     let mut chunk = b"100000\r\n".to_vec();
     chunk.extend(std::iter::repeat_n(b' ', 0x0010_0000));
     chunk.extend_from_slice(b"\r\n");
@@ -88,10 +65,7 @@ async fn a_body_over_the_limit_is_413_however_it_is_framed_and_memory_stays_flat
     }
     assert!(taken >= 30, "the limit is 32 MiB: {taken} MiB were taken");
     let grown = scene.gateway.resident_kib().saturating_sub(before);
-    assert!(
-        grown < 96 * 1024,
-        "one 40 MiB body grew the gateway by {grown} KiB"
-    );
+    assert!(grown < 96 * 1024, "one 40 MiB body grew the gateway by {grown} KiB");
     assert_eq!(scene.upstream.calls(), 1);
 }
 
@@ -101,16 +75,9 @@ async fn the_body_limit_follows_the_config() {
     let upstream = Upstream::start().await;
     let setup = Setup::with(&upstream).edge_key("max_body_bytes = 100000");
     let scene = Scene::of(upstream, setup, json!({})).await;
-    let reply = scene
-        .client
-        .chat(&chat("alpha", &"x".repeat(100_001), 5))
-        .await;
+    let reply = scene.client.chat(&chat("alpha", &"x".repeat(100_001), 5)).await;
     assert_eq!(reply.status, 413, "{}", reply.text());
-    scene
-        .client
-        .chat(&chat("alpha", &"x".repeat(90_000), 5))
-        .await
-        .ok();
+    scene.client.chat(&chat("alpha", &"x".repeat(90_000), 5)).await.ok();
 }
 
 /// E-10
@@ -122,28 +89,17 @@ async fn a_compressed_body_is_refused() {
         let bytes = raw::request(
             "POST",
             "/v1/chat/completions",
-            &[
-                ("authorization", &bearer(&scene)),
-                ("content-encoding", coding),
-            ],
+            &[("authorization", &bearer(&scene)), ("content-encoding", coding)],
             body.as_bytes(),
         );
         let answer = ask(&scene, &bytes).await.expect("an answer");
-        assert!(
-            matches!(answer.status(), 400 | 415),
-            "{coding}: {} {}",
-            answer.start,
-            answer.text()
-        );
+        assert!(matches!(answer.status(), 400 | 415), "{coding}: {} {}", answer.start, answer.text());
     }
     assert_eq!(scene.upstream.calls(), 0);
     let plain = raw::request(
         "POST",
         "/v1/chat/completions",
-        &[
-            ("authorization", &bearer(&scene)),
-            ("content-encoding", "identity"),
-        ],
+        &[("authorization", &bearer(&scene)), ("content-encoding", "identity")],
         body.as_bytes(),
     );
     assert_eq!(ask(&scene, &plain).await.expect("an answer").status(), 200);
@@ -156,7 +112,10 @@ async fn a_body_that_is_too_deep_or_no_json_is_400_in_the_dialect() {
     let deep_value = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_object = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
     let bodies: Vec<Vec<u8>> = vec![
-        format!("{{\"model\":\"alpha\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],\"metadata\":{deep_value}}}").into_bytes(),
+        format!(
+            "{{\"model\":\"alpha\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],\"metadata\":{deep_value}}}"
+        )
+        .into_bytes(),
         format!("{{\"model\":\"alpha\",\"messages\":{deep_object}}}").into_bytes(),
         deep_value.into_bytes(),
         b"".to_vec(),
@@ -185,12 +144,8 @@ async fn absolute_form_and_a_missing_or_double_host_are_400() {
     let scene = Scene::new().await;
     let bearer = bearer(&scene);
     let cases = [
-        format!(
-            "GET http://127.0.0.1/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"
-        ),
-        format!(
-            "GET http://evil.example/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"
-        ),
+        format!("GET http://127.0.0.1/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"),
+        format!("GET http://evil.example/v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: {bearer}\r\n\r\n"),
         format!("GET /v1/models HTTP/1.1\r\nauthorization: {bearer}\r\n\r\n"),
         format!("GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\nauthorization: {bearer}\r\n\r\n"),
     ];
@@ -198,16 +153,8 @@ async fn absolute_form_and_a_missing_or_double_host_are_400() {
         let answer = ask(&scene, case.as_bytes()).await;
         assert_eq!(answer.as_ref().map(Message::status), Some(400), "{case}");
     }
-    let good = format!(
-        "GET /v1/models HTTP/1.1\r\nhost: gateway.example:8080\r\nauthorization: {bearer}\r\n\r\n"
-    );
-    assert_eq!(
-        ask(&scene, good.as_bytes())
-            .await
-            .expect("an answer")
-            .status(),
-        200
-    );
+    let good = format!("GET /v1/models HTTP/1.1\r\nhost: gateway.example:8080\r\nauthorization: {bearer}\r\n\r\n");
+    assert_eq!(ask(&scene, good.as_bytes()).await.expect("an answer").status(), 200);
 }
 
 /// E-13
@@ -222,17 +169,12 @@ async fn expect_100_with_a_bad_credential_is_401_without_an_invitation_to_send()
         )
     };
     let mut connection = Connection::open(scene.gateway.edge()).await;
-    connection
-        .send(head("Bearer tk_acme_nobody").as_bytes())
-        .await;
+    connection.send(head("Bearer tk_acme_nobody").as_bytes()).await;
     let answer = connection.answer().await.expect("an answer");
     assert_eq!(answer.status(), 401, "no 100 first: {}", answer.start);
     let mut connection = Connection::open(scene.gateway.edge()).await;
     connection.send(head(&bearer(&scene)).as_bytes()).await;
-    assert_eq!(
-        connection.answer().await.expect("the invitation").status(),
-        100
-    );
+    assert_eq!(connection.answer().await.expect("the invitation").status(), 100);
     connection.send(body.as_bytes()).await;
     assert_eq!(connection.answer().await.expect("an answer").status(), 200);
 }
@@ -249,9 +191,7 @@ async fn an_upgrade_on_a_plain_route_is_refused() {
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    let answer = ask(&scene, &raw::request("GET", "/v1/models", &websocket, b""))
-        .await
-        .expect("an answer");
+    let answer = ask(&scene, &raw::request("GET", "/v1/models", &websocket, b"")).await.expect("an answer");
     assert_eq!(answer.status(), 400, "{}", answer.text());
 }
 
@@ -271,39 +211,20 @@ async fn trust_headers_from_outside_are_dropped() {
         ("connection", "keep-alive, authorization, x-request-id"),
         ("openai-organization", "org-of-the-tenant"),
     ];
-    let answer = ask(
-        &scene,
-        &raw::request("POST", "/v1/chat/completions", &headers, body.as_bytes()),
-    )
-    .await
-    .expect("an answer");
-    assert!(
-        matches!(answer.status(), 200 | 400 | 401),
-        "{}",
-        answer.text()
-    );
+    let answer =
+        ask(&scene, &raw::request("POST", "/v1/chat/completions", &headers, body.as_bytes())).await.expect("an answer");
+    assert!(matches!(answer.status(), 200 | 400 | 401), "{}", answer.text());
     for exchange in scene.upstream.exchanges() {
         for (name, value) in &exchange.headers {
             assert!(
-                !name.contains("openclawmu")
-                    && !name.starts_with("x-forwarded")
-                    && value != "other",
+                !name.contains("openclawmu") && !name.starts_with("x-forwarded") && value != "other",
                 "{name}: {value}"
             );
         }
     }
-    let sane = [
-        ("authorization", bearer.as_str()),
-        ("x-openclawmu-tenant", "other"),
-    ];
-    let quota = ask(&scene, &raw::request("GET", "/v1/quota", &sane, b""))
-        .await
-        .expect("an answer");
-    assert_eq!(
-        quota.status(),
-        200,
-        "a spoofed header changes nobody's identity"
-    );
+    let sane = [("authorization", bearer.as_str()), ("x-openclawmu-tenant", "other")];
+    let quota = ask(&scene, &raw::request("GET", "/v1/quota", &sane, b"")).await.expect("an answer");
+    assert_eq!(quota.status(), 200, "a spoofed header changes nobody's identity");
 }
 
 /// pingora.md: a connection carries at most 1,000 requests
@@ -327,36 +248,24 @@ async fn a_connection_serves_many_requests_and_then_closes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_or_a_body_that_dribbles_is_cut() {
     let upstream = Upstream::start().await;
-    let setup = Setup::with(&upstream)
-        .edge_key("header_timeout_seconds = 1")
-        .edge_key("body_timeout_seconds = 1");
+    let setup = Setup::with(&upstream).edge_key("header_timeout_seconds = 1").edge_key("body_timeout_seconds = 1");
     let scene = Scene::of(upstream, setup, json!({})).await;
     let bearer = bearer(&scene);
-    let head =
-        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: {bearer}\r\n");
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nauthorization: {bearer}\r\n");
     let mut slow_head = Connection::open(scene.gateway.edge()).await;
     let began = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     while slow_head.send(b"x-filler: y\r\n").await {
         tick.tick().await;
-        assert!(
-            began.elapsed() < Duration::from_secs(15),
-            "a head without end is still read"
-        );
+        assert!(began.elapsed() < Duration::from_secs(15), "a head without end is still read");
     }
     let mut slow_body = Connection::open(scene.gateway.edge()).await;
-    slow_body
-        .send(format!("{head}content-length: 100000\r\n\r\n{{").as_bytes())
-        .await;
+    slow_body.send(format!("{head}content-length: 100000\r\n\r\n{{").as_bytes()).await;
     if let Some(answer) = slow_body.answer().await {
         assert!(matches!(answer.status(), 400 | 408), "{}", answer.text());
     }
     assert_eq!(scene.upstream.calls(), 0);
-    scene
-        .client
-        .chat(&chat("alpha", "and a good one", 5))
-        .await
-        .ok();
+    scene.client.chat(&chat("alpha", "and a good one", 5)).await.ok();
 }
 
 /// pingora.md: connections are capped for each address
@@ -370,11 +279,7 @@ async fn one_address_can_open_only_so_many_connections() {
     for _ in 0..8 {
         let mut connection = Connection::open(scene.gateway.edge()).await;
         connection.send(&ping).await;
-        if connection
-            .answer()
-            .await
-            .is_some_and(|answer| answer.status() == 200)
-        {
+        if connection.answer().await.is_some_and(|answer| answer.status() == 200) {
             open.push(connection);
         }
     }
@@ -388,19 +293,12 @@ async fn one_address_can_open_only_so_many_connections() {
             Some(_) | None => refused += 1,
         }
     }
-    assert!(
-        open.len() <= 8 && refused >= 8,
-        "{} open, {refused} refused",
-        open.len()
-    );
+    assert!(open.len() <= 8 && refused >= 8, "{} open, {refused} refused", open.len());
     drop(open);
     until("room again", || async {
         let mut connection = Connection::open(scene.gateway.edge()).await;
         connection.send(&ping).await;
-        connection
-            .answer()
-            .await
-            .filter(|answer| answer.status() == 200)
+        connection.answer().await.filter(|answer| answer.status() == 200)
     })
     .await;
 }

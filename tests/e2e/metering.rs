@@ -14,18 +14,9 @@ fn drawn(dice: &mut Dice) -> (&'static str, Value) {
     let cap = u64::try_from(1 + dice.below(40)).expect("small");
     let marker = format!("{words} shape-{}", dice.below(4));
     match dice.below(6) {
-        0 => (
-            "/v1/embeddings",
-            json!({ "model": "embed", "input": [marker, "and one more"] }),
-        ),
-        1 => (
-            "/v1/completions",
-            json!({ "model": "instruct", "prompt": marker, "max_tokens": cap }),
-        ),
-        2 => (
-            "/v1/completions",
-            json!({ "model": "instruct", "prompt": marker, "max_tokens": cap, "stream": true }),
-        ),
+        0 => ("/v1/embeddings", json!({ "model": "embed", "input": [marker, "and one more"] })),
+        1 => ("/v1/completions", json!({ "model": "instruct", "prompt": marker, "max_tokens": cap })),
+        2 => ("/v1/completions", json!({ "model": "instruct", "prompt": marker, "max_tokens": cap, "stream": true })),
         3 => ("/v1/chat/completions", chat(model, &marker, cap)),
         4 => {
             let mut body = chat(model, &marker, cap);
@@ -47,21 +38,8 @@ fn drawn(dice: &mut Dice) -> (&'static str, Value) {
 async fn the_ledger_is_the_providers_own_bill_to_the_nano() {
     let scene = Scene::new().await;
     scene.upstream.always(Behaviour::words(12));
-    scene.upstream.when(
-        "shape-1",
-        Behaviour {
-            prompt_tokens: Some(57),
-            cached_tokens: 31,
-            ..Behaviour::words(7)
-        },
-    );
-    scene.upstream.when(
-        "shape-2",
-        Behaviour {
-            reasoning_tokens: 1,
-            ..Behaviour::words(9)
-        },
-    );
+    scene.upstream.when("shape-1", Behaviour { prompt_tokens: Some(57), cached_tokens: 31, ..Behaviour::words(7) });
+    scene.upstream.when("shape-2", Behaviour { reasoning_tokens: 1, ..Behaviour::words(9) });
     scene.upstream.when("shape-3", Behaviour::words(1));
     let (workers, total) = (12, times(1_500, 10_000));
     let calls: Vec<_> = (0..workers)
@@ -81,26 +59,15 @@ async fn the_ledger_is_the_providers_own_bill_to_the_nano() {
         call.await.expect("a worker");
     }
     let bills = scene.upstream.bills();
-    assert!(
-        bills.iter().all(|bill| bill.complete),
-        "every answer went out whole"
-    );
+    assert!(bills.iter().all(|bill| bill.complete), "every answer went out whole");
     let billed: i128 = bills.iter().map(cost).sum();
     let posted = scene.settled().await.posted;
     assert_eq!(posted, billed, "{} requests", bills.len());
     let rows = scene.rows_once(bills.len()).await;
     assert_eq!(rows.iter().map(|row| row.cost).sum::<i128>(), billed);
-    assert!(
-        rows.iter().all(|row| !row.estimated && row.held == 0),
-        "the provider said each of them"
-    );
+    assert!(rows.iter().all(|row| !row.estimated && row.held == 0), "the provider said each of them");
     let usage = scene.client.get("/v1/usage").await.ok();
-    assert_eq!(
-        usage["total"]["cost_usd"].as_str().map(nanos),
-        Some(billed),
-        "{}",
-        usage["total"]
-    );
+    assert_eq!(usage["total"]["cost_usd"].as_str().map(nanos), Some(billed), "{}", usage["total"]);
     assert_eq!(usage["total"]["requests"], json!(bills.len()));
     let summed: i128 = usage["rows"]
         .as_array()
@@ -116,17 +83,10 @@ async fn the_ledger_is_the_providers_own_bill_to_the_nano() {
 async fn the_cost_header_is_exact() {
     let scene = Scene::new().await;
     for (at, model) in ["alpha", "beta", "odd"].into_iter().enumerate() {
-        let reply = scene
-            .client
-            .chat(&chat(model, "what does this cost", 9))
-            .await;
+        let reply = scene.client.chat(&chat(model, "what does this cost", 9)).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         let expected = cost(&scene.upstream.last().bill());
-        assert_eq!(
-            reply.header("x-openclawmu-cost-usd").map(nanos),
-            Some(expected),
-            "{model}"
-        );
+        assert_eq!(reply.header("x-openclawmu-cost-usd").map(nanos), Some(expected), "{model}");
         assert_eq!(reply.header("x-openclawmu-model"), Some(model));
         let rows = scene.rows_once(at + 1).await;
         let row = rows
@@ -144,9 +104,7 @@ async fn a_client_that_leaves_after_k_chunks_pays_for_input_and_what_was_deliver
     for chunks in 0..8_usize {
         let gate = Gate::new();
         let marker = format!("leaving-{chunks}");
-        scene
-            .upstream
-            .when(&marker, Behaviour::gated(20, chunks, &gate));
+        scene.upstream.when(&marker, Behaviour::gated(20, chunks, &gate));
         let before = scene.budget().await.posted;
         if chunks == 0 {
             let (client, body) = (scene.client.clone(), chat("alpha", &marker, 20));
@@ -165,10 +123,7 @@ async fn a_client_that_leaves_after_k_chunks_pays_for_input_and_what_was_deliver
         assert_eq!(posted, row.cost, "k = {chunks}");
         assert!(row.cost + row.held <= row.reserved, "k = {chunks}: {row:?}");
         if chunks > 0 {
-            assert!(
-                row.cost > 0 && row.estimated && row.input > 0,
-                "k = {chunks}: {row:?}"
-            );
+            assert!(row.cost > 0 && row.estimated && row.input > 0, "k = {chunks}: {row:?}");
             assert!(row.output >= 1 && row.output <= 20, "k = {chunks}: {row:?}");
         }
         let exchange = scene.upstream.last();
@@ -182,24 +137,12 @@ async fn a_stream_that_the_upstream_cuts_is_billed_as_delivered_and_flagged() {
     let scene = Scene::new().await;
     for chunks in 1..8_usize {
         let marker = format!("cut-{chunks}");
-        scene.upstream.when(
-            &marker,
-            Behaviour {
-                words: 20,
-                ..Behaviour::fault(Fault::CutAfter(chunks))
-            },
-        );
+        scene.upstream.when(&marker, Behaviour { words: 20, ..Behaviour::fault(Fault::CutAfter(chunks)) });
         let mut stream = scene.client.stream(&chat("alpha", &marker, 20)).await;
         let events = stream.rest().await;
-        assert!(
-            !events.iter().any(openclawmu_tests::sse::Event::done),
-            "S8-06: {events:?}"
-        );
+        assert!(!events.iter().any(openclawmu_tests::sse::Event::done), "S8-06: {events:?}");
         let row = scene.rows_once(chunks).await.pop().expect("a row");
-        assert!(
-            row.cost > 0 && row.estimated && row.cost <= row.reserved,
-            "k = {chunks}: {row:?}"
-        );
+        assert!(row.cost > 0 && row.estimated && row.cost <= row.reserved, "k = {chunks}: {row:?}");
         assert!(row.output >= 1 && row.output <= 20, "{row:?}");
     }
     scene.balanced().await;
@@ -223,62 +166,28 @@ async fn a_stream_that_is_cut_before_any_text_is_not_billed_for_output() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_text_of_an_error_event_is_not_billed() {
     let scene = Scene::new().await;
-    scene
-        .upstream
-        .always(Behaviour::fault(Fault::ErrorEventAfter(2)));
+    scene.upstream.always(Behaviour::fault(Fault::ErrorEventAfter(2)));
     let mut stream = scene.client.stream(&chat("alpha", "hello", 60)).await;
     let events = stream.rest().await;
-    assert!(
-        !events.iter().any(openclawmu_tests::sse::Event::done),
-        "{events:?}"
-    );
+    assert!(!events.iter().any(openclawmu_tests::sse::Event::done), "{events:?}");
     let last = events.last().expect("an event").json();
-    assert!(
-        last["error"]["message"].is_string(),
-        "the error reaches the client: {last}"
-    );
+    assert!(last["error"]["message"].is_string(), "the error reaches the client: {last}");
     let row = scene.rows_once(1).await.pop().expect("a row");
     // "word0 word1 " is at most six tokens in any byte-pair encoding; the error's sentence is more than fifteen.
-    assert!(
-        row.output >= 1 && row.output <= 8 && row.estimated,
-        "{row:?}"
-    );
+    assert!(row.output >= 1 && row.output <= 8 && row.estimated, "{row:?}");
 }
 
 /// M-06
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_answer_without_usage_is_counted_and_flagged() {
     let scene = Scene::new().await;
-    scene.upstream.always(Behaviour {
-        words: 10,
-        ..Behaviour::fault(Fault::NoUsage)
-    });
-    assert_eq!(
-        scene
-            .client
-            .chat(&chat("alpha", "hello there my friend", 40))
-            .await
-            .status,
-        200
-    );
-    let mut stream = scene
-        .client
-        .stream(&chat("alpha", "hello there my friend", 40))
-        .await;
-    assert!(
-        stream
-            .rest()
-            .await
-            .last()
-            .is_some_and(openclawmu_tests::sse::Event::done),
-        "a whole stream ends whole"
-    );
+    scene.upstream.always(Behaviour { words: 10, ..Behaviour::fault(Fault::NoUsage) });
+    assert_eq!(scene.client.chat(&chat("alpha", "hello there my friend", 40)).await.status, 200);
+    let mut stream = scene.client.stream(&chat("alpha", "hello there my friend", 40)).await;
+    assert!(stream.rest().await.last().is_some_and(openclawmu_tests::sse::Event::done), "a whole stream ends whole");
     for row in scene.rows_once(2).await {
         assert!(row.estimated, "{row:?}");
-        assert!(
-            row.input >= 4 && row.output >= 10 && row.output <= 40,
-            "{row:?}"
-        );
+        assert!(row.input >= 4 && row.output >= 10 && row.output <= 40, "{row:?}");
         assert!(row.cost > 0 && row.cost <= row.reserved, "{row:?}");
     }
 }
@@ -295,28 +204,17 @@ async fn cached_and_reasoning_tokens_have_their_own_price() {
     });
     let prompt = "word ".repeat(1_000);
     scene.client.chat(&chat("beta", &prompt, 100)).await.ok();
-    scene
-        .client
-        .stream(&chat("beta", &prompt, 100))
-        .await
-        .rest()
-        .await;
+    scene.client.stream(&chat("beta", &prompt, 100)).await.rest().await;
     // 400 x 1.10 + 600 x 0.275 + 20 x 4.40 + 50 x 6.60, in micro-dollars
     let expected = (400 * 1_100) + (600 * 275) + (20 * 4_400) + (50 * 6_600);
     for row in scene.rows_once(2).await {
-        assert_eq!(
-            (row.input, row.cache_read, row.output, row.reasoning),
-            (400, 600, 20, 50)
-        );
+        assert_eq!((row.input, row.cache_read, row.output, row.reasoning), (400, 600, 20, 50));
         assert_eq!(row.cost, expected);
     }
     let usage = scene.client.get("/v1/usage").await.ok();
     let total = &usage["total"];
     assert_eq!(
-        (
-            total["cache_read_tokens"].as_u64(),
-            total["reasoning_tokens"].as_u64()
-        ),
+        (total["cache_read_tokens"].as_u64(), total["reasoning_tokens"].as_u64()),
         (Some(1_200), Some(100)),
         "{total}"
     );
@@ -326,50 +224,29 @@ async fn cached_and_reasoning_tokens_have_their_own_price() {
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_is_always_asked_for_and_shown_only_on_request() {
     let scene = Scene::new().await;
-    for (options, shown) in [
-        (Value::Null, false),
-        (json!({ "include_usage": false }), false),
-        (json!({ "include_usage": true }), true),
-    ] {
+    for (options, shown) in
+        [(Value::Null, false), (json!({ "include_usage": false }), false), (json!({ "include_usage": true }), true)]
+    {
         let mut body = chat("alpha", "hello", 9);
         if !options.is_null() {
             body["stream_options"] = options;
         }
         let events = scene.client.stream(&body).await.rest().await;
-        assert_eq!(
-            scene.upstream.last().json()["stream_options"]["include_usage"],
-            true
-        );
-        let chunks: Vec<Value> = events
-            .iter()
-            .filter(|event| !event.done())
-            .map(openclawmu_tests::sse::Event::json)
-            .collect();
-        let with_usage = chunks
-            .iter()
-            .filter(|chunk| chunk["usage"].is_object())
-            .count();
+        assert_eq!(scene.upstream.last().json()["stream_options"]["include_usage"], true);
+        let chunks: Vec<Value> =
+            events.iter().filter(|event| !event.done()).map(openclawmu_tests::sse::Event::json).collect();
+        let with_usage = chunks.iter().filter(|chunk| chunk["usage"].is_object()).count();
         assert_eq!(with_usage, usize::from(shown), "{chunks:?}");
         if !shown {
             assert!(
-                chunks.iter().all(|chunk| chunk["choices"]
-                    .as_array()
-                    .is_some_and(|choices| !choices.is_empty())),
+                chunks.iter().all(|chunk| chunk["choices"].as_array().is_some_and(|choices| !choices.is_empty())),
                 "{chunks:?}"
             );
         }
-        assert!(
-            events
-                .last()
-                .is_some_and(openclawmu_tests::sse::Event::done)
-        );
+        assert!(events.last().is_some_and(openclawmu_tests::sse::Event::done));
     }
     let rows = scene.rows_once(3).await;
-    assert!(
-        rows.iter()
-            .all(|row| row.cost == rows[0].cost && !row.estimated),
-        "{rows:?}"
-    );
+    assert!(rows.iter().all(|row| row.cost == rows[0].cost && !row.estimated), "{rows:?}");
 }
 
 /// M-07, M-08 as seen from outside: a new price is for new requests, old rows stand
@@ -377,24 +254,15 @@ async fn usage_is_always_asked_for_and_shown_only_on_request() {
 async fn a_price_changed_mid_stream_leaves_the_running_request_at_the_old_one() {
     let scene = Scene::new().await;
     let gate = Gate::new();
-    scene
-        .upstream
-        .when("slowly", Behaviour::gated(10, 2, &gate));
+    scene.upstream.when("slowly", Behaviour::gated(10, 2, &gate));
     let mut stream = scene.client.stream(&chat("flat", "slowly", 10)).await;
     stream.texts(2).await;
     let card = json!({ "effective_from": "2026-01-01T00:00:00Z", "models": { "flat": { "input": "0", "output": "20", "max_output_tokens": 4096 } } });
-    let put = scene
-        .admin()
-        .send_json(http::Method::PUT, "/v1/rates", &card)
-        .await;
+    let put = scene.admin().send_json(http::Method::PUT, "/v1/rates", &card).await;
     assert!(matches!(put.status, 200 | 201), "{}", put.text());
     gate.open();
     stream.rest().await;
-    assert_eq!(
-        scene.rows_once(1).await[0].cost,
-        100_000,
-        "the admission's price"
-    );
+    assert_eq!(scene.rows_once(1).await[0].cost, 100_000, "the admission's price");
     scene.upstream.always(Behaviour::words(10));
     scene.client.chat(&chat("flat", "hi", 10)).await.ok();
     assert_eq!(scene.rows_once(2).await[1].cost, 200_000, "the new price");

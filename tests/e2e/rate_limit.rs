@@ -7,23 +7,10 @@ use openclawmu_tests::{Behaviour, Gate, Reply, Scene, ledger};
 use serde_json::json;
 
 fn assert_retry_headers(reply: &Reply) {
-    let seconds: u64 = reply
-        .header("retry-after")
-        .and_then(|text| text.parse().ok())
-        .expect("retry-after");
-    let millis: u64 = reply
-        .header("retry-after-ms")
-        .and_then(|text| text.parse().ok())
-        .expect("retry-after-ms");
-    assert!(
-        seconds >= 1 && millis >= 1 && millis <= seconds * 1_000,
-        "{seconds} s, {millis} ms"
-    );
-    assert_ne!(
-        reply.header("x-should-retry"),
-        Some("false"),
-        "a rate limit may be retried"
-    );
+    let seconds: u64 = reply.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
+    let millis: u64 = reply.header("retry-after-ms").and_then(|text| text.parse().ok()).expect("retry-after-ms");
+    assert!(seconds >= 1 && millis >= 1 && millis <= seconds * 1_000, "{seconds} s, {millis} ms");
+    assert_ne!(reply.header("x-should-retry"), Some("false"), "a rate limit may be retried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,10 +32,7 @@ async fn requests_over_the_minute_rate_are_429_of_type_requests() {
     let reply = refused.expect("the rate is too low for twelve");
     reply.refused(429, "requests", "rate_limit_exceeded");
     assert_retry_headers(&reply);
-    assert!(
-        (5..=7).contains(&good),
-        "five, and what a few seconds refill: {good}"
-    );
+    assert!((5..=7).contains(&good), "five, and what a few seconds refill: {good}");
     assert_eq!(scene.upstream.calls(), good);
 }
 
@@ -56,14 +40,8 @@ async fn requests_over_the_minute_rate_are_429_of_type_requests() {
 async fn tokens_over_the_minute_rate_are_429_of_type_tokens() {
     let scene = Scene::with_quota(json!({ "tokens_per_minute": 2_500 })).await;
     scene.upstream.always(Behaviour::words(900));
-    assert_eq!(
-        scene.client.chat(&chat("alpha", "hi", 900)).await.status,
-        200
-    );
-    assert_eq!(
-        scene.client.chat(&chat("alpha", "hi", 900)).await.status,
-        200
-    );
+    assert_eq!(scene.client.chat(&chat("alpha", "hi", 900)).await.status, 200);
+    assert_eq!(scene.client.chat(&chat("alpha", "hi", 900)).await.status, 200);
     let reply = scene.client.chat(&chat("alpha", "hi", 900)).await;
     reply.refused(429, "tokens", "rate_limit_exceeded");
     assert_retry_headers(&reply);
@@ -74,16 +52,11 @@ async fn tokens_over_the_minute_rate_are_429_of_type_tokens() {
 async fn daily_tokens_are_a_budget_settled_at_what_was_used() {
     let scene = Scene::with_quota(json!({ "tokens_per_day": 2_000 })).await;
     scene.upstream.always(Behaviour::words(10));
-    assert_eq!(
-        scene.client.chat(&chat("alpha", "hi", 1_000)).await.status,
-        200
-    );
+    assert_eq!(scene.client.chat(&chat("alpha", "hi", 1_000)).await.status, 200);
     until("the unused tokens to come back", || async {
         let quota = scene.admin().get("/v1/tenants/acme/quota").await;
         let remaining = quota["tokens_per_day"]["remaining"].clone();
-        let left = remaining
-            .as_u64()
-            .or_else(|| remaining.as_str().and_then(|text| text.parse().ok()));
+        let left = remaining.as_u64().or_else(|| remaining.as_str().and_then(|text| text.parse().ok()));
         (left == Some(1_989)).then_some(())
     })
     .await;
@@ -123,22 +96,15 @@ async fn requests_at_once_are_limited_and_a_slot_is_always_given_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_months_budget_holds_too() {
-    let scene =
-        Scene::with_quota(json!({ "usd_per_month": usd(200_000), "usd_per_day": "10" })).await;
+    let scene = Scene::with_quota(json!({ "usd_per_month": usd(200_000), "usd_per_day": "10" })).await;
     scene.upstream.always(Behaviour::words(10));
     assert_eq!(scene.client.chat(&chat("flat", "hi", 10)).await.status, 200);
     assert_eq!(scene.client.chat(&chat("flat", "hi", 10)).await.status, 200);
     let reply = scene.client.chat(&chat("flat", "hi", 10)).await;
     reply.refused(429, "insufficient_quota", "insufficient_quota");
-    let wait: u64 = reply
-        .header("retry-after")
-        .and_then(|text| text.parse().ok())
-        .expect("retry-after");
+    let wait: u64 = reply.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
     assert!(wait <= 31 * 86_400, "{wait}");
-    assert_eq!(
-        scene.admin().budget("acme", "usd_per_month").await.posted,
-        200_000
-    );
+    assert_eq!(scene.admin().budget("acme", "usd_per_month").await.posted, 200_000);
     assert_eq!(scene.settled().await.posted, 200_000);
 }
 
@@ -150,11 +116,7 @@ async fn a_refusal_by_one_bucket_takes_nothing_from_the_others() {
     let before = scene.admin().get("/v1/tenants/acme/quota").await;
     let rows = ledger::rows(&scene.gateway.data(), "acme").len();
     for _ in 0..80 {
-        scene.client.chat(&chat("flat", "hi", 11)).await.refused(
-            429,
-            "insufficient_quota",
-            "insufficient_quota",
-        );
+        scene.client.chat(&chat("flat", "hi", 11)).await.refused(429, "insufficient_quota", "insufficient_quota");
     }
     let after = scene.admin().get("/v1/tenants/acme/quota").await;
     for bucket in ["usd_per_day", "tokens_per_day"] {

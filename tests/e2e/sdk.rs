@@ -14,30 +14,12 @@ struct Cast {
 
 async fn cast() -> Cast {
     let scene = Scene::new().await;
-    let spent = scene
-        .admin()
-        .tenant("spent", json!({ "usd_per_day": "0.000001" }))
-        .await;
-    let limited = scene
-        .admin()
-        .tenant("limited", json!({ "requests_per_minute": 30 }))
-        .await;
-    let (_, narrow) = scene
-        .admin()
-        .mint(&scene.tenant.id, &json!({ "models": ["alpha"] }))
-        .await;
-    scene
-        .upstream
-        .when("please-fail-500", Behaviour::status(500));
-    scene
-        .upstream
-        .when("please-break", Behaviour::fault(Fault::CutAfter(2)));
-    Cast {
-        scene,
-        spent,
-        narrow,
-        limited,
-    }
+    let spent = scene.admin().tenant("spent", json!({ "usd_per_day": "0.000001" })).await;
+    let limited = scene.admin().tenant("limited", json!({ "requests_per_minute": 30 })).await;
+    let (_, narrow) = scene.admin().mint(&scene.tenant.id, &json!({ "models": ["alpha"] })).await;
+    scene.upstream.when("please-fail-500", Behaviour::status(500));
+    scene.upstream.when("please-break", Behaviour::fault(Fault::CutAfter(2)));
+    Cast { scene, spent, narrow, limited }
 }
 
 impl Cast {
@@ -56,13 +38,7 @@ impl Cast {
 
 /// Answers the first request of this kind with a rate limit, later ones well.
 fn limit_once(scene: &Scene) {
-    scene.upstream.when_once(
-        "please-limit-once",
-        Behaviour::fault(Fault::Status {
-            code: 429,
-            retry_after: Some(1),
-        }),
-    );
+    scene.upstream.when_once("please-limit-once", Behaviour::fault(Fault::Status { code: 429, retry_after: Some(1) }));
 }
 
 fn assert_error(error: &Value, class: &str, status: u16, code: &str) {
@@ -71,11 +47,7 @@ fn assert_error(error: &Value, class: &str, status: u16, code: &str) {
         (&json!(class), &json!(status), &json!(code)),
         "{error}"
     );
-    assert_eq!(
-        (&error["has_message"], &error["request_id"]),
-        (&json!(true), &json!(true)),
-        "{error}"
-    );
+    assert_eq!((&error["has_message"], &error["request_id"]), (&json!(true), &json!(true)), "{error}");
 }
 
 fn assert_good_answers(result: &Value) {
@@ -83,14 +55,8 @@ fn assert_good_answers(result: &Value) {
         result["chat"],
         json!({ "text": ANSWER, "finish": "stop", "prompt": 1, "completion": 5, "request_id": true })
     );
-    assert_eq!(
-        result["stream"],
-        json!({ "text": ANSWER, "usage_chunks": 0, "finish": "stop" })
-    );
-    assert_eq!(
-        result["stream_with_usage"],
-        json!({ "usage_chunks": 1, "total": 6, "choices_of_last": 0 })
-    );
+    assert_eq!(result["stream"], json!({ "text": ANSWER, "usage_chunks": 0, "finish": "stop" }));
+    assert_eq!(result["stream_with_usage"], json!({ "usage_chunks": 1, "total": 6, "choices_of_last": 0 }));
     assert_eq!(
         result["embeddings"],
         json!({ "vectors": [[0.125, -0.5, 0.75, 0.25], [0.125, -0.5, 0.75, 1.25]], "prompt": 2 })
@@ -106,40 +72,13 @@ async fn assert_result(cast: &Cast, result: &Value) {
         assert!(models.contains(&json!(model)), "{model} in {models:?}");
     }
     let errors = &result["errors"];
-    assert_error(
-        &errors["no_token"],
-        "AuthenticationError",
-        401,
-        "invalid_api_key",
-    );
-    assert_error(
-        &errors["forbidden_model"],
-        "PermissionDeniedError",
-        403,
-        "model_not_allowed",
-    );
-    assert_error(
-        &errors["unknown_model"],
-        "NotFoundError",
-        404,
-        "model_not_found",
-    );
-    assert_eq!(
-        errors["bad_request"]["class"], "BadRequestError",
-        "{errors}"
-    );
-    assert_eq!(
-        errors["upstream_down"]["class"], "InternalServerError",
-        "{errors}"
-    );
-    assert_eq!(
-        errors["broken_stream"]["class"], "APIError",
-        "a broken stream raises: {errors}"
-    );
-    assert_eq!(
-        result["retried"], ANSWER,
-        "an upstream's rate limit is retried"
-    );
+    assert_error(&errors["no_token"], "AuthenticationError", 401, "invalid_api_key");
+    assert_error(&errors["forbidden_model"], "PermissionDeniedError", 403, "model_not_allowed");
+    assert_error(&errors["unknown_model"], "NotFoundError", 404, "model_not_found");
+    assert_eq!(errors["bad_request"]["class"], "BadRequestError", "{errors}");
+    assert_eq!(errors["upstream_down"]["class"], "InternalServerError", "{errors}");
+    assert_eq!(errors["broken_stream"]["class"], "APIError", "a broken stream raises: {errors}");
+    assert_eq!(result["retried"], ANSWER, "an upstream's rate limit is retried");
     let calls = cast
         .scene
         .upstream
@@ -153,11 +92,7 @@ async fn assert_result(cast: &Cast, result: &Value) {
         Some(32),
         "more than the rate allows at once, all answered in the end"
     );
-    let refused = cast
-        .scene
-        .admin()
-        .metric("openclawmu_requests_total", &["status=\"429\""])
-        .await;
+    let refused = cast.scene.admin().metric("openclawmu_requests_total", &["status=\"429\""]).await;
     assert!(refused >= 1, "the rate limit was met, and retried");
 }
 
@@ -168,10 +103,7 @@ async fn assert_asked_once(cast: &Cast, result: &Value) {
         assert_eq!(result[call]["type"], "insufficient_quota");
     }
     assert_eq!(
-        cast.scene
-            .admin()
-            .metric("openclawmu_requests_total", &["status=\"429\""])
-            .await,
+        cast.scene.admin().metric("openclawmu_requests_total", &["status=\"429\""]).await,
         2,
         "one answer for each call"
     );
@@ -183,11 +115,7 @@ async fn the_official_python_client_works_unmodified() {
     let cast = cast().await;
     limit_once(&cast.scene);
     let arguments = cast.arguments("all");
-    let result = sdk::run_python(
-        "openai_client.py",
-        &arguments.each_ref().map(String::as_str),
-    )
-    .await;
+    let result = sdk::run_python("openai_client.py", &arguments.each_ref().map(String::as_str)).await;
     assert_result(&cast, &result).await;
 }
 
@@ -196,11 +124,7 @@ async fn the_official_node_client_works_unmodified() {
     let cast = cast().await;
     limit_once(&cast.scene);
     let arguments = cast.arguments("all");
-    let result = sdk::run_node(
-        "openai_client.mjs",
-        &arguments.each_ref().map(String::as_str),
-    )
-    .await;
+    let result = sdk::run_node("openai_client.mjs", &arguments.each_ref().map(String::as_str)).await;
     assert_result(&cast, &result).await;
 }
 
@@ -223,15 +147,7 @@ async fn a_spent_budget_is_answered_once_and_not_retried_by_either_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_clients_understand_the_scripted_upstream_itself() {
     let upstream = Upstream::start().await;
-    let arguments = [
-        upstream.base_url().as_str(),
-        "any",
-        "any",
-        "any",
-        "any",
-        "wire",
-    ]
-    .map(str::to_owned);
+    let arguments = [upstream.base_url().as_str(), "any", "any", "any", "any", "wire"].map(str::to_owned);
     let arguments = arguments.each_ref().map(String::as_str);
     assert_good_answers(&sdk::run_python("openai_client.py", &arguments).await);
     assert_good_answers(&sdk::run_node("openai_client.mjs", &arguments).await);

@@ -26,10 +26,7 @@ fn holding(dir: &Path, needle: &str) -> Vec<PathBuf> {
     files(dir)
         .into_iter()
         .filter(|path| {
-            std::fs::read(path)
-                .expect("a readable file")
-                .windows(needle.len())
-                .any(|window| window == needle)
+            std::fs::read(path).expect("a readable file").windows(needle.len()).any(|window| window == needle)
         })
         .collect()
 }
@@ -38,52 +35,19 @@ fn holding(dir: &Path, needle: &str) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_file_and_no_log_holds_a_token_secret_or_a_provider_key() {
     let mut scene = Scene::new().await;
-    let (id, minted) = scene
-        .admin()
-        .mint(&scene.tenant.id, &json!({ "name": "second" }))
-        .await;
-    assert_eq!(
-        scene
-            .client
-            .chat(&chat("alpha", "a prompt nobody may keep", 4))
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        scene
-            .client
-            .with_token(&minted)
-            .chat(&chat("alpha", "hello", 4))
-            .await
-            .status,
-        200
-    );
+    let (id, minted) = scene.admin().mint(&scene.tenant.id, &json!({ "name": "second" })).await;
+    assert_eq!(scene.client.chat(&chat("alpha", "a prompt nobody may keep", 4)).await.status, 200);
+    assert_eq!(scene.client.with_token(&minted).chat(&chat("alpha", "hello", 4)).await.status, 200);
     let forged = Parts::of(&minted).with_other_secret();
-    assert_eq!(
-        scene
-            .client
-            .with_token(&forged.sealed())
-            .get("/v1/quota")
-            .await
-            .status,
-        401
-    );
-    let shown_key = scene
-        .upstream
-        .last()
-        .header("authorization")
-        .map(str::to_owned);
+    assert_eq!(scene.client.with_token(&forged.sealed()).get("/v1/quota").await.status, 401);
+    let shown_key = scene.upstream.last().header("authorization").map(str::to_owned);
     assert_eq!(
         shown_key.as_deref(),
         Some(format!("Bearer {PROVIDER_KEY}").as_str()),
         "the upstream gets its own key, not the tenant's"
     );
     let config = scene.admin().get("/v1/config").await.to_string();
-    assert!(
-        !config.contains(PROVIDER_KEY) && !config.contains(scene.gateway.key()),
-        "the config is shown redacted"
-    );
+    assert!(!config.contains(PROVIDER_KEY) && !config.contains(scene.gateway.key()), "the config is shown redacted");
     let needles = [
         Parts::of(&scene.tenant.token).secret,
         Parts::of(&minted).secret,
@@ -93,20 +57,13 @@ async fn no_file_and_no_log_holds_a_token_secret_or_a_provider_key() {
     ];
     for live in [true, false] {
         for needle in &needles {
-            assert_eq!(
-                holding(scene.gateway.dir(), needle),
-                Vec::<PathBuf>::new(),
-                "gateway running: {live}"
-            );
+            assert_eq!(holding(scene.gateway.dir(), needle), Vec::<PathBuf>::new(), "gateway running: {live}");
         }
         if live {
             assert!(scene.gateway.terminate().await.success());
         }
     }
-    assert!(
-        !holding(scene.gateway.dir(), &id).is_empty(),
-        "the search finds what is there: the token's public id"
-    );
+    assert!(!holding(scene.gateway.dir(), &id).is_empty(), "the search finds what is there: the token's public id");
 }
 
 /// A-11, missing
@@ -119,11 +76,7 @@ async fn a_missing_pepper_beside_existing_tokens_refuses_to_start() {
     std::fs::remove_file(&pepper).expect("it goes");
     let refusal = Gateway::refusal(scene.gateway.command()).await;
     assert!(!refusal.status.success(), "{refusal:?}");
-    assert!(
-        refusal.stderr.contains("pepper.key"),
-        "the message names the file: {}",
-        refusal.stderr
-    );
+    assert!(refusal.stderr.contains("pepper.key"), "the message names the file: {}", refusal.stderr);
     assert!(!pepper.exists(), "and makes no new one in its place");
     std::fs::write(&pepper, kept).expect("it comes back");
     set_private(&pepper);
@@ -165,11 +118,7 @@ async fn a_wrong_pepper_lets_nobody_in_and_writes_nothing() {
     };
     let before = tokens(&scene.gateway.data());
     for _ in 0..3 {
-        scene.client.chat(&chat("alpha", "hello", 4)).await.refused(
-            401,
-            "invalid_request_error",
-            "invalid_api_key",
-        );
+        scene.client.chat(&chat("alpha", "hello", 4)).await.refused(401, "invalid_request_error", "invalid_api_key");
     }
     assert_eq!(tokens(&scene.gateway.data()), before);
     assert_eq!(scene.upstream.calls(), 0);
@@ -192,9 +141,5 @@ async fn key_files_and_the_admin_socket_are_for_their_owner_only() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let dir = std::fs::metadata(scene.gateway.data()).expect("the data directory");
-    assert_eq!(
-        dir.permissions().mode() & 0o077,
-        0,
-        "the data directory is nobody else's to enter"
-    );
+    assert_eq!(dir.permissions().mode() & 0o077, 0, "the data directory is nobody else's to enter");
 }

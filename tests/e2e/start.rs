@@ -42,31 +42,16 @@ impl Attempt {
             .current_dir(self.dir.path())
             .env_remove("OPENCLAWMU_ADMIN_KEY")
             .envs(self.env.iter().map(|(key, value)| (key, value)));
-        command
-            .arg("serve")
-            .arg("--config")
-            .arg(&self.config)
-            .arg("--data")
-            .arg(&self.data);
+        command.arg("serve").arg("--config").arg(&self.config).arg("--data").arg(&self.data);
         command.args(["--edge", &self.edge, "--admin", &self.admin]);
         command
     }
 
     async fn refused(&self) -> Refusal {
         let refusal = Gateway::refusal(self.command()).await;
-        assert!(
-            !refusal.status.success(),
-            "it was meant to refuse: {refusal:?}"
-        );
-        assert!(
-            refusal.status.code().is_some(),
-            "an exit code, not a signal: {refusal:?}"
-        );
-        assert!(
-            !refusal.stderr.contains("panicked at"),
-            "{}",
-            refusal.stderr
-        );
+        assert!(!refusal.status.success(), "it was meant to refuse: {refusal:?}");
+        assert!(refusal.status.code().is_some(), "an exit code, not a signal: {refusal:?}");
+        assert!(!refusal.stderr.contains("panicked at"), "{}", refusal.stderr);
         refusal
     }
 }
@@ -74,11 +59,7 @@ impl Attempt {
 fn says(refusal: &Refusal, words: &[&str]) {
     let said = refusal.stderr.to_lowercase();
     for word in words {
-        assert!(
-            said.contains(&word.to_lowercase()),
-            "{word:?} in: {}",
-            refusal.stderr
-        );
+        assert!(said.contains(&word.to_lowercase()), "{word:?} in: {}", refusal.stderr);
     }
 }
 
@@ -128,12 +109,8 @@ async fn a_public_bind_without_a_configured_admin_key_refuses_to_start() {
 async fn a_configured_admin_key_is_used_and_no_file_is_written() {
     let key = "ak_0123456789abcdefghijklmnopqrstuvwxyzABCDEF";
     let mut setup = Setup::bare();
-    setup
-        .admin
-        .push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
-    setup
-        .env
-        .push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), key.into()));
+    setup.admin.push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
+    setup.env.push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), key.into()));
     let gateway = Gateway::start(setup).await;
     assert!(!gateway.data().join("admin.key").exists());
     let admin = gateway.admin().with_key(key);
@@ -154,14 +131,10 @@ async fn a_configured_admin_key_is_used_and_no_file_is_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_admin_key_or_a_missing_secret_refuses_to_start() {
     let mut setup = Setup::bare();
-    setup
-        .admin
-        .push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
+    setup.admin.push("keys = [\"env:OPENCLAWMU_TEST_ADMIN_KEY\"]".into());
     let missing = Attempt::new(&setup);
     says(&missing.refused().await, &["OPENCLAWMU_TEST_ADMIN_KEY"]);
-    setup
-        .env
-        .push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), "short".into()));
+    setup.env.push(("OPENCLAWMU_TEST_ADMIN_KEY".into(), "short".into()));
     says(&Attempt::new(&setup).refused().await, &["32"]);
 }
 
@@ -186,10 +159,7 @@ async fn an_unreadable_or_broken_key_file_refuses_to_start() {
     std::fs::write(&pepper, &kept).expect("the right one");
     std::fs::set_permissions(&pepper, std::fs::Permissions::from_mode(0o644)).expect("a mode");
     let refusal = Gateway::refusal(scene.gateway.command()).await;
-    assert!(
-        !refusal.status.success(),
-        "a key that everybody may read is refused"
-    );
+    assert!(!refusal.status.success(), "a key that everybody may read is refused");
     says(&refusal, &["pepper.key", "600"]);
 }
 
@@ -200,25 +170,17 @@ async fn a_database_of_a_newer_schema_refuses_to_start_and_is_left_alone() {
     assert!(scene.gateway.terminate().await.success());
     let database = scene.gateway.data().join("openclawmu.db");
     let connection = rusqlite::Connection::open(&database).expect("the database");
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .expect("a version");
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
     assert!(version > 0, "the schema's version is SQLite's user_version");
-    connection
-        .pragma_update(None, "user_version", version + 1_000)
-        .expect("a newer schema");
+    connection.pragma_update(None, "user_version", version + 1_000).expect("a newer schema");
     drop(connection);
     let refusal = Gateway::refusal(scene.gateway.command()).await;
     assert!(!refusal.status.success());
     says(&refusal, &["newer"]);
     let connection = rusqlite::Connection::open(&database).expect("the database");
-    let after: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .expect("a version");
+    let after: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
     assert_eq!(after, version + 1_000);
-    connection
-        .pragma_update(None, "user_version", version)
-        .expect("the right schema");
+    connection.pragma_update(None, "user_version", version).expect("the right schema");
     drop(connection);
     scene.restarted().await;
     scene.client.get("/v1/quota").await.ok();
@@ -235,10 +197,7 @@ async fn a_config_with_a_mistake_refuses_to_start_and_names_it() {
             "[[upstream]]\nname = \"x\"\nkind = \"openai\"\nbase_url = \"not a url\"\napi_key = \"env:HOME\"\nmodels = [\"m\"]",
             "base_url",
         ),
-        (
-            "[[model]]\nname = \"fast\"\ntargets = [{ upstream = \"missing\", model = \"m\", weight = 1 }]",
-            "missing",
-        ),
+        ("[[model]]\nname = \"fast\"\ntargets = [{ upstream = \"missing\", model = \"m\", weight = 1 }]", "missing"),
         ("[rates]\nfile = \"no/such/rates.json\"", "rates.json"),
         ("this is [not TOML", "toml"),
     ];
@@ -246,15 +205,8 @@ async fn a_config_with_a_mistake_refuses_to_start_and_names_it() {
         let attempt = Attempt::new(&Setup::bare());
         std::fs::write(&attempt.config, text).expect("a config");
         let refusal = attempt.refused().await;
-        assert!(
-            refusal.stderr.to_lowercase().contains(word),
-            "{word:?} for {text:?}: {}",
-            refusal.stderr
-        );
-        assert!(
-            !attempt.data.join("openclawmu.db").exists(),
-            "nothing was made for {text:?}"
-        );
+        assert!(refusal.stderr.to_lowercase().contains(word), "{word:?} for {text:?}: {}", refusal.stderr);
+        assert!(!attempt.data.join("openclawmu.db").exists(), "nothing was made for {text:?}");
     }
     let attempt = Attempt::new(&Setup::bare());
     std::fs::remove_file(&attempt.config).expect("it goes");
@@ -270,18 +222,9 @@ fn words_of(dir: &Path, text: &str) -> bool {
 async fn the_first_start_prints_where_the_key_is_and_how_to_call() {
     let gateway = Gateway::start(Setup::bare()).await;
     let said = gateway.stdout() + &gateway.stderr();
-    assert!(
-        words_of(&gateway.data(), &said) && said.contains("admin.key"),
-        "the path of the key: {said}"
-    );
-    assert!(
-        said.contains("curl") && said.contains("OpenAI("),
-        "a curl line and a Python snippet: {said}"
-    );
-    assert!(
-        !said.contains(gateway.key()),
-        "but not the key itself: {said}"
-    );
+    assert!(words_of(&gateway.data(), &said) && said.contains("admin.key"), "the path of the key: {said}");
+    assert!(said.contains("curl") && said.contains("OpenAI("), "a curl line and a Python snippet: {said}");
+    assert!(!said.contains(gateway.key()), "but not the key itself: {said}");
 }
 
 /// The built-in upstream needs nothing at all.
@@ -293,33 +236,17 @@ async fn with_no_config_but_defaults_the_echo_model_answers_streams_and_costs() 
     let scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1" })).await;
     let body = json!({ "model": "echo", "messages": [{ "role": "user", "content": "say it again, Sam" }] });
     let reply = scene.client.chat(&body).await.ok();
-    assert_eq!(
-        reply["choices"][0]["message"]["content"],
-        "say it again, Sam"
-    );
+    assert_eq!(reply["choices"][0]["message"]["content"], "say it again, Sam");
     assert!(
-        reply["usage"]["prompt_tokens"].as_u64() > Some(0)
-            && reply["usage"]["completion_tokens"].as_u64() > Some(0),
+        reply["usage"]["prompt_tokens"].as_u64() > Some(0) && reply["usage"]["completion_tokens"].as_u64() > Some(0),
         "{reply}"
     );
     let events = scene.client.stream(&body).await.rest().await;
-    assert_eq!(
-        events
-            .iter()
-            .map(openclawmu_tests::sse::Event::text)
-            .collect::<String>(),
-        "say it again, Sam"
-    );
-    assert!(
-        events.len() > 3
-            && events
-                .last()
-                .is_some_and(openclawmu_tests::sse::Event::done)
-    );
+    assert_eq!(events.iter().map(openclawmu_tests::sse::Event::text).collect::<String>(), "say it again, Sam");
+    assert!(events.len() > 3 && events.last().is_some_and(openclawmu_tests::sse::Event::done));
     let rows = scene.rows_once(2).await;
     assert!(
-        rows.iter()
-            .all(|row| row.cost > 0 && row.cost == rows[0].cost && !row.estimated),
+        rows.iter().all(|row| row.cost > 0 && row.cost == rows[0].cost && !row.estimated),
         "priced, and the same each time: {rows:?}"
     );
     assert_eq!(scene.upstream.calls(), 0);

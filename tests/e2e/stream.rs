@@ -13,10 +13,7 @@ const SHORT_IDLE: [&str; 2] = ["first_byte_timeout_ms = 10000", "idle_timeout_ms
 
 fn spoken() -> Behaviour {
     let texts = ["Grüße, ", "世界 ", "👩‍👩‍👧 ", "\n\ndata: [DONE]\n\n", "end"];
-    Behaviour {
-        texts: Some(texts.iter().map(|text| (*text).to_owned()).collect()),
-        ..Behaviour::default()
-    }
+    Behaviour { texts: Some(texts.iter().map(|text| (*text).to_owned()).collect()), ..Behaviour::default() }
 }
 
 /// Events with what differs between two requests by nature taken out.
@@ -41,30 +38,17 @@ async fn a_stream_split_at_any_offset_gives_identical_events() {
     scene.upstream.always(spoken());
     let body = chat("alpha", "hello", 20);
     let whole = scene.client.stream(&body).await.rest().await;
-    assert_eq!(
-        whole.iter().map(Event::text).collect::<String>(),
-        spoken().texts.expect("texts").concat()
-    );
+    assert_eq!(whole.iter().map(Event::text).collect::<String>(), spoken().texts.expect("texts").concat());
     assert!(whole.last().is_some_and(Event::done));
     let expected = comparable(&whole);
     let length = usize::try_from(scene.upstream.last().bytes_sent()).expect("small");
     for at in (1..length).step_by(times(3, 1)) {
-        scene.upstream.always(Behaviour {
-            pace: Pace::SplitAt(at),
-            ..spoken()
-        });
+        scene.upstream.always(Behaviour { pace: Pace::SplitAt(at), ..spoken() });
         let events = scene.client.stream(&body).await.rest().await;
         assert_eq!(comparable(&events), expected, "split at {at}");
     }
-    scene.upstream.always(Behaviour {
-        pace: Pace::EachByte,
-        ..spoken()
-    });
-    assert_eq!(
-        comparable(&scene.client.stream(&body).await.rest().await),
-        expected,
-        "each byte by itself"
-    );
+    scene.upstream.always(Behaviour { pace: Pace::EachByte, ..spoken() });
+    assert_eq!(comparable(&scene.client.stream(&body).await.rest().await), expected, "each byte by itself");
 }
 
 /// dialects.md: some clients lose events that are split over packets
@@ -89,23 +73,11 @@ async fn each_write_to_the_client_is_one_whole_event() {
         assert_eq!(answer.status(), 200);
         for chunk in &answer.chunks {
             let text = String::from_utf8(chunk.clone()).expect("whole UTF-8");
-            assert!(
-                text.ends_with("\n\n") && text.matches("\n\n").count() == 1,
-                "{pace:?}: {text:?}"
-            );
+            assert!(text.ends_with("\n\n") && text.matches("\n\n").count() == 1, "{pace:?}: {text:?}");
         }
-        assert_eq!(
-            answer.chunks.len(),
-            sse::all(&answer.body).len(),
-            "{pace:?}"
-        );
-        connection
-            .send(&raw::request("GET", "/healthz", &[], b""))
-            .await;
-        let next = connection
-            .answer()
-            .await
-            .expect("the connection lives on after a stream");
+        assert_eq!(answer.chunks.len(), sse::all(&answer.body).len(), "{pace:?}");
+        connection.send(&raw::request("GET", "/healthz", &[], b"")).await;
+        let next = connection.answer().await.expect("the connection lives on after a stream");
         assert_eq!(next.status(), 200);
     }
 }
@@ -129,9 +101,7 @@ async fn an_event_reaches_the_client_before_the_next_one_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_stops_reading_costs_bounded_memory_and_disturbs_nobody() {
     let scene = Scene::with_quota(json!({})).await;
-    scene
-        .upstream
-        .when("for ever", Behaviour::fault(Fault::Endless));
+    scene.upstream.when("for ever", Behaviour::fault(Fault::Endless));
     scene.client.chat(&chat("alpha", "warm up", 5)).await.ok();
     let before = scene.gateway.resident_kib();
     let mut body = chat("alpha", "for ever", 4_000);
@@ -151,14 +121,7 @@ async fn a_reader_that_stops_reading_costs_bounded_memory_and_disturbs_nobody() 
         stuck.push(connection);
     }
     until_true("sixteen streams upstream", || scene.upstream.calls() == 17).await;
-    let total = || {
-        scene
-            .upstream
-            .exchanges()
-            .iter()
-            .map(|exchange| exchange.bytes_sent())
-            .sum::<u64>()
-    };
+    let total = || scene.upstream.exchanges().iter().map(|exchange| exchange.bytes_sent()).sum::<u64>();
     let mut last = 0;
     until_within("the upstream is held back", Duration::from_secs(60), || {
         let now = total();
@@ -171,50 +134,28 @@ async fn a_reader_that_stops_reading_costs_bounded_memory_and_disturbs_nobody() 
     })
     .await;
     let grown = scene.gateway.resident_kib().saturating_sub(before);
-    assert!(
-        grown < 16 * 256 + 16 * 1024,
-        "16 stuck readers grew the gateway by {grown} KiB"
-    );
-    scene
-        .client
-        .chat(&chat("alpha", "and the others?", 5))
-        .await
-        .ok();
+    assert!(grown < 16 * 256 + 16 * 1024, "16 stuck readers grew the gateway by {grown} KiB");
+    scene.client.chat(&chat("alpha", "and the others?", 5)).await.ok();
     drop(stuck);
-    until_true("the upstreams are cut", || {
-        scene
-            .upstream
-            .exchanges()
-            .iter()
-            .all(|exchange| exchange.ended())
-    })
-    .await;
+    until_true("the upstreams are cut", || scene.upstream.exchanges().iter().all(|exchange| exchange.ended())).await;
 }
 
 /// S8-04
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_stalls_ends_in_an_error_event_and_settles() {
     let scene = Scene::with_keys(&SHORT_IDLE).await;
-    scene
-        .upstream
-        .always(Behaviour::fault(Fault::StallAfter(2)));
+    scene.upstream.always(Behaviour::fault(Fault::StallAfter(2)));
     let mut stream = scene.client.stream(&chat("alpha", "hello", 20)).await;
     let events = stream.rest().await;
     let last = events.last().expect("an event").json();
     assert_eq!(last["error"]["type"], "upstream_error", "{last}");
-    assert!(
-        last["error"]["message"].is_string() && last["error"].get("code").is_some(),
-        "{last}"
-    );
+    assert!(last["error"]["message"].is_string() && last["error"].get("code").is_some(), "{last}");
     assert!(!events.iter().any(Event::done));
     let row = scene.rows_once(1).await.pop().expect("a row");
     assert!(row.cost > 0 && row.estimated, "{row:?}");
     assert_eq!(scene.settled().await.pending, 0);
     let exchange = scene.upstream.last();
-    until_true("the upstream's connection is closed", || {
-        exchange.closed_at().is_some()
-    })
-    .await;
+    until_true("the upstream's connection is closed", || exchange.closed_at().is_some()).await;
 }
 
 /// S8-05: the bound of the check is one second
@@ -228,10 +169,7 @@ async fn a_client_that_leaves_cuts_the_upstream() {
         stream.texts(2).await;
         let exchange = scene.upstream.last();
         drop((stream, client));
-        until_within("the upstream is cut", Duration::from_secs(1), || async {
-            exchange.closed_at()
-        })
-        .await;
+        until_within("the upstream is cut", Duration::from_secs(1), || async { exchange.closed_at() }).await;
     }
     scene.upstream.always(Behaviour::fault(Fault::Silent));
     let calls = scene.upstream.calls();
@@ -240,12 +178,7 @@ async fn a_client_that_leaves_cuts_the_upstream() {
     until_true("the call upstream", || scene.upstream.calls() > calls).await;
     let exchange = scene.upstream.last();
     waiting.abort();
-    until_within(
-        "a waiting call is cut too",
-        Duration::from_secs(1),
-        || async { exchange.closed_at() },
-    )
-    .await;
+    until_within("a waiting call is cut too", Duration::from_secs(1), || async { exchange.closed_at() }).await;
     assert_eq!(scene.settled().await.pending, 0);
 }
 
@@ -255,14 +188,8 @@ async fn a_truncated_stream_never_yields_done_but_an_error_event() {
     let scene = Scene::new().await;
     for client in [scene.client.clone(), scene.client.over_h2c()] {
         for chunks in [1, 3, 5] {
-            scene
-                .upstream
-                .always(Behaviour::fault(Fault::CutAfter(chunks)));
-            let events = client
-                .stream(&chat("alpha", "hello", 20))
-                .await
-                .rest()
-                .await;
+            scene.upstream.always(Behaviour::fault(Fault::CutAfter(chunks)));
+            let events = client.stream(&chat("alpha", "hello", 20)).await.rest().await;
             assert!(!events.iter().any(Event::done), "{events:?}");
             let last = events.last().expect("an event").json();
             assert_eq!(last["error"]["type"], "upstream_error", "{last}");
@@ -276,31 +203,15 @@ async fn an_endless_event_ends_in_an_error_within_bounded_memory() {
     let scene = Scene::new().await;
     scene.client.chat(&chat("alpha", "warm up", 5)).await.ok();
     let before = scene.gateway.resident_kib();
-    scene
-        .upstream
-        .always(Behaviour::fault(Fault::HugeEvent(12 * 1024 * 1024)));
-    let events = scene
-        .client
-        .stream(&chat("alpha", "hello", 20))
-        .await
-        .rest()
-        .await;
+    scene.upstream.always(Behaviour::fault(Fault::HugeEvent(12 * 1024 * 1024)));
+    let events = scene.client.stream(&chat("alpha", "hello", 20)).await.rest().await;
     let last = events.last().expect("an event").json();
     assert_eq!(last["error"]["type"], "upstream_error", "{last}");
     assert!(!events.iter().any(Event::done));
     let grown = scene.gateway.resident_kib().saturating_sub(before);
-    assert!(
-        grown < 64 * 1024,
-        "an event that is cut at 10 MiB grew the gateway by {grown} KiB"
-    );
-    scene.upstream.always(Behaviour {
-        padding_bytes: 9 * 1024 * 1024,
-        ..Behaviour::default()
-    });
-    let reply = scene
-        .client
-        .chat(&chat("alpha", "a large good answer", 20))
-        .await;
+    assert!(grown < 64 * 1024, "an event that is cut at 10 MiB grew the gateway by {grown} KiB");
+    scene.upstream.always(Behaviour { padding_bytes: 9 * 1024 * 1024, ..Behaviour::default() });
+    let reply = scene.client.chat(&chat("alpha", "a large good answer", 20)).await;
     assert_eq!(reply.status, 200, "{}", reply.text().len());
     assert!(reply.body.len() > 9 * 1024 * 1024);
 }
@@ -326,10 +237,7 @@ async fn unknown_fields_pass_both_ways_and_the_key_is_the_upstreams_own() {
         assert_eq!(exchange.header(name), None, "{name} stays here");
     }
     assert!(
-        !exchange
-            .headers
-            .iter()
-            .any(|(_, value)| value.contains(&scene.tenant.token)),
+        !exchange.headers.iter().any(|(_, value)| value.contains(&scene.tenant.token)),
         "the tenant's token never leaves"
     );
 }
@@ -339,31 +247,11 @@ async fn unknown_fields_pass_both_ways_and_the_key_is_the_upstreams_own() {
 async fn two_megabyte_bodies_pass_and_connections_are_reused() {
     let scene = Scene::with_quota(json!({})).await;
     for _ in 0..4 {
-        scene.upstream.always(Behaviour {
-            padding_bytes: 2 * 1024 * 1024,
-            ..Behaviour::default()
-        });
-        let reply = scene
-            .client
-            .chat(&chat("alpha", &"long prompt ".repeat(170_000), 20))
-            .await;
-        assert_eq!(
-            reply.status,
-            200,
-            "{}",
-            reply.text().get(..300).unwrap_or_default()
-        );
+        scene.upstream.always(Behaviour { padding_bytes: 2 * 1024 * 1024, ..Behaviour::default() });
+        let reply = scene.client.chat(&chat("alpha", &"long prompt ".repeat(170_000), 20)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text().get(..300).unwrap_or_default());
         assert!(reply.body.len() > 2 * 1024 * 1024);
-        assert_eq!(
-            scene.upstream.last().json()["messages"][0]["content"]
-                .as_str()
-                .map(str::len),
-            Some(170_000 * 12)
-        );
+        assert_eq!(scene.upstream.last().json()["messages"][0]["content"].as_str().map(str::len), Some(170_000 * 12));
     }
-    assert!(
-        scene.upstream.connections() < 4,
-        "{} connections for four requests",
-        scene.upstream.connections()
-    );
+    assert!(scene.upstream.connections() < 4, "{} connections for four requests", scene.upstream.connections());
 }

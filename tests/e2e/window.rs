@@ -22,23 +22,13 @@ async fn clocked(quota: Value) -> (Scene, FakeClock, TempDir) {
 
 /// Shifts so that the gateway's clock shows `at` (UNIX seconds) now.
 fn set(clock: &FakeClock, at: i64) {
-    let real = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs();
+    let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     clock.shift(at - i64::try_from(real).expect("small"));
 }
 
 async fn report(scene: &Scene, period: &str) -> i128 {
-    let report = scene
-        .admin()
-        .get(&format!(
-            "/v1/reports/usage?period={period}&format=json&tenant=acme"
-        ))
-        .await;
-    report["total"]["cost_usd"]
-        .as_str()
-        .map_or_else(|| panic!("a total in {report}"), nanos)
+    let report = scene.admin().get(&format!("/v1/reports/usage?period={period}&format=json&tenant=acme")).await;
+    report["total"]["cost_usd"].as_str().map_or_else(|| panic!("a total in {report}"), nanos)
 }
 
 /// Q-10, the boundary
@@ -48,45 +38,22 @@ async fn a_stream_over_the_months_end_posts_to_the_month_that_admitted_it() {
     let (scene, clock, _dir) = clocked(quota).await;
     set(&clock, LAST_OF_NOVEMBER);
     let gate = Gate::new();
-    scene
-        .upstream
-        .when("slowly", Behaviour::gated(10, 4, &gate));
+    scene.upstream.when("slowly", Behaviour::gated(10, 4, &gate));
     scene.upstream.always(Behaviour::words(10));
     let mut stream = scene.client.stream(&chat("flat", "slowly", 10)).await;
     stream.texts(4).await;
     set(&clock, LAST_OF_NOVEMBER + 3_600);
     assert_eq!(scene.budget().await.posted, 0, "a new day");
     gate.open();
-    assert!(
-        stream
-            .rest()
-            .await
-            .last()
-            .is_some_and(openclawmu_tests::sse::Event::done)
-    );
+    assert!(stream.rest().await.last().is_some_and(openclawmu_tests::sse::Event::done));
     scene.rows_once(1).await;
-    assert_eq!(
-        report(&scene, "2026-11").await,
-        100_000,
-        "the old month has it"
-    );
+    assert_eq!(report(&scene, "2026-11").await, 100_000, "the old month has it");
     assert_eq!(report(&scene, "2026-12").await, 0, "the new one hasn't");
-    assert_eq!(
-        scene.admin().budget("acme", "usd_per_month").await.posted,
-        0
-    );
+    assert_eq!(scene.admin().budget("acme", "usd_per_month").await.posted, 0);
     for _ in 0..2 {
-        assert_eq!(
-            scene.client.chat(&chat("flat", "hi", 10)).await.status,
-            200,
-            "the new month's budget is whole"
-        );
+        assert_eq!(scene.client.chat(&chat("flat", "hi", 10)).await.status, 200, "the new month's budget is whole");
     }
-    scene.client.chat(&chat("flat", "hi", 10)).await.refused(
-        429,
-        "insufficient_quota",
-        "insufficient_quota",
-    );
+    scene.client.chat(&chat("flat", "hi", 10)).await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
 /// Q-10, the clock set back
@@ -96,20 +63,12 @@ async fn a_clock_set_back_a_day_reopens_no_spent_budget() {
     scene.upstream.always(Behaviour::words(10));
     set(&clock, LAST_OF_NOVEMBER + DAY);
     assert_eq!(scene.client.chat(&chat("flat", "hi", 10)).await.status, 200);
-    scene.client.chat(&chat("flat", "hi", 10)).await.refused(
-        429,
-        "insufficient_quota",
-        "insufficient_quota",
-    );
+    scene.client.chat(&chat("flat", "hi", 10)).await.refused(429, "insufficient_quota", "insufficient_quota");
     set(&clock, LAST_OF_NOVEMBER);
     let reply = scene.client.chat(&chat("flat", "hi", 10)).await;
     reply.refused(429, "insufficient_quota", "insufficient_quota");
     set(&clock, LAST_OF_NOVEMBER + 2 * DAY);
-    assert_eq!(
-        scene.client.chat(&chat("flat", "hi", 10)).await.status,
-        200,
-        "the next day is a new budget"
-    );
+    assert_eq!(scene.client.chat(&chat("flat", "hi", 10)).await.status, 200, "the next day is a new budget");
 }
 
 /// Q-10, the clock set back over a restart
@@ -123,11 +82,7 @@ async fn a_clock_set_back_over_a_restart_reopens_nothing_either() {
     assert!(scene.gateway.terminate().await.success());
     set(&clock, LAST_OF_NOVEMBER);
     scene.restarted().await;
-    scene.client.chat(&chat("flat", "hi", 10)).await.refused(
-        429,
-        "insufficient_quota",
-        "insufficient_quota",
-    );
+    scene.client.chat(&chat("flat", "hi", 10)).await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
 /// ledger.md: the window follows the tenant's time zone
@@ -144,19 +99,10 @@ async fn the_day_begins_at_midnight_of_the_tenants_zone() {
     assert_eq!(client.chat(&chat("flat", "hi", 10)).await.status, 200);
     let reply = client.chat(&chat("flat", "hi", 10)).await;
     reply.refused(429, "insufficient_quota", "insufficient_quota");
-    let wait: u64 = reply
-        .header("retry-after")
-        .and_then(|text| text.parse().ok())
-        .expect("retry-after");
-    assert!(
-        (500..=601).contains(&wait),
-        "ten minutes to Tokyo's midnight: {wait}"
-    );
+    let wait: u64 = reply.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
+    assert!((500..=601).contains(&wait), "ten minutes to Tokyo's midnight: {wait}");
     set(&clock, evening + 900);
     assert_eq!(client.chat(&chat("flat", "hi", 10)).await.status, 200);
     let refused = json!({ "id": "nowhere", "timezone": "Mars/Olympus" });
-    assert_eq!(
-        scene.admin().post("/v1/tenants", &refused).await.status,
-        400
-    );
+    assert_eq!(scene.admin().post("/v1/tenants", &refused).await.status, 400);
 }

@@ -47,27 +47,18 @@ impl Admin {
     /// A client with this key.
     #[must_use]
     pub fn new(address: SocketAddr, key: &str) -> Self {
-        Self {
-            http: http_client(false),
-            address,
-            key: key.to_owned(),
-        }
+        Self { http: http_client(false), address, key: key.to_owned() }
     }
 
     /// The same with another key.
     #[must_use]
     pub fn with_key(&self, key: &str) -> Self {
-        Self {
-            key: key.to_owned(),
-            ..self.clone()
-        }
+        Self { key: key.to_owned(), ..self.clone() }
     }
 
     /// A request to be finished by the caller, with the key set.
     pub fn build(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .request(method, format!("http://{}{path}", self.address))
-            .bearer_auth(&self.key)
+        self.http.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.key)
     }
 
     /// Sends without a body.
@@ -77,14 +68,7 @@ impl Admin {
 
     /// Sends JSON.
     pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Reply {
-        Reply::of(
-            self.build(method, path)
-                .json(body)
-                .send()
-                .await
-                .expect("an answer"),
-        )
-        .await
+        Reply::of(self.build(method, path).json(body).send().await.expect("an answer")).await
     }
 
     /// GET that must be a 200.
@@ -109,12 +93,7 @@ impl Admin {
         let reply = self.post("/v1/tenants", &body).await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         let made = reply.json();
-        let text = |value: &Value| {
-            value
-                .as_str()
-                .unwrap_or_else(|| panic!("a string in {made}"))
-                .to_owned()
-        };
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("a string in {made}")).to_owned();
         Tenant {
             id: text(&made["tenant"]["id"]),
             token_id: text(&made["token"]["id"]),
@@ -124,44 +103,25 @@ impl Admin {
 
     /// Changes a tenant; must be a 200.
     pub async fn patch(&self, tenant: &str, body: &Value) -> Value {
-        let reply = self
-            .send_json(Method::PATCH, &format!("/v1/tenants/{tenant}"), body)
-            .await;
+        let reply = self.send_json(Method::PATCH, &format!("/v1/tenants/{tenant}"), body).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()
     }
 
     /// Mints another token: its id and its value.
     pub async fn mint(&self, tenant: &str, body: &Value) -> (String, String) {
-        let reply = self
-            .post(&format!("/v1/tenants/{tenant}/tokens"), body)
-            .await;
+        let reply = self.post(&format!("/v1/tenants/{tenant}/tokens"), body).await;
         assert_eq!(reply.status, 201, "{}", reply.text());
         let made = reply.json();
         let token = made.get("token").unwrap_or(&made);
-        let text = |value: &Value| {
-            value
-                .as_str()
-                .unwrap_or_else(|| panic!("a string in {made}"))
-                .to_owned()
-        };
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("a string in {made}")).to_owned();
         (text(&token["id"]), text(&token["value"]))
     }
 
     /// Revokes a token.
     pub async fn revoke(&self, tenant: &str, token: &str) {
-        let reply = self
-            .send(
-                Method::DELETE,
-                &format!("/v1/tenants/{tenant}/tokens/{token}"),
-            )
-            .await;
-        assert!(
-            matches!(reply.status, 200 | 204),
-            "{} {}",
-            reply.status,
-            reply.text()
-        );
+        let reply = self.send(Method::DELETE, &format!("/v1/tenants/{tenant}/tokens/{token}")).await;
+        assert!(matches!(reply.status, 200 | 204), "{} {}", reply.status, reply.text());
     }
 
     /// One bucket of the tenant's quota, such as `usd_per_day`.
@@ -184,16 +144,11 @@ impl Admin {
         let reply = self.send(Method::GET, "/metrics").await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         let text = reply.text();
-        let series = text.lines().filter(|line| {
-            line.starts_with(name) && labels.iter().all(|label| line.contains(label))
-        });
+        let series =
+            text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         series
             .filter_map(|line| line.rsplit(' ').next())
-            .map(|value| {
-                value
-                    .parse::<u64>()
-                    .unwrap_or_else(|_| panic!("a count: {value}"))
-            })
+            .map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("a count: {value}")))
             .sum()
     }
 }
@@ -203,13 +158,7 @@ impl Admin {
 pub fn budget_of(quota: &Value, bucket: &str) -> Budget {
     let part = &quota[bucket];
     assert!(part.is_object(), "{bucket} in {quota}");
-    let amount = |key: &str| {
-        nanos(
-            part[key]
-                .as_str()
-                .unwrap_or_else(|| panic!("{key} is a decimal string in {part}")),
-        )
-    };
+    let amount = |key: &str| nanos(part[key].as_str().unwrap_or_else(|| panic!("{key} is a decimal string in {part}")));
     let optional = |key: &str| part[key].as_str().map(nanos);
     Budget {
         cap: optional("cap"),

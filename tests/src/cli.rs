@@ -12,19 +12,11 @@ impl Gateway {
     /// Runs the CLI against this gateway's data directory.
     pub async fn cli(&self, arguments: &[&str]) -> CliOutput {
         let mut command = tokio::process::Command::new(binary());
-        command
-            .envs(self.env().iter().map(|(key, value)| (key, value)))
-            .env_remove("OPENCLAWMU_ADMIN_KEY");
-        command
-            .current_dir(self.dir())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .args(arguments);
+        command.envs(self.env().iter().map(|(key, value)| (key, value))).env_remove("OPENCLAWMU_ADMIN_KEY");
+        command.current_dir(self.dir()).stdin(Stdio::null()).kill_on_drop(true).args(arguments);
         command.arg("--data").arg(self.data());
-        let output = tokio::time::timeout(TIME, command.output())
-            .await
-            .expect("the CLI ends")
-            .expect("the binary runs");
+        let output =
+            tokio::time::timeout(TIME, command.output()).await.expect("the CLI ends").expect("the binary runs");
         CliOutput {
             arguments: arguments.join(" "),
             status: output.status,
@@ -67,11 +59,7 @@ impl CliOutput {
     #[track_caller]
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(self.ok()).unwrap_or_else(|error| {
-            panic!(
-                "openclawmu {}: not JSON ({error}): {}",
-                self.arguments, self.stdout
-            )
-        })
+        serde_json::from_str(self.ok())
+            .unwrap_or_else(|error| panic!("openclawmu {}: not JSON ({error}): {}", self.arguments, self.stdout))
     }
 }

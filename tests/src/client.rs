@@ -29,11 +29,7 @@ impl Reply {
         while let Ok(Some(piece)) = response.chunk().await {
             body.extend_from_slice(&piece);
         }
-        Self {
-            status,
-            headers,
-            body,
-        }
+        Self { status, headers, body }
     }
 
     /// A header's value.
@@ -51,13 +47,8 @@ impl Reply {
     /// The body as JSON; panics when it is none.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!(
-                "not JSON ({error}), status {}: {}",
-                self.status,
-                self.text()
-            )
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}), status {}: {}", self.status, self.text()))
     }
 
     /// `type` and `code` of an OpenAI-shaped error; panics when a field of the shape is missing.
@@ -66,35 +57,18 @@ impl Reply {
         let body = self.json();
         let error = &body["error"];
         for field in ["message", "type", "param", "code"] {
-            assert!(
-                error.get(field).is_some(),
-                "an OpenAI error has {field}: {body}"
-            );
+            assert!(error.get(field).is_some(), "an OpenAI error has {field}: {body}");
         }
-        assert!(
-            !error["message"].as_str().unwrap_or_default().is_empty(),
-            "an error says what happened: {body}"
-        );
-        (
-            error["type"].as_str().unwrap_or_default().to_owned(),
-            error["code"].as_str().unwrap_or_default().to_owned(),
-        )
+        assert!(!error["message"].as_str().unwrap_or_default().is_empty(), "an error says what happened: {body}");
+        (error["type"].as_str().unwrap_or_default().to_owned(), error["code"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Asserts status, `type` and `code` of a refusal in the OpenAI dialect.
     #[track_caller]
     pub fn refused(&self, status: u16, kind: &str, code: &str) {
         assert_eq!(self.status, status, "{}", self.text());
-        assert_eq!(
-            self.openai_error(),
-            (kind.to_owned(), code.to_owned()),
-            "{}",
-            self.text()
-        );
-        assert!(
-            self.header("x-request-id").is_some(),
-            "every answer carries x-request-id"
-        );
+        assert_eq!(self.openai_error(), (kind.to_owned(), code.to_owned()), "{}", self.text());
+        assert!(self.header("x-request-id").is_some(), "every answer carries x-request-id");
     }
 
     /// Asserts a 200 and gives the JSON body.
@@ -110,19 +84,13 @@ impl Reply {
 pub fn http_client(h2c: bool) -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .expect("the first provider of this process");
+        rustls::crypto::ring::default_provider().install_default().expect("the first provider of this process");
     });
     let builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(120));
-    let builder = if h2c {
-        builder.http2_prior_knowledge()
-    } else {
-        builder
-    };
+    let builder = if h2c { builder.http2_prior_knowledge() } else { builder };
     builder.build().expect("a client")
 }
 
@@ -138,29 +106,19 @@ impl Client {
     /// A client for this token; HTTP/1.1.
     #[must_use]
     pub fn new(address: SocketAddr, token: &str) -> Self {
-        Self {
-            http: http_client(false),
-            address,
-            token: token.to_owned(),
-        }
+        Self { http: http_client(false), address, token: token.to_owned() }
     }
 
     /// The same over HTTP/2 in the clear.
     #[must_use]
     pub fn over_h2c(&self) -> Self {
-        Self {
-            http: http_client(true),
-            ..self.clone()
-        }
+        Self { http: http_client(true), ..self.clone() }
     }
 
     /// The same connection pool with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self {
-            token: token.to_owned(),
-            ..self.clone()
-        }
+        Self { token: token.to_owned(), ..self.clone() }
     }
 
     /// The token.
@@ -171,20 +129,12 @@ impl Client {
 
     /// A request to be finished by the caller, with the bearer token set.
     pub fn build(&self, method: http::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .request(method, format!("http://{}{path}", self.address))
-            .bearer_auth(&self.token)
+        self.http.request(method, format!("http://{}{path}", self.address)).bearer_auth(&self.token)
     }
 
     /// GET.
     pub async fn get(&self, path: &str) -> Reply {
-        Reply::of(
-            self.build(http::Method::GET, path)
-                .send()
-                .await
-                .expect("an answer"),
-        )
-        .await
+        Reply::of(self.build(http::Method::GET, path).send().await.expect("an answer")).await
     }
 
     /// POST of JSON.
@@ -194,25 +144,14 @@ impl Client {
 
     /// POST of JSON that may find the gateway gone, or lose it in the middle of the answer.
     pub async fn try_post(&self, path: &str, body: &Value) -> Result<Reply, reqwest::Error> {
-        let response = self
-            .build(http::Method::POST, path)
-            .json(body)
-            .send()
-            .await?;
+        let response = self.build(http::Method::POST, path).json(body).send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Reply {
-            status,
-            headers,
-            body: response.bytes().await?.to_vec(),
-        })
+        Ok(Reply { status, headers, body: response.bytes().await?.to_vec() })
     }
 
     /// POST of a body as it stands.
     pub async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Reply {
-        let request = self
-            .build(http::Method::POST, path)
-            .header("content-type", "application/json")
-            .body(body);
+        let request = self.build(http::Method::POST, path).header("content-type", "application/json").body(body);
         Reply::of(request.send().await.expect("an answer")).await
     }
 
@@ -225,9 +164,7 @@ impl Client {
     pub async fn stream(&self, body: &Value) -> Stream {
         let mut body = body.clone();
         body["stream"] = json!(true);
-        let request = self
-            .build(http::Method::POST, "/v1/chat/completions")
-            .json(&body);
+        let request = self.build(http::Method::POST, "/v1/chat/completions").json(&body);
         Stream::of(request.send().await.expect("an answer")).await
     }
 }

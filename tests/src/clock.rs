@@ -13,10 +13,7 @@ impl FakeClock {
     /// A clock that shows the real time until it is set; its state is a file in `dir`.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        let clock = Self {
-            file: dir.join("faketime.rc"),
-            library: library(),
-        };
+        let clock = Self { file: dir.join("faketime.rc"), library: library() };
         clock.write("+0");
         clock
     }
@@ -53,9 +50,7 @@ fn library() -> PathBuf {
         "/usr/lib64/faketime/libfaketimeMT.so.1".to_owned(),
         "/usr/lib/faketime/libfaketimeMT.so.1".to_owned(),
     ];
-    places
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.exists())
-        .expect("libfaketime is missing: install the system package `faketime` (Debian, Ubuntu) or `libfaketime` (Fedora)")
+    places.iter().map(PathBuf::from).find(|path| path.exists()).expect(
+        "libfaketime is missing: install the system package `faketime` (Debian, Ubuntu) or `libfaketime` (Fedora)",
+    )
 }

@@ -21,10 +21,7 @@ pub(crate) const START: Duration = Duration::from_secs(30);
 #[must_use]
 pub fn binary() -> PathBuf {
     let this = std::env::current_exe().expect("the test's own path");
-    let profile = this
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests run from target/<profile>/deps");
+    let profile = this.parent().and_then(Path::parent).expect("tests run from target/<profile>/deps");
     let path = profile.join("openclawmu");
     assert!(
         path.exists(),
@@ -90,11 +87,7 @@ impl Gateway {
     /// Starts the process; false when another process took one of the ports.
     async fn launch(&mut self) -> bool {
         let log = |name: &str| {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(self.dir.path().join(name))
-                .expect("a log file")
+            File::options().create(true).append(true).open(self.dir.path().join(name)).expect("a log file")
         };
         let already = self.stderr().len();
         let child = self
@@ -113,11 +106,7 @@ impl Gateway {
                     .unwrap_or_default();
                 return true;
             }
-            if let Some(status) = self
-                .child
-                .as_mut()
-                .and_then(|child| child.try_wait().expect("a child's state"))
-            {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child's state")) {
                 self.child = None;
                 let said = self.stderr();
                 if said[already..].to_ascii_lowercase().contains("in use") {
@@ -135,9 +124,9 @@ impl Gateway {
     }
 
     fn ready(&self) -> bool {
-        [self.edge, self.admin].into_iter().all(|address| {
-            raw::blocking_get(address, "/readyz", "").is_some_and(|(status, _)| status == 200)
-        })
+        [self.edge, self.admin]
+            .into_iter()
+            .all(|address| raw::blocking_get(address, "/readyz", "").is_some_and(|(status, _)| status == 200))
     }
 
     /// The `serve` command of this gateway, to be spawned again or varied.
@@ -150,13 +139,7 @@ impl Gateway {
     #[must_use]
     pub fn command_at(&self, edge: SocketAddr, admin: SocketAddr) -> Command {
         let mut command = Command::new(binary());
-        for key in [
-            "OPENAI_API_KEY",
-            "ANTHROPIC_API_KEY",
-            "GEMINI_API_KEY",
-            "OPENCLAWMU_ADMIN_KEY",
-            "RUST_LOG",
-        ] {
+        for key in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENCLAWMU_ADMIN_KEY", "RUST_LOG"] {
             command.env_remove(key);
         }
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
@@ -167,11 +150,7 @@ impl Gateway {
             .arg(&self.config)
             .arg("--data")
             .arg(self.data());
-        command
-            .arg("--edge")
-            .arg(edge.to_string())
-            .arg("--admin")
-            .arg(admin.to_string());
+        command.arg("--edge").arg(edge.to_string()).arg("--admin").arg(admin.to_string());
         command
     }
 
@@ -232,16 +211,9 @@ impl Gateway {
     /// Resident memory of the process in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("a live process");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("VmRSS");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|size| size.parse().ok())
-            .expect("a size in kB")
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a live process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a size in kB")
     }
 
     /// What it wrote to stderr so far.
@@ -270,10 +242,7 @@ impl Gateway {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process id");
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("a signal");
     }
 
@@ -323,11 +292,7 @@ impl Gateway {
 
     fn print_logs(&self) {
         for (name, text) in [("stdout", self.stdout()), ("stderr", self.stderr())] {
-            let from = text
-                .char_indices()
-                .rev()
-                .nth(20_000)
-                .map_or(0, |(at, _)| at);
+            let from = text.char_indices().rev().nth(20_000).map_or(0, |(at, _)| at);
             eprintln!("---- gateway {name} ----\n{}", &text[from..]);
         }
     }
@@ -336,23 +301,16 @@ impl Gateway {
     fn unsettled(&self) -> Option<String> {
         let (status, text) = raw::blocking_get(self.admin, "/v1/tenants?limit=100", &self.key)?;
         let listed: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let tenants = listed
-            .as_object()?
-            .values()
-            .find_map(|value| value.as_array())?;
+        let tenants = listed.as_object()?.values().find_map(|value| value.as_array())?;
         assert_eq!(status, 200, "{text}");
         for id in tenants.iter().filter_map(|tenant| tenant["id"].as_str()) {
-            let (status, text) =
-                raw::blocking_get(self.admin, &format!("/v1/tenants/{id}/quota"), &self.key)?;
+            let (status, text) = raw::blocking_get(self.admin, &format!("/v1/tenants/{id}/quota"), &self.key)?;
             if status != 200 {
                 continue;
             }
             let budget = budget_of(&serde_json::from_str(&text).ok()?, "usd_per_day");
             if budget.pending != 0 {
-                return Some(format!(
-                    "tenant {id} still has {} nano-dollars pending",
-                    budget.pending
-                ));
+                return Some(format!("tenant {id} still has {} nano-dollars pending", budget.pending));
             }
         }
         None
@@ -360,9 +318,7 @@ impl Gateway {
 }
 
 fn read_lossy(path: &Path) -> String {
-    std::fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 impl Drop for Gateway {

@@ -35,11 +35,8 @@ pub struct Row {
 #[must_use]
 pub fn open(data: &Path) -> Connection {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(data.join("openclawmu.db"), flags)
-        .expect("the gateway's database");
-    connection
-        .busy_timeout(std::time::Duration::from_secs(10))
-        .expect("a setting");
+    let connection = Connection::open_with_flags(data.join("openclawmu.db"), flags).expect("the gateway's database");
+    connection.busy_timeout(std::time::Duration::from_secs(10)).expect("a setting");
     connection
 }
 
@@ -56,10 +53,7 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
         .expect("the ledger's columns");
     let rows = query
         .query_map([tenant], |row| {
-            let count = |at: usize| {
-                row.get::<_, i64>(at)
-                    .map(|value| u64::try_from(value).expect("not negative"))
-            };
+            let count = |at: usize| row.get::<_, i64>(at).map(|value| u64::try_from(value).expect("not negative"));
             Ok(Row {
                 cost: i128::from(row.get::<_, i64>(0)?),
                 held: i128::from(row.get::<_, i64>(1)?),
@@ -74,16 +68,13 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
             })
         })
         .expect("the ledger");
-    rows.map(|row| row.expect("a row of the known types"))
-        .collect()
+    rows.map(|row| row.expect("a row of the known types")).collect()
 }
 
 /// `PRAGMA integrity_check`: `ok`, or what is wrong.
 #[must_use]
 pub fn integrity(data: &Path) -> String {
-    open(data)
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .expect("a verdict")
+    open(data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict")
 }
 
 /// Every row of every table as text, to see whether anything changed. Tables named in `but` are left out.
@@ -93,11 +84,8 @@ pub fn dump(data: &Path, but: &[&str]) -> String {
     let mut names = connection
         .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")
         .expect("a schema");
-    let names: Vec<String> = names
-        .query_map([], |row| row.get(0))
-        .expect("tables")
-        .map(|name| name.expect("text"))
-        .collect();
+    let names: Vec<String> =
+        names.query_map([], |row| row.get(0)).expect("tables").map(|name| name.expect("text")).collect();
     let mut text = String::new();
     for name in names.iter().filter(|name| !but.contains(&name.as_str())) {
         let mut query = connection

@@ -15,14 +15,9 @@ pub fn nanos(decimal: &str) -> i128 {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let kept = &fraction[..fraction.len().min(9)];
-    assert!(
-        fraction[kept.len()..].bytes().all(|digit| digit == b'0'),
-        "finer than a nano-dollar: {decimal}"
-    );
+    assert!(fraction[kept.len()..].bytes().all(|digit| digit == b'0'), "finer than a nano-dollar: {decimal}");
     let text = format!("{whole}{kept:0<9}");
-    let value: i128 = text
-        .parse()
-        .unwrap_or_else(|_| panic!("not a decimal: {decimal:?}"));
+    let value: i128 = text.parse().unwrap_or_else(|_| panic!("not a decimal: {decimal:?}"));
     if negative { -value } else { value }
 }
 
@@ -50,31 +45,16 @@ pub struct Price {
 }
 
 const fn price(model: &'static str, rates: [i128; 4]) -> Price {
-    Price {
-        model,
-        input: rates[0],
-        cache_read: rates[1],
-        output: rates[2],
-        reasoning: rates[3],
-    }
+    Price { model, input: rates[0], cache_read: rates[1], output: rates[2], reasoning: rates[3] }
 }
 
 /// The test rate card: `alpha` and `beta` (chat; `beta` has a reasoning rate of its own), `flat` (only output costs, so a
 /// reservation is known exactly), `instruct` (legacy completions), `embed` (embeddings), `odd` (rates that need rounding).
 pub const PRICES: [Price; 6] = [
-    price(
-        "alpha",
-        [2_500_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000],
-    ),
-    price(
-        "beta",
-        [1_100_000_000, 275_000_000, 4_400_000_000, 6_600_000_000],
-    ),
+    price("alpha", [2_500_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000]),
+    price("beta", [1_100_000_000, 275_000_000, 4_400_000_000, 6_600_000_000]),
     price("flat", [0, 0, 10_000_000_000, 10_000_000_000]),
-    price(
-        "instruct",
-        [1_500_000_000, 1_500_000_000, 2_000_000_000, 2_000_000_000],
-    ),
+    price("instruct", [1_500_000_000, 1_500_000_000, 2_000_000_000, 2_000_000_000]),
     price("embed", [20_000_000, 20_000_000, 0, 0]),
     price("odd", [1_234_567, 333_333, 7_654_321, 7_654_321]),
 ];

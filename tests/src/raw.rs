@@ -27,10 +27,7 @@ impl Message {
     /// The first header of this name (lower case).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// An answer's status.
@@ -64,16 +61,12 @@ impl Message {
     /// The body as JSON; panics when it is none.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
     }
 }
 
 /// Reads one request; `None` at the end of the connection or when what comes is no HTTP.
-pub(crate) async fn read_request(
-    reader: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-) -> Option<Message> {
+pub(crate) async fn read_request(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Message> {
     read_message(reader, buffer, true).await
 }
 
@@ -84,11 +77,7 @@ async fn fill(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Op
     Some(count)
 }
 
-async fn read_message(
-    reader: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-    request: bool,
-) -> Option<Message> {
+async fn read_message(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, request: bool) -> Option<Message> {
     let head_end = loop {
         if let Some(at) = find(buffer, b"\r\n\r\n") {
             break at;
@@ -105,21 +94,10 @@ async fn read_message(
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut message = Message {
-        start,
-        headers,
-        body: Vec::new(),
-        chunks: Vec::new(),
-    };
-    if message
-        .header("transfer-encoding")
-        .is_some_and(|coding| coding.contains("chunked"))
-    {
+    let mut message = Message { start, headers, body: Vec::new(), chunks: Vec::new() };
+    if message.header("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
         read_chunks(reader, buffer, &mut message).await?;
-    } else if let Some(length) = message
-        .header("content-length")
-        .and_then(|length| length.parse::<usize>().ok())
-    {
+    } else if let Some(length) = message.header("content-length").and_then(|length| length.parse::<usize>().ok()) {
         while buffer.len() < length {
             if fill(reader, buffer).await? == 0 {
                 return None;
@@ -133,11 +111,7 @@ async fn read_message(
     Some(message)
 }
 
-async fn read_chunks(
-    reader: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-    message: &mut Message,
-) -> Option<()> {
+async fn read_chunks(reader: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, message: &mut Message) -> Option<()> {
     loop {
         let line_end = loop {
             if let Some(at) = find(buffer, b"\r\n") {
@@ -165,9 +139,7 @@ async fn read_chunks(
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// A raw client connection.
@@ -179,14 +151,9 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address)
-            .await
-            .expect("the listener answers");
+        let stream = TcpStream::connect(address).await.expect("the listener answers");
         stream.set_nodelay(true).expect("a socket option");
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Sends bytes as they are; false when the other side has closed.
@@ -196,19 +163,15 @@ impl Connection {
 
     /// The next answer, or `None` when the connection ended without a whole one.
     pub async fn answer(&mut self) -> Option<Message> {
-        tokio::time::timeout(
-            PATIENCE,
-            read_message(&mut self.stream, &mut self.buffer, false),
-        )
-        .await
-        .expect("an answer or the end, in time")
+        tokio::time::timeout(PATIENCE, read_message(&mut self.stream, &mut self.buffer, false))
+            .await
+            .expect("an answer or the end, in time")
     }
 
     /// Reads what comes next; empty at the end.
     pub async fn some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
-            let read =
-                tokio::time::timeout(PATIENCE, fill(&mut self.stream, &mut self.buffer)).await;
+            let read = tokio::time::timeout(PATIENCE, fill(&mut self.stream, &mut self.buffer)).await;
             let _ended: Option<usize> = read.expect("bytes or the end, in time");
         }
         std::mem::take(&mut self.buffer)
@@ -276,10 +239,7 @@ pub fn blocking_get(address: SocketAddr, target: &str, bearer: &str) -> Option<(
     let text = String::from_utf8_lossy(&bytes[..at]).into_owned();
     let status = text.split(' ').nth(1)?.parse().ok()?;
     let mut body = bytes[at + 4..].to_vec();
-    if text
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
+    if text.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         body = unchunked(&body)?;
     }
     Some((status, String::from_utf8_lossy(&body).into_owned()))

@@ -22,9 +22,6 @@ impl Gateway {
             .await
             .expect("a refused start ends by itself")
             .expect("the binary runs");
-        Refusal {
-            status: output.status,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Refusal { status: output.status, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 }

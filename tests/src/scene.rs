@@ -47,12 +47,7 @@ impl Scene {
         let gateway = Gateway::start(setup).await;
         let tenant = gateway.admin().tenant("acme", quota).await;
         let client = gateway.client(&tenant.token);
-        Self {
-            gateway,
-            upstream,
-            tenant,
-            client,
-        }
+        Self { gateway, upstream, tenant, client }
     }
 
     /// The operator's client.

@@ -15,10 +15,7 @@ fn scripts() -> PathBuf {
 
 fn environments() -> PathBuf {
     let this = std::env::current_exe().expect("the test's own path");
-    let target = this
-        .ancestors()
-        .nth(3)
-        .expect("tests run from target/<profile>/deps");
+    let target = this.ancestors().nth(3).expect("tests run from target/<profile>/deps");
     target.join("sdk")
 }
 
@@ -49,24 +46,9 @@ pub async fn python() -> PathBuf {
     let home = environments().join("python");
     let interpreter = home.join("bin/python");
     if !fresh(&home, &pins) {
-        run(
-            "python3 -m venv",
-            "python3-venv",
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&home),
-        );
+        run("python3 -m venv", "python3-venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home));
         let mut install = Command::new(&interpreter);
-        install
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "-r",
-            ])
-            .arg(&requirements);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
         run("pip install", "python3-pip", &mut install);
         std::fs::write(home.join("stamp"), pins).expect("a writable target directory");
     }
@@ -85,17 +67,14 @@ pub async fn node() -> PathBuf {
             std::fs::copy(from.join(file), home.join(file)).expect("a writable target directory");
         }
         let mut install = Command::new("npm");
-        install
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-            .current_dir(&home);
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&home);
         run("npm ci", "npm", &mut install);
         std::fs::write(home.join("stamp"), lock).expect("a writable target directory");
     }
     for entry in std::fs::read_dir(&from).expect("the scripts") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "mjs") {
-            std::fs::copy(&path, home.join(path.file_name().expect("a name")))
-                .expect("a writable target directory");
+            std::fs::copy(&path, home.join(path.file_name().expect("a name"))).expect("a writable target directory");
         }
     }
     home
@@ -108,15 +87,8 @@ async fn result_of(what: &str, package: &str, command: Command) -> Value {
         .await
         .unwrap_or_else(|_| panic!("{what} did not end"))
         .unwrap_or_else(|error| panic!("{what}: {error}; install the system package `{package}`"));
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{out}\n{err}",
-        output.status
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{out}\n{err}", output.status);
     serde_json::from_str(out.trim())
         .unwrap_or_else(|error| panic!("{what} prints one JSON value ({error}): {out}\n{err}"))
 }
@@ -124,9 +96,7 @@ async fn result_of(what: &str, package: &str, command: Command) -> Value {
 /// Runs `tests/sdk/python/<script>` with arguments; its JSON result.
 pub async fn run_python(script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new(python().await);
-    command
-        .arg(scripts().join("python").join(script))
-        .args(arguments);
+    command.arg(scripts().join("python").join(script)).args(arguments);
     for key in [
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
@@ -146,10 +116,6 @@ pub async fn run_python(script: &str, arguments: &[&str]) -> Value {
 pub async fn run_node(script: &str, arguments: &[&str]) -> Value {
     let home = node().await;
     let mut command = Command::new("node");
-    command
-        .arg(home.join(script))
-        .args(arguments)
-        .env_remove("OPENAI_API_KEY")
-        .env_remove("OPENAI_BASE_URL");
+    command.arg(home.join(script)).args(arguments).env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL");
     result_of(script, "nodejs", command).await
 }

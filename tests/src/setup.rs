@@ -60,13 +60,7 @@ impl Setup {
 
     /// Adds an upstream of kind `openai`.
     #[must_use]
-    pub fn upstream(
-        mut self,
-        name: &str,
-        address: SocketAddr,
-        models: &[&str],
-        keys: &[&str],
-    ) -> Self {
+    pub fn upstream(mut self, name: &str, address: SocketAddr, models: &[&str], keys: &[&str]) -> Self {
         self.extra.push(format!(
             "[[upstream]]\nname = {name:?}\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"\napi_key = \"env:{PROVIDER_KEY_ENV}\"\nmodels = {models:?}\n{}\n",
             keys.join("\n")
@@ -98,11 +92,8 @@ impl Setup {
     /// Writes config and rates into `dir`; the config's path.
     #[must_use]
     pub fn write(&self, dir: &Path) -> PathBuf {
-        let mut text = format!(
-            "[edge]\nthreads = 1\n{}\n\n[admin]\n{}\n\n",
-            self.edge.join("\n"),
-            self.admin.join("\n")
-        );
+        let mut text =
+            format!("[edge]\nthreads = 1\n{}\n\n[admin]\n{}\n\n", self.edge.join("\n"), self.admin.join("\n"));
         if let Some(rates) = &self.rates {
             let file = dir.join("rates.json");
             std::fs::write(&file, rates.to_string()).expect("a writable temp dir");

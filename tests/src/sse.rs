@@ -17,8 +17,7 @@ impl Event {
     /// The data as JSON; panics when it is none.
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.data)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.data))
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.data))
     }
 
     /// True for `[DONE]`.
@@ -35,11 +34,7 @@ impl Event {
         }
         let chunk = self.json();
         let choice = &chunk["choices"][0];
-        choice["delta"]["content"]
-            .as_str()
-            .or_else(|| choice["text"].as_str())
-            .unwrap_or_default()
-            .to_owned()
+        choice["delta"]["content"].as_str().or_else(|| choice["text"].as_str()).unwrap_or_default().to_owned()
     }
 }
 
@@ -59,10 +54,7 @@ pub fn take(buffer: &mut Vec<u8>) -> Option<Event> {
             }
         }
         if !data.is_empty() || name.is_some() {
-            return Some(Event {
-                name,
-                data: data.join("\n"),
-            });
+            return Some(Event { name, data: data.join("\n") });
         }
     }
 }
@@ -93,29 +85,15 @@ impl Stream {
             let reply = Reply::of(response).await;
             panic!("a stream was expected: {reply:?}");
         }
-        let kind = response
-            .headers()
-            .get("content-type")
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default();
-        assert!(
-            kind.starts_with("text/event-stream"),
-            "content-type of a stream: {kind:?}"
-        );
-        Self {
-            response,
-            buffer: Vec::new(),
-            broken: false,
-        }
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        assert!(kind.starts_with("text/event-stream"), "content-type of a stream: {kind:?}");
+        Self { response, buffer: Vec::new(), broken: false }
     }
 
     /// The headers.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
+        self.response.headers().get(name).and_then(|value| value.to_str().ok())
     }
 
     /// The next event; `None` at the end.

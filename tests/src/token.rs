@@ -23,19 +23,11 @@ impl Parts {
     pub fn of(token: &str) -> Self {
         let at = token.rfind('_').expect("a token has underscores") + 1;
         let (prefix, tail) = token.split_at(at);
-        assert!(
-            prefix.starts_with("tk_"),
-            "a tenant token starts with tk_: {prefix}"
-        );
+        assert!(prefix.starts_with("tk_"), "a tenant token starts with tk_: {prefix}");
         assert_eq!(tail.len(), ID + 43 + CRC, "12 id + 43 secret + 6 CRC");
         let (id, rest) = tail.split_at(ID);
         let (secret, crc) = rest.split_at(43);
-        Self {
-            prefix: prefix.into(),
-            id: id.into(),
-            secret: secret.into(),
-            crc: crc.into(),
-        }
+        Self { prefix: prefix.into(), id: id.into(), secret: secret.into(), crc: crc.into() }
     }
 
     /// The token's text with the checksum that belongs to its other parts.
@@ -49,19 +41,13 @@ impl Parts {
     /// The same token with another secret of the right alphabet.
     #[must_use]
     pub fn with_other_secret(&self) -> Self {
-        Self {
-            secret: rotated(&self.secret),
-            ..self.clone()
-        }
+        Self { secret: rotated(&self.secret), ..self.clone() }
     }
 
     /// The same token with an id that nobody has.
     #[must_use]
     pub fn with_other_id(&self) -> Self {
-        Self {
-            id: rotated(&self.id),
-            ..self.clone()
-        }
+        Self { id: rotated(&self.id), ..self.clone() }
     }
 }
 
@@ -69,10 +55,7 @@ impl Parts {
 fn rotated(text: &str) -> String {
     text.bytes()
         .map(|byte| {
-            let at = BASE62
-                .iter()
-                .position(|known| *known == byte)
-                .expect("base62");
+            let at = BASE62.iter().position(|known| *known == byte).expect("base62");
             char::from(BASE62[(at + 1) % BASE62.len()])
         })
         .collect()

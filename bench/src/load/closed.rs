@@ -27,10 +27,6 @@ pub(crate) fn drive(
         }
         Ok(())
     })?;
-    ensure!(
-        outcome.answers == requests,
-        "{} answers to {requests} requests",
-        outcome.answers
-    );
+    ensure!(outcome.answers == requests, "{} answers to {requests} requests", outcome.answers);
     Ok(outcome)
 }

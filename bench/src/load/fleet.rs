@@ -35,12 +35,7 @@ impl Worker<'_> {
     }
 
     /// Sends one request that is answered whole, compares the answer, notes the latency since `since`.
-    pub(crate) fn ask(
-        &mut self,
-        request: &Exchange,
-        since: Instant,
-        body: &mut Vec<u8>,
-    ) -> Result<()> {
+    pub(crate) fn ask(&mut self, request: &Exchange, since: Instant, body: &mut Vec<u8>) -> Result<()> {
         let answer = self.connection.call_whole(&request.request, body)?;
         expect_ok(answer.status, body)?;
         ensure!(
@@ -67,16 +62,8 @@ impl Exchange {
     /// A chat request of that size, not streamed.
     pub(crate) fn chat(target: &Target, size: BodySize) -> Self {
         let body = chat_request(size, None);
-        let request = post(
-            target.address,
-            "/v1/chat/completions",
-            &target.bearer,
-            &body,
-        );
-        Self {
-            request,
-            answer: completion(size),
-        }
+        let request = post(target.address, "/v1/chat/completions", &target.bearer, &body);
+        Self { request, answer: completion(size) }
     }
 }
 
@@ -99,13 +86,7 @@ pub(crate) fn run(
     for index in 0..count {
         let mut connection = Connection::to(target.address);
         connection.open()?;
-        workers.push(Worker {
-            index,
-            connection,
-            outcome: Outcome::default(),
-            stop,
-            fault: &fault,
-        });
+        workers.push(Worker { index, connection, outcome: Outcome::default(), stop, fault: &fault });
     }
     let started = Instant::now();
     let outcomes = thread::scope(|scope| {
@@ -129,16 +110,10 @@ pub(crate) fn run(
             Ok(outcome) => outcome,
             Err(cause) => panic::resume_unwind(cause),
         });
-        ended
-            .collect::<Vec<Result<Outcome>>>()
-            .into_iter()
-            .collect::<Result<Vec<_>>>()
+        ended.collect::<Vec<Result<Outcome>>>().into_iter().collect::<Result<Vec<_>>>()
     })?;
     ensure!(!stop.load(Ordering::Relaxed), "interrupted");
-    let mut all = Outcome {
-        elapsed: started.elapsed(),
-        ..Outcome::default()
-    };
+    let mut all = Outcome { elapsed: started.elapsed(), ..Outcome::default() };
     outcomes.into_iter().for_each(|outcome| all.merge(outcome));
     Ok(all)
 }

@@ -31,12 +31,7 @@ impl Schedule {
 }
 
 /// Sends every request of the schedule.
-pub(crate) fn drive(
-    target: &Target,
-    size: BodySize,
-    schedule: Schedule,
-    stop: &AtomicBool,
-) -> Result<Outcome> {
+pub(crate) fn drive(target: &Target, size: BodySize, schedule: Schedule, stop: &AtomicBool) -> Result<Outcome> {
     /// Time for the threads to start before the first request is due.
     const LEAD: Duration = Duration::from_millis(50);
     let exchange = Exchange::chat(target, size);
@@ -54,11 +49,7 @@ pub(crate) fn drive(
         Ok(())
     })?;
     let requests = schedule.requests;
-    ensure!(
-        outcome.answers == requests,
-        "{} answers to {requests} requests",
-        outcome.answers
-    );
+    ensure!(outcome.answers == requests, "{} answers to {requests} requests", outcome.answers);
     Ok(outcome)
 }
 
@@ -68,11 +59,7 @@ mod tests {
 
     #[test]
     fn requests_are_due_at_even_distances() {
-        let schedule = Schedule {
-            connections: 4,
-            rate: 1_000,
-            requests: 10,
-        };
+        let schedule = Schedule { connections: 4, rate: 1_000, requests: 10 };
         assert_eq!(schedule.due(0), Duration::ZERO);
         assert_eq!(schedule.due(1), Duration::from_millis(1));
         assert_eq!(schedule.due(2_500), Duration::from_millis(2_500));

@@ -92,22 +92,9 @@ impl Outcome {
 /// Carries out a plan; fails at the first answer that is not what the script says, or when `stop` is raised.
 pub(crate) fn drive(target: &Target, plan: Plan, stop: &AtomicBool) -> Result<Outcome> {
     match plan {
-        Plan::Closed {
-            size,
-            connections,
-            requests,
-        } => closed::drive(target, size, connections, requests, stop),
-        Plan::Open {
-            size,
-            connections,
-            rate,
-            requests,
-        } => {
-            let schedule = open::Schedule {
-                connections,
-                rate,
-                requests,
-            };
+        Plan::Closed { size, connections, requests } => closed::drive(target, size, connections, requests, stop),
+        Plan::Open { size, connections, rate, requests } => {
+            let schedule = open::Schedule { connections, rate, requests };
             open::drive(target, size, schedule, stop)
         }
         Plan::Streams { streams, ask } => streams::drive(target, streams, ask, stop),

@@ -13,40 +13,19 @@ use crate::script::{BodySize, EventScript, StreamAsk, chat_request};
 use crate::sse::Events;
 
 /// One stream on each of that many connections, all at once.
-pub(crate) fn drive(
-    target: &Target,
-    streams: usize,
-    ask: StreamAsk,
-    stop: &AtomicBool,
-) -> Result<Outcome> {
+pub(crate) fn drive(target: &Target, streams: usize, ask: StreamAsk, stop: &AtomicBool) -> Result<Outcome> {
     let body = chat_request(BodySize::Kib1, Some(ask));
-    let request = post(
-        target.address,
-        "/v1/chat/completions",
-        &target.bearer,
-        &body,
-    );
+    let request = post(target.address, "/v1/chat/completions", &target.bearer, &body);
     let script = EventScript::new();
     let expected = expected_events(&script, ask);
-    let outcome = fleet::run(target, streams, stop, |worker| {
-        read_stream(worker, &request, &expected)
-    })?;
-    ensure!(
-        outcome.answers == count(streams)?,
-        "{} of {streams} streams",
-        outcome.answers
-    );
-    Ok(Outcome {
-        events: outcome.answers * count(ask.chunks)?,
-        ..outcome
-    })
+    let outcome = fleet::run(target, streams, stop, |worker| read_stream(worker, &request, &expected))?;
+    ensure!(outcome.answers == count(streams)?, "{} of {streams} streams", outcome.answers);
+    Ok(Outcome { events: outcome.answers * count(ask.chunks)?, ..outcome })
 }
 
 /// Every event that a client must see, in order.
 fn expected_events(script: &EventScript, ask: StreamAsk) -> Vec<Vec<u8>> {
-    let mut events: Vec<Vec<u8>> = (0..ask.chunks)
-        .map(|index| script.event(index, ask.chunks).to_vec())
-        .collect();
+    let mut events: Vec<Vec<u8>> = (0..ask.chunks).map(|index| script.event(index, ask.chunks).to_vec()).collect();
     if ask.include_usage {
         events.push(EventScript::usage_event(ask.chunks));
     }
@@ -63,27 +42,16 @@ fn read_stream(worker: &mut Worker<'_>, request: &[u8], expected: &[Vec<u8>]) ->
         }
         events.feed(piece, |event| {
             let right = expected.get(seen).is_some_and(|expected| expected == event);
-            ensure!(
-                right,
-                "event {seen} is {:?}",
-                String::from_utf8_lossy(event)
-            );
+            ensure!(right, "event {seen} is {:?}", String::from_utf8_lossy(event));
             seen += 1;
             Ok(())
         })
     })?;
     fleet::expect_ok(answer.status, &opening)?;
     ensure!(events.is_between(), "the stream ended within an event");
-    ensure!(
-        seen == expected.len(),
-        "{seen} of {} events",
-        expected.len()
-    );
+    ensure!(seen == expected.len(), "{seen} of {} events", expected.len());
     worker.outcome.answers += 1;
     worker.outcome.frames += answer.frames;
-    worker
-        .outcome
-        .latencies_ns
-        .push(nanoseconds(sent_at.elapsed()));
+    worker.outcome.latencies_ns.push(nanoseconds(sent_at.elapsed()));
     Ok(())
 }

@@ -11,10 +11,7 @@ use crate::script::{BodySize, EventScript, StreamAsk, completion};
 use crate::wire::{Framing, Head};
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
-const ASK: StreamAsk = StreamAsk {
-    chunks: 3,
-    include_usage: true,
-};
+const ASK: StreamAsk = StreamAsk { chunks: 3, include_usage: true };
 
 /// A server on one connection that gives request `n` what `answer(n)` says.
 fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
@@ -32,9 +29,7 @@ fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
             let Some((head, taken)) = Head::parse(&received) else {
                 continue;
             };
-            let Framing::Length(bytes) = head.framing().unwrap() else {
-                panic!("not a length")
-            };
+            let Framing::Length(bytes) = head.framing().unwrap() else { panic!("not a length") };
             if received.len() == taken + bytes {
                 received.clear();
                 if stream.write_all(&answer(number)).is_err() {
@@ -44,49 +39,30 @@ fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
             }
         }
     });
-    Target {
-        address,
-        bearer: "key".to_owned(),
-    }
+    Target { address, bearer: "key".to_owned() }
 }
 
 fn whole(status: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
 fn events() -> Vec<Vec<u8>> {
     let script = EventScript::new();
-    let mut events: Vec<_> = (0..3)
-        .map(|index| script.event(index, 3).to_vec())
-        .collect();
+    let mut events: Vec<_> = (0..3).map(|index| script.event(index, 3).to_vec()).collect();
     events.push(EventScript::usage_event(3));
     events.push(EventScript::DONE.to_vec());
     events
 }
 
 fn closed(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> anyhow::Result<Outcome> {
-    let plan = Plan::Closed {
-        size: BodySize::Kib1,
-        connections: 1,
-        requests: 4,
-    };
+    let plan = Plan::Closed { size: BodySize::Kib1, connections: 1, requests: 4 };
     drive(&server(answer), plan, &RUNNING)
 }
 
 fn stream(events: Vec<Vec<u8>>) -> anyhow::Result<Outcome> {
     let target = server(move |_| whole("200 OK", &events.concat()));
-    drive(
-        &target,
-        Plan::Streams {
-            streams: 1,
-            ask: ASK,
-        },
-        &RUNNING,
-    )
+    drive(&target, Plan::Streams { streams: 1, ask: ASK }, &RUNNING)
 }
 
 #[test]
@@ -124,17 +100,11 @@ fn a_stream_with_an_event_too_few_or_too_many_or_changed_fails_the_load() {
     };
     assert!(changed(|_| {}).is_ok());
     assert!(changed(|events| drop(events.remove(1))).is_err());
-    assert!(
-        changed(|events| drop(events.remove(3))).is_err(),
-        "no usage event"
-    );
+    assert!(changed(|events| drop(events.remove(3))).is_err(), "no usage event");
     assert!(changed(|events| drop(events.pop())).is_err(), "no [DONE]");
     assert!(changed(|events| events.push(EventScript::DONE.to_vec())).is_err());
     assert!(changed(|events| events.swap(0, 1)).is_err());
-    assert!(
-        changed(|events| events.last_mut().unwrap().truncate(5)).is_err(),
-        "cut"
-    );
+    assert!(changed(|events| events.last_mut().unwrap().truncate(5)).is_err(), "cut");
 }
 
 #[test]
@@ -145,12 +115,7 @@ fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
         }
         whole("200 OK", &completion(BodySize::Kib1))
     });
-    let plan = Plan::Open {
-        size: BodySize::Kib1,
-        connections: 1,
-        rate: 100,
-        requests: 10,
-    };
+    let plan = Plan::Open { size: BodySize::Kib1, connections: 1, rate: 100, requests: 10 };
     let outcome = drive(&target, plan, &RUNNING).unwrap();
     // The last of the ten was due 90 ms after the first, so it waited for 210 ms of the stall.
     let shortest = Duration::from_nanos(outcome.latencies_ns[0]);
@@ -160,11 +125,7 @@ fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
 #[test]
 fn a_raised_flag_ends_a_load_as_a_fault() {
     let target = server(|_| whole("200 OK", &completion(BodySize::Kib1)));
-    let plan = Plan::Closed {
-        size: BodySize::Kib1,
-        connections: 1,
-        requests: u64::MAX,
-    };
+    let plan = Plan::Closed { size: BodySize::Kib1, connections: 1, requests: u64::MAX };
     let fault = drive(&target, plan, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(format!("{fault:#}"), "interrupted");
 }

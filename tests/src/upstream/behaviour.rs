@@ -125,37 +125,24 @@ impl Behaviour {
     /// A good answer of `words` words.
     #[must_use]
     pub fn words(words: usize) -> Self {
-        Self {
-            words,
-            ..Self::default()
-        }
+        Self { words, ..Self::default() }
     }
 
     /// An answer in which `fault` happens.
     #[must_use]
     pub fn fault(fault: Fault) -> Self {
-        Self {
-            fault,
-            ..Self::default()
-        }
+        Self { fault, ..Self::default() }
     }
 
     /// An error answer with this status.
     #[must_use]
     pub fn status(code: u16) -> Self {
-        Self::fault(Fault::Status {
-            code,
-            retry_after: None,
-        })
+        Self::fault(Fault::Status { code, retry_after: None })
     }
 
     /// A good answer of `words` words that waits at `gate` before content chunk `at`.
     #[must_use]
     pub fn gated(words: usize, at: usize, gate: &Gate) -> Self {
-        Self {
-            words,
-            gate: Some((at, gate.clone())),
-            ..Self::default()
-        }
+        Self { words, gate: Some((at, gate.clone())), ..Self::default() }
     }
 }

@@ -50,18 +50,10 @@ pub(super) fn plan(path: &str, body: &Value, sequence: u64, behaviour: &Behaviou
     }
     match &behaviour.fault {
         Fault::Silent => steps.push(Step::Stall),
-        Fault::Status { code, retry_after } => whole(
-            &mut steps,
-            *code,
-            *retry_after,
-            wire::error(*code).to_string().into_bytes(),
-        ),
-        Fault::InvalidJson => whole(
-            &mut steps,
-            200,
-            None,
-            b"{\"id\":\"chatcmpl-broken\",\"choices\":[".to_vec(),
-        ),
+        Fault::Status { code, retry_after } => {
+            whole(&mut steps, *code, *retry_after, wire::error(*code).to_string().into_bytes())
+        }
+        Fault::InvalidJson => whole(&mut steps, 200, None, b"{\"id\":\"chatcmpl-broken\",\"choices\":[".to_vec()),
         Fault::None
         | Fault::NoUsage
         | Fault::ErrorEventAfter(_)
@@ -71,28 +63,13 @@ pub(super) fn plan(path: &str, body: &Value, sequence: u64, behaviour: &Behaviou
         | Fault::HugeEvent(_)
         | Fault::Endless => return answer(path, body, sequence, behaviour, steps),
     }
-    Plan {
-        steps,
-        bill: Bill {
-            model: model_of(body),
-            ..Bill::default()
-        },
-        chunked: false,
-    }
+    Plan { steps, bill: Bill { model: model_of(body), ..Bill::default() }, chunked: false }
 }
 
-fn answer(
-    path: &str,
-    body: &Value,
-    sequence: u64,
-    behaviour: &Behaviour,
-    mut steps: Vec<Step>,
-) -> Plan {
+fn answer(path: &str, body: &Value, sequence: u64, behaviour: &Behaviour, mut steps: Vec<Step>) -> Plan {
     let mut bill = Bill {
         model: model_of(body),
-        prompt: behaviour
-            .prompt_tokens
-            .unwrap_or_else(|| prompt_tokens(body)),
+        prompt: behaviour.prompt_tokens.unwrap_or_else(|| prompt_tokens(body)),
         cached: behaviour.cached_tokens,
         ..Bill::default()
     };
@@ -103,11 +80,7 @@ fn answer(
         let value = wire::embeddings(&bill.model, inputs, base64, &bill);
         whole(&mut steps, 200, None, value.to_string().into_bytes());
         steps.push(Step::Complete);
-        return Plan {
-            steps,
-            bill,
-            chunked: false,
-        };
+        return Plan { steps, bill, chunked: false };
     }
     bill.reasoning = behaviour.reasoning_tokens;
     let speech = Speech::new(path, body, sequence, behaviour, &bill);
@@ -119,11 +92,7 @@ fn answer(
         bill.completion = speech.total.completion;
         speech.at_once(&mut steps);
     }
-    Plan {
-        steps,
-        bill,
-        chunked: streamed,
-    }
+    Plan { steps, bill, chunked: streamed }
 }
 
 /// A generated text on its way out.
@@ -142,26 +111,15 @@ impl<'a> Speech<'a> {
         let texts = texts(body, behaviour);
         let wanted = behaviour.texts.as_ref().map_or(behaviour.words, Vec::len);
         let mut total = bill.clone();
-        total.completion =
-            u64::try_from(texts.len()).expect("small") * choices + behaviour.reasoning_tokens;
+        total.completion = u64::try_from(texts.len()).expect("small") * choices + behaviour.reasoning_tokens;
         let envelope = Envelope {
             sequence,
             model: bill.model.clone(),
             choices,
-            finish: if texts.len() < wanted {
-                "length"
-            } else {
-                "stop"
-            },
+            finish: if texts.len() < wanted { "length" } else { "stop" },
             with_usage: body["stream_options"]["include_usage"] == json!(true),
         };
-        Self {
-            behaviour,
-            envelope,
-            chat: path.ends_with("/chat/completions"),
-            texts,
-            total,
-        }
+        Self { behaviour, envelope, chat: path.ends_with("/chat/completions"), texts, total }
     }
 
     fn with_usage(&self) -> bool {
@@ -170,16 +128,11 @@ impl<'a> Speech<'a> {
 
     fn at_once(&self, steps: &mut Vec<Step>) {
         let usage = self.with_usage().then(|| wire::usage(&self.total));
-        let text = format!(
-            "{}{}",
-            self.texts.concat(),
-            "x".repeat(self.behaviour.padding_bytes)
-        );
+        let text = format!("{}{}", self.texts.concat(), "x".repeat(self.behaviour.padding_bytes));
         let value = if self.chat {
             self.envelope.chat(&text, usage.as_ref())
         } else {
-            self.envelope
-                .completion(&text, Some(self.envelope.finish), usage.as_ref())
+            self.envelope.completion(&text, Some(self.envelope.finish), usage.as_ref())
         };
         whole(steps, 200, None, value.to_string().into_bytes());
         steps.push(Step::Complete);
@@ -202,10 +155,7 @@ impl<'a> Speech<'a> {
                 return;
             }
             for index in 0..self.envelope.choices {
-                steps.push(Step::Body {
-                    bytes: self.content(index, text),
-                    tokens: 1,
-                });
+                steps.push(Step::Body { bytes: self.content(index, text), tokens: 1 });
             }
         }
         if !interrupted(steps, self.texts.len(), self.behaviour) {
@@ -236,17 +186,13 @@ impl<'a> Speech<'a> {
         if self.envelope.with_usage && self.with_usage() {
             steps.push(frame(&self.envelope.usage_chunk(&wire::usage(&self.total))));
         }
-        steps.push(Step::Body {
-            bytes: b"data: [DONE]\n\n".to_vec(),
-            tokens: 0,
-        });
+        steps.push(Step::Body { bytes: b"data: [DONE]\n\n".to_vec(), tokens: 0 });
         steps.push(Step::Complete);
     }
 
     fn content(&self, index: u64, text: &str) -> Vec<u8> {
         wire::event(&if self.chat {
-            self.envelope
-                .chunk(index, &json!({ "content": text }), None)
+            self.envelope.chunk(index, &json!({ "content": text }), None)
         } else {
             self.envelope.completion(text, None, None)
         })
@@ -254,10 +200,7 @@ impl<'a> Speech<'a> {
 }
 
 fn frame(value: &Value) -> Step {
-    Step::Body {
-        bytes: wire::event(value),
-        tokens: 0,
-    }
+    Step::Body { bytes: wire::event(value), tokens: 0 }
 }
 
 /// Adds what the behaviour wants before the content chunk `at`; true when nothing may follow.
@@ -272,10 +215,7 @@ fn interrupted(steps: &mut Vec<Step>, at: usize, behaviour: &Behaviour) -> bool 
         Fault::ErrorEventAfter(after) if after == at => {
             let text = "The model is overloaded, please try again in a little while: scripted words that nobody may be billed for.";
             let error = json!({ "error": { "message": text, "type": "server_error", "param": null, "code": null } });
-            steps.push(Step::Body {
-                bytes: wire::event(&error),
-                tokens: 0,
-            });
+            steps.push(Step::Body { bytes: wire::event(&error), tokens: 0 });
             steps.push(Step::Complete);
             true
         }
@@ -292,17 +232,13 @@ fn interrupted(steps: &mut Vec<Step>, at: usize, behaviour: &Behaviour) -> bool 
 }
 
 fn whole(steps: &mut Vec<Step>, code: u16, retry_after: Option<u32>, body: Vec<u8>) {
-    let retry =
-        retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+    let retry = retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
     let head = format!(
         "HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\nx-request-id: req_scripted\r\n{retry}content-length: {}\r\n\r\n",
         body.len()
     );
     steps.push(Step::Head(head.into_bytes()));
-    steps.push(Step::Body {
-        bytes: body,
-        tokens: 0,
-    });
+    steps.push(Step::Body { bytes: body, tokens: 0 });
 }
 
 fn model_of(body: &Value) -> String {
@@ -311,17 +247,13 @@ fn model_of(body: &Value) -> String {
 
 /// The answer's pieces, cut to the request's output cap as a provider does.
 fn texts(body: &Value, behaviour: &Behaviour) -> Vec<String> {
-    let cap = ["max_completion_tokens", "max_tokens"]
-        .iter()
-        .find_map(|key| body[key].as_u64());
+    let cap = ["max_completion_tokens", "max_tokens"].iter().find_map(|key| body[key].as_u64());
     let room = cap.map_or(usize::MAX, |cap| {
         usize::try_from(cap.saturating_sub(behaviour.reasoning_tokens)).unwrap_or(usize::MAX)
     });
     match &behaviour.texts {
         Some(texts) => texts.iter().take(room).cloned().collect(),
-        None => (0..behaviour.words.min(room))
-            .map(|at| format!("word{at} "))
-            .collect(),
+        None => (0..behaviour.words.min(room)).map(|at| format!("word{at} ")).collect(),
     }
 }
 
@@ -331,17 +263,11 @@ fn prompt_tokens(body: &Value) -> u64 {
         match value {
             Value::String(text) => text.split_whitespace().count(),
             Value::Array(items) => items.iter().map(words).sum(),
-            Value::Object(fields) => fields
-                .get("content")
-                .or_else(|| fields.get("text"))
-                .map_or(0, words),
+            Value::Object(fields) => fields.get("content").or_else(|| fields.get("text")).map_or(0, words),
             Value::Number(_) => 1,
             Value::Null | Value::Bool(_) => 0,
         }
     }
-    let count: usize = ["messages", "prompt", "input"]
-        .iter()
-        .map(|key| words(&body[*key]))
-        .sum();
+    let count: usize = ["messages", "prompt", "input"].iter().map(|key| words(&body[*key])).sum();
     u64::try_from(count.max(1)).expect("small")
 }

@@ -65,11 +65,7 @@ impl Upstream {
                 tokio::spawn(async move { serve(stream, number, &state).await });
             }
         });
-        Self {
-            address,
-            state,
-            accepting,
-        }
+        Self { address, state, accepting }
     }
 
     /// Where it listens.
@@ -96,26 +92,12 @@ impl Upstream {
 
     /// Requests whose body contains `needle` are answered so; the newest rule wins.
     pub fn when(&self, needle: &str, behaviour: Behaviour) {
-        self.script().rules.insert(
-            0,
-            Rule {
-                needle: needle.to_owned(),
-                behaviour,
-                once: false,
-            },
-        );
+        self.script().rules.insert(0, Rule { needle: needle.to_owned(), behaviour, once: false });
     }
 
     /// The first request whose body contains `needle` is answered so; after it the rule is gone.
     pub fn when_once(&self, needle: &str, behaviour: Behaviour) {
-        self.script().rules.insert(
-            0,
-            Rule {
-                needle: needle.to_owned(),
-                behaviour,
-                once: true,
-            },
-        );
+        self.script().rules.insert(0, Rule { needle: needle.to_owned(), behaviour, once: true });
     }
 
     /// Everything received so far, in order.
@@ -145,11 +127,7 @@ impl Upstream {
     /// The bills of everything that the provider charges for.
     #[must_use]
     pub fn bills(&self) -> Vec<Bill> {
-        self.exchanges()
-            .iter()
-            .map(|exchange| exchange.bill())
-            .filter(|bill| bill.billed)
-            .collect()
+        self.exchanges().iter().map(|exchange| exchange.bill()).filter(|bill| bill.billed).collect()
     }
 
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
@@ -161,21 +139,14 @@ impl State {
     fn choose(&self, body: &[u8]) -> Behaviour {
         let text = String::from_utf8_lossy(body);
         let mut script = self.script.lock().expect("unpoisoned");
-        if let Some(at) = script
-            .rules
-            .iter()
-            .position(|rule| text.contains(&rule.needle))
-        {
+        if let Some(at) = script.rules.iter().position(|rule| text.contains(&rule.needle)) {
             return if script.rules[at].once {
                 script.rules.remove(at).behaviour
             } else {
                 script.rules[at].behaviour.clone()
             };
         }
-        script
-            .queue
-            .pop_front()
-            .unwrap_or_else(|| script.otherwise.clone())
+        script.queue.pop_front().unwrap_or_else(|| script.otherwise.clone())
     }
 }
 
@@ -203,17 +174,8 @@ async fn serve(stream: TcpStream, connection: u64, state: &State) {
             bytes_sent: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
-        state
-            .exchanges
-            .lock()
-            .expect("unpoisoned")
-            .push(Arc::clone(&exchange));
-        let mut answer = Answer {
-            exchange: &exchange,
-            writer: &mut writer,
-            behaviour: &behaviour,
-            offset: 0,
-        };
+        state.exchanges.lock().expect("unpoisoned").push(Arc::clone(&exchange));
+        let mut answer = Answer { exchange: &exchange, writer: &mut writer, behaviour: &behaviour, offset: 0 };
         let going = tokio::select! {
             going = answer.carry_out(planned) => going,
             () = gone(&mut reader, &mut buffer) => {
@@ -277,9 +239,7 @@ impl Answer<'_> {
                     let written = self.body(&bytes, chunked).await;
                     if written && tokens > 0 {
                         self.exchange.bill.lock().expect("unpoisoned").completion += tokens;
-                        self.exchange
-                            .content_chunks
-                            .fetch_add(tokens, Ordering::SeqCst);
+                        self.exchange.content_chunks.fetch_add(tokens, Ordering::SeqCst);
                     }
                     written
                 }
@@ -348,9 +308,7 @@ impl Answer<'_> {
         while !rest.is_empty() {
             match self.writer.write(rest).await {
                 Ok(count) if count > 0 => {
-                    self.exchange
-                        .bytes_sent
-                        .fetch_add(u64::try_from(count).expect("fits"), Ordering::SeqCst);
+                    self.exchange.bytes_sent.fetch_add(u64::try_from(count).expect("fits"), Ordering::SeqCst);
                     rest = &rest[count..];
                 }
                 Ok(_) | Err(_) => {

@@ -58,12 +58,7 @@ impl Envelope {
     }
 
     /// `text_completion`, whole or as a stream's chunk.
-    pub(super) fn completion(
-        &self,
-        text: &str,
-        finish: Option<&str>,
-        usage: Option<&Value>,
-    ) -> Value {
+    pub(super) fn completion(&self, text: &str, finish: Option<&str>, usage: Option<&Value>) -> Value {
         let choices: Vec<Value> = (0..self.choices)
             .map(|index| json!({ "text": text, "index": index, "logprobs": null, "finish_reason": finish }))
             .collect();
@@ -105,17 +100,9 @@ impl Envelope {
 pub(super) fn embeddings(model: &str, inputs: usize, base64: bool, bill: &Bill) -> Value {
     let data: Vec<Value> = (0..inputs)
         .map(|index| {
-            let vector = [
-                0.125_f32,
-                -0.5,
-                0.75,
-                format!("{index}.25").parse::<f32>().expect("a number"),
-            ];
+            let vector = [0.125_f32, -0.5, 0.75, format!("{index}.25").parse::<f32>().expect("a number")];
             let embedding = if base64 {
-                let bytes: Vec<u8> = vector
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
+                let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
                 json!(base64_of(&bytes))
             } else {
                 json!(vector)
@@ -139,11 +126,7 @@ fn base64_of(bytes: &[u8]) -> String {
         for place in 0..4_u32 {
             let wanted = usize::try_from(place).expect("small") <= group.len();
             let digit = usize::try_from((bits >> (26 - 6 * place)) & 63).expect("six bits");
-            out.push(if wanted {
-                char::from(ALPHABET[digit])
-            } else {
-                '='
-            });
+            out.push(if wanted { char::from(ALPHABET[digit]) } else { '=' });
         }
     }
     out
@@ -152,31 +135,11 @@ fn base64_of(bytes: &[u8]) -> String {
 /// OpenAI's error body for a status.
 pub(super) fn error(code: u16) -> Value {
     let (kind, name, message) = match code {
-        400 => (
-            "invalid_request_error",
-            json!("invalid_value"),
-            "Invalid value: scripted.",
-        ),
-        401 => (
-            "invalid_request_error",
-            json!("invalid_api_key"),
-            "Incorrect API key provided: scripted.",
-        ),
-        404 => (
-            "invalid_request_error",
-            json!("model_not_found"),
-            "The model does not exist: scripted.",
-        ),
-        429 => (
-            "requests",
-            json!("rate_limit_exceeded"),
-            "Rate limit reached: scripted.",
-        ),
-        _ => (
-            "server_error",
-            Value::Null,
-            "The server had an error while processing your request: scripted.",
-        ),
+        400 => ("invalid_request_error", json!("invalid_value"), "Invalid value: scripted."),
+        401 => ("invalid_request_error", json!("invalid_api_key"), "Incorrect API key provided: scripted."),
+        404 => ("invalid_request_error", json!("model_not_found"), "The model does not exist: scripted."),
+        429 => ("requests", json!("rate_limit_exceeded"), "Rate limit reached: scripted."),
+        _ => ("server_error", Value::Null, "The server had an error while processing your request: scripted."),
     };
     json!({ "error": { "message": message, "type": kind, "param": null, "code": name } })
 }
@@ -192,13 +155,7 @@ mod tests {
 
     #[test]
     fn base64_pads_as_rfc_4648_does() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(base64_of(bytes.as_bytes()), text);
         }
     }
