@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use pingora::connectors::ConnectorOptions;
@@ -13,7 +13,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
-use pingora::protocols::http::v1::client::{HttpSession as Http1Session, http_req_header_to_wire};
+use pingora::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora::upstreams::peer::HttpPeer;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
@@ -55,6 +55,8 @@ pub(crate) struct HttpUpstream {
     host: HeaderValue,
     base_path: String,
     authorization: Option<HeaderValue>,
+    /// The lines of every request's head that don't change, as they go over the wire.
+    fixed_lines: Bytes,
     first_byte_timeout: Duration,
     idle_timeout: Duration,
 }
@@ -69,6 +71,29 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) stream: bool,
     /// The client's headers that go on.
     pub(crate) headers: Vec<(&'static str, HeaderValue)>,
+}
+
+impl Outgoing<'_> {
+    fn accept(&self) -> &'static str {
+        if self.stream { "text/event-stream" } else { "application/json" }
+    }
+}
+
+fn fixed_lines(host: &HeaderValue, authorization: Option<&HeaderValue>) -> Bytes {
+    let mut lines = BytesMut::new();
+    line(&mut lines, HOST.as_str(), host.as_bytes());
+    line(&mut lines, CONTENT_TYPE.as_str(), b"application/json");
+    line(&mut lines, USER_AGENT.as_str(), AGENT.as_bytes());
+    if let Some(authorization) = authorization {
+        line(&mut lines, AUTHORIZATION.as_str(), authorization.as_bytes());
+    }
+    lines.freeze()
+}
+
+fn line(head: &mut BytesMut, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
 }
 
 /// Those of a client's headers that go on.
@@ -109,7 +134,10 @@ impl HttpUpstream {
             value.set_sensitive(true);
             Ok::<_, String>(value)
         });
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?;
+        let authorization = authorization.transpose()?;
         Ok(Self {
+            fixed_lines: fixed_lines(&host, authorization.as_ref()),
             pools,
             peers: Peers::new(
                 authority.host(),
@@ -117,9 +145,9 @@ impl HttpUpstream {
                 tls,
                 config.connect_timeout,
             ),
-            host: HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?,
+            host,
             base_path: url.path().trim_end_matches('/').to_owned(),
-            authorization: authorization.transpose()?,
+            authorization,
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
         })
@@ -172,8 +200,7 @@ impl HttpUpstream {
         peer: &HttpPeer,
         outgoing: &Outgoing<'_>,
     ) -> Result<HttpSession, Fault> {
-        let header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
-        let head = http_req_header_to_wire(&header).ok_or_else(|| Fault::Broken("no request line".to_owned()))?;
+        let head = self.wire_head(outgoing);
         let write = async {
             stream.write_all_buf(&mut head.chain(outgoing.body.clone())).await?;
             stream.flush().await
@@ -198,16 +225,30 @@ impl HttpUpstream {
         }
     }
 
+    /// [`HttpUpstream::header`] as HTTP/1.1 bytes, without the detour. Every value in it was a [`HeaderValue`] or part of a
+    /// [`http::Uri`], neither of which holds a line's end.
+    fn wire_head(&self, outgoing: &Outgoing<'_>) -> BytesMut {
+        let mut head = BytesMut::with_capacity(512);
+        for part in ["POST ", &self.base_path, outgoing.path, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        head.extend_from_slice(&self.fixed_lines);
+        line(&mut head, ACCEPT.as_str(), outgoing.accept().as_bytes());
+        line(&mut head, CONTENT_LENGTH.as_str(), HeaderValue::from(outgoing.body.len()).as_bytes());
+        for (name, value) in &outgoing.headers {
+            line(&mut head, name, value.as_bytes());
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
     fn header(&self, outgoing: &Outgoing<'_>) -> pingora::Result<RequestHeader> {
         let path = [self.base_path.as_str(), outgoing.path].concat();
         let mut header = RequestHeader::build_no_case("POST", path.as_bytes(), Some(8))?;
         header.insert_header(HOST, self.host.clone())?;
         header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
         header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
-        header.insert_header(
-            ACCEPT,
-            HeaderValue::from_static(if outgoing.stream { "text/event-stream" } else { "application/json" }),
-        )?;
+        header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
         header.insert_header(USER_AGENT, AGENT)?;
         if let Some(authorization) = &self.authorization {
             header.insert_header(AUTHORIZATION, authorization.clone())?;

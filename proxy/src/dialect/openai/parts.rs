@@ -1,5 +1,8 @@
 //! What a prompt holds besides text, since its bytes say nothing of what that costs.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -11,6 +14,9 @@ pub(crate) struct Parts {
     /// Files and whatever else has no known size: only the context window bounds them.
     pub(crate) unbounded: u32,
 }
+
+static TYPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"type"));
+static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
 
 #[derive(Deserialize)]
 struct Message {
@@ -39,9 +45,7 @@ struct Part {
 /// The parser's words when it is not an array of messages.
 pub(crate) fn count(messages: &str) -> Result<Parts, String> {
     // Every part that is not text names its type; a prompt of strings alone has no such key.
-    if memchr::memmem::find(messages.as_bytes(), b"type").is_none()
-        && memchr::memmem::find(messages.as_bytes(), b"\\u").is_none()
-    {
+    if TYPE.find(messages.as_bytes()).is_none() && ESCAPE.find(messages.as_bytes()).is_none() {
         return Ok(Parts::default());
     }
     let messages: Vec<Message> = serde_json::from_str(messages).map_err(|err| err.to_string())?;

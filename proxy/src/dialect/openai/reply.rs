@@ -4,12 +4,17 @@
 //! part; the buckets of [`Usage`] are disjoint.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use openclawmu_store::Usage;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::dialect::scan;
+
+static TOOL_CALLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
 
 #[derive(Deserialize, Default)]
 struct RawUsage {
@@ -98,7 +103,7 @@ pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
     .ok()?;
     let choices = choices.unwrap_or_default();
     if let Some(usage) = &mut found.usage
-        && memchr::memmem::find(choices.as_bytes(), b"\"tool_calls\"").is_some()
+        && TOOL_CALLS.find(choices.as_bytes()).is_some()
     {
         usage.tool_calls = delivered_raw(choices).1;
     }
