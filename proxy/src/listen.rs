@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use crate::config::EdgeConfig;
 use crate::edge::Edge;
 
+/// Bytes that a connection reads at once: a usual request's. Longer bodies are read past this buffer.
+const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes that a connection gathers before it writes.
 const WRITE_BUFFER_BYTES: usize = 4096;
 /// How long a successor waits for its predecessor to leave the admin listener.
@@ -115,7 +117,7 @@ impl ServiceTrait for EdgeService {
 
 /// A listener whose connections hold a usual answer's head and body until both can go out in one write.
 fn listener(address: &str) -> ListenerConfig {
-    ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::default().write(WRITE_BUFFER_BYTES))
+    ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES))
 }
 
 /// The admin API as a service.
