@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -184,7 +184,10 @@ impl HttpUpstream {
     }
 
     async fn exchange(&self, mut session: HttpSession, outgoing: &Outgoing<'_>) -> Result<HttpSession, Fault> {
-        let header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
+        let mut header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
+        if matches!(session, HttpSession::H2(_)) {
+            self.make_h2(&mut header, outgoing.path).map_err(|err| Fault::Broken(err.to_string()))?;
+        }
         let broken = |err: Box<pingora::Error>| self.fault(&err);
         session.set_write_timeout(Some(self.idle_timeout));
         session.write_request_header(Box::new(header)).await.map_err(broken)?;
@@ -257,6 +260,15 @@ impl HttpUpstream {
             header.insert_header(*name, value.clone())?;
         }
         Ok(header)
+    }
+
+    /// In HTTP/2 the host is a part of the target (RFC 9113, section 8.3.1).
+    fn make_h2(&self, header: &mut RequestHeader, path: &str) -> Result<(), http::Error> {
+        header.remove_header(&HOST);
+        header.set_version(Version::HTTP_2);
+        let target = http::Uri::builder().scheme("https").authority(self.host.as_bytes());
+        header.set_uri(target.path_and_query([self.base_path.as_str(), path].concat()).build()?);
+        Ok(())
     }
 
     fn fault(&self, err: &pingora::Error) -> Fault {
