@@ -35,6 +35,7 @@ mod secrets;
 mod smuggling;
 mod start;
 mod stream;
+mod tls;
 mod token;
 mod upstream;
 mod window;

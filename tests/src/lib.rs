@@ -31,6 +31,7 @@ pub mod scene;
 pub mod sdk;
 pub mod setup;
 pub mod sse;
+pub mod tls;
 pub mod token;
 pub mod upstream;
 pub mod wait;

@@ -1,0 +1,113 @@
+//! A front that speaks TLS, HTTP/2 or HTTP/1.1, before the scripted upstream, as providers' edges do. Strict where they are: an
+//! HTTP/2 request without its authority, or with a Host beside it, is answered with 400.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// A running front.
+#[derive(Debug)]
+pub struct TlsFront {
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+    seen: Arc<Mutex<Vec<Version>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl TlsFront {
+    /// Starts a front of `upstream` that offers only `protocol`: `h2` or `http/1.1`.
+    pub async fn start(upstream: SocketAddr, protocol: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).expect("the certificate's file");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = config
+            .expect("protocol versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("a server's config");
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (acceptor, theirs) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&seen));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(converse(stream, acceptor.clone(), upstream, Arc::clone(&theirs)));
+            }
+        });
+        Self { address, dir, seen, _tasks: tasks }
+    }
+
+    /// What a gateway's `base_url` must be; the certificate is for this name.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("https://localhost:{}/v1", self.address.port())
+    }
+
+    /// The only certificate that vouches for it.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// The HTTP version of each request so far.
+    #[must_use]
+    pub fn versions(&self) -> Vec<Version> {
+        self.seen.lock().expect("the record").clone()
+    }
+}
+
+async fn converse(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, seen: Arc<Mutex<Vec<Version>>>) {
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request| answer(request, upstream, Arc::clone(&seen)));
+    // A caller that goes away ends its conversation, which is no fault of the front's.
+    if h2 {
+        let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        http.serve_connection(TokioIo::new(stream), service).await.ok();
+    } else {
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    upstream: SocketAddr,
+    seen: Arc<Mutex<Vec<Version>>>,
+) -> Result<Response<Full<Bytes>>, reqwest::Error> {
+    seen.lock().expect("the record").push(request.version());
+    let host = request.headers().contains_key(http::header::HOST);
+    let well_formed = (request.version() == Version::HTTP_2) == (request.uri().authority().is_some() && !host);
+    if !well_formed {
+        return Ok(Response::builder().status(400).body(Full::default()).expect("an answer"));
+    }
+    let path = request.uri().path().to_owned();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let mut headers = head.headers;
+    headers.remove(http::header::HOST);
+    let url = format!("http://{upstream}{path}");
+    let reply = crate::client::http_client(false).post(url).headers(headers).body(body).send().await?;
+    let mut response = Response::builder().status(reply.status());
+    if let Some(kind) = reply.headers().get(http::header::CONTENT_TYPE) {
+        response = response.header(http::header::CONTENT_TYPE, kind);
+    }
+    Ok(response.body(Full::new(reply.bytes().await?)).expect("an answer"))
+}
