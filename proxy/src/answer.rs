@@ -16,6 +16,8 @@ use crate::refusal::Told;
 
 /// The most of an unread body that is read so that the connection can go on.
 const DRAIN_BYTES: usize = 64 << 10;
+/// The slowest that a client may read a long answer, in bytes a second.
+const SLOWEST_READER: u64 = 16 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,10 @@ impl Head {
     pub(crate) async fn send(mut self, session: &mut Session, content_type: &str, body: Bytes) -> pingora::Result<()> {
         self.set("content-type", content_type);
         self.put("content-length", HeaderValue::from(body.len()));
+        // A long answer gets the time that its length needs at the slowest pace.
+        let more = Duration::from_secs(u64::try_from(body.len()).unwrap_or(u64::MAX) / SLOWEST_READER);
+        let timeout = session.as_downstream_mut().get_write_timeout().map(|timeout| timeout.saturating_add(more));
+        session.as_downstream_mut().set_write_timeout(timeout);
         let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
         let whole = vec![HttpTask::Header(self.inner, false), HttpTask::Body(body, true)];
         session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())

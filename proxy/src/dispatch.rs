@@ -16,6 +16,7 @@ impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
     pub(crate) async fn handle(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         let shared = &*self.shared;
+        session.as_downstream_mut().set_write_timeout(Some(shared.config.write_timeout));
         check_head(session)?;
         let (method, path) = (&session.req_header().method, session.req_header().uri.path());
         let (entry, rest) = match routes::find(method, path) {

@@ -6,7 +6,7 @@ use openclawmu_tests::client::chat;
 use openclawmu_tests::raw::{self, Connection};
 use openclawmu_tests::sse::{self, Event};
 use openclawmu_tests::wait::{until_true, until_within};
-use openclawmu_tests::{Behaviour, Fault, Gate, Pace, Scene, times};
+use openclawmu_tests::{Behaviour, Fault, Gate, Gateway, Pace, Scene, Setup, Upstream, times};
 use serde_json::{Value, json};
 
 const SHORT_IDLE: [&str; 2] = ["first_byte_timeout_ms = 10000", "idle_timeout_ms = 500"];
@@ -138,6 +138,34 @@ async fn a_reader_that_stops_reading_costs_bounded_memory_and_disturbs_nobody() 
     scene.client.chat(&chat("alpha", "and the others?", 5)).await.ok();
     drop(stuck);
     until_true("the upstreams are cut", || scene.upstream.exchanges().iter().all(|exchange| exchange.ended())).await;
+}
+
+/// S8-03, E-07: whoever stops reading keeps neither its budget nor its place for long
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_reading_is_cut_and_settled() {
+    let upstream = Upstream::start().await;
+    upstream.when("for ever", Behaviour::fault(Fault::Endless));
+    let gateway = Gateway::start(Setup::with(&upstream).edge_key("write_timeout_seconds = 1")).await;
+    let quota = json!({"usd_per_day": "5", "concurrent_requests": 1});
+    let tenant = gateway.admin().tenant("acme", quota).await;
+    let mut body = chat("alpha", "for ever", 4_000);
+    body["stream"] = json!(true);
+    let bearer = format!("Bearer {}", tenant.token);
+    let mut stuck = Connection::open(gateway.edge()).await;
+    let headers = [("authorization", bearer.as_str())];
+    stuck.send(&raw::request("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes())).await;
+    until_true("the stream runs", || upstream.calls() == 1).await;
+    until_within("the upstream is cut", Duration::from_secs(60), || {
+        let ended = upstream.exchanges().iter().all(|exchange| exchange.ended());
+        async move { ended.then_some(()) }
+    })
+    .await;
+    let client = gateway.client(&tenant.token);
+    until_within("its place is free again", Duration::from_secs(10), || async {
+        (client.chat(&chat("alpha", "next", 5)).await.status == 200).then_some(())
+    })
+    .await;
+    drop(stuck);
 }
 
 /// S8-04

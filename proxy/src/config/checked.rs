@@ -46,6 +46,8 @@ pub struct EdgeConfig {
     pub header_timeout: Duration,
     /// Longest pause within a request's body.
     pub body_timeout: Duration,
+    /// Longest time for one write to a client.
+    pub write_timeout: Duration,
     /// Life of an idle connection, in seconds.
     pub keepalive_seconds: u64,
     /// Requests of one connection.

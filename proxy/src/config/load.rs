@@ -139,8 +139,13 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
     if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
         return Err(value(*key, "must be at least 1"));
     }
-    if raw.header_timeout_seconds == 0 || raw.body_timeout_seconds == 0 {
-        return Err(value("edge.header_timeout_seconds, edge.body_timeout_seconds", "must be at least 1"));
+    let timeouts = [
+        ("edge.header_timeout_seconds", raw.header_timeout_seconds),
+        ("edge.body_timeout_seconds", raw.body_timeout_seconds),
+        ("edge.write_timeout_seconds", raw.write_timeout_seconds),
+    ];
+    if let Some((key, _)) = timeouts.iter().find(|(_, seconds)| *seconds == 0) {
+        return Err(value(*key, "must be at least 1"));
     }
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(EdgeConfig {
@@ -149,6 +154,7 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
         max_body_bytes: raw.max_body_bytes,
         header_timeout: Duration::from_secs(raw.header_timeout_seconds),
         body_timeout: Duration::from_secs(raw.body_timeout_seconds),
+        write_timeout: Duration::from_secs(raw.write_timeout_seconds),
         keepalive_seconds: raw.keepalive_seconds,
         keepalive_requests: raw.keepalive_requests,
         max_connections: raw.max_connections,

@@ -60,6 +60,8 @@ pub struct RawEdge {
     pub header_timeout_seconds: u64,
     /// Longest pause while a client sends a body, in seconds.
     pub body_timeout_seconds: u64,
+    /// Longest time that a client may take to read what is written to it, in seconds.
+    pub write_timeout_seconds: u64,
     /// How long an idle keep-alive connection is kept, in seconds.
     pub keepalive_seconds: u64,
     /// Requests after which a connection is closed.
@@ -83,6 +85,7 @@ impl Default for RawEdge {
             max_body_bytes: 32 << 20,
             header_timeout_seconds: 10,
             body_timeout_seconds: 10,
+            write_timeout_seconds: 15,
             keepalive_seconds: 60,
             keepalive_requests: 1000,
             max_connections: 20_000,
