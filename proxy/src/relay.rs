@@ -209,6 +209,13 @@ impl Relay<'_> {
             };
             heard = Instant::now();
             let Some(piece) = piece else { return at_end(splitter.rest(), counted) };
+            if splitter.is_event(&piece) {
+                if self.event(piece, counted).await? {
+                    return Ok(counted.fin());
+                }
+                self.note(&mut noted, heard, counted);
+                continue;
+            }
             splitter.push(&piece).map_err(|err| {
                 let message = format!("The upstream's stream is broken: {err}.");
                 Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
@@ -218,11 +225,15 @@ impl Relay<'_> {
                     return Ok(counted.fin());
                 }
             }
-            if heard.duration_since(noted) >= NOTE_EVERY {
-                noted = heard;
-                let usage = counted.usage.unwrap_or_else(|| self.rough(counted));
-                self.ticket.progress(&usage);
-            }
+            self.note(&mut noted, heard, counted);
+        }
+    }
+
+    /// Notes now and then how far the stream has come.
+    fn note(&self, noted: &mut Instant, now: Instant, counted: &Counted) {
+        if now.duration_since(*noted) >= NOTE_EVERY {
+            *noted = now;
+            self.ticket.progress(&counted.usage.unwrap_or_else(|| self.rough(counted)));
         }
     }
 

@@ -30,6 +30,12 @@ impl Splitter {
         Ok(())
     }
 
+    /// Whether a piece is one whole event as it stands, which it mostly is; then it need not be pushed.
+    pub(crate) fn is_event(&self, piece: &[u8]) -> bool {
+        let Some(body) = piece.strip_suffix(b"\n\n").filter(|_| self.buffer.is_empty()) else { return false };
+        !body.is_empty() && memchr::memchr2(b'\n', b'\r', body).is_none()
+    }
+
     /// The next whole event, its blank line included.
     pub(crate) fn next(&mut self) -> Option<Bytes> {
         let end = self.find_end()?;
@@ -145,6 +151,17 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = STREAM.chunks(1).collect();
         assert_eq!(split(&bytes).0, whole);
+    }
+
+    #[test]
+    fn only_a_lone_whole_line_is_an_event_as_it_stands() {
+        let mut splitter = Splitter::default();
+        assert!(splitter.is_event(b"data: 1\n\n"));
+        for other in ["", "\n\n", "data: 1\n", "data: 1\n\ndata: 2\n\n", "event: a\ndata: 1\n\n", "data: 1\r\n\n\n"] {
+            assert!(!splitter.is_event(other.as_bytes()), "{other:?}");
+        }
+        splitter.push(b"da").unwrap();
+        assert!(!splitter.is_event(b"ta: 1\n\n"));
     }
 
     #[test]
