@@ -27,6 +27,41 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Every count, in the order of the fields: the form of fixed size.
+    #[must_use]
+    pub fn counts(&self) -> [u32; 9] {
+        let Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            input_audio,
+            output_audio,
+            tool_calls,
+        } = *self;
+        [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls]
+    }
+
+    /// The usage whose [`Usage::counts`] these are.
+    #[must_use]
+    pub fn from_counts(counts: [u32; 9]) -> Self {
+        let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] =
+            counts;
+        Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            input_audio,
+            output_audio,
+            tool_calls,
+        }
+    }
+
     /// All prompt tokens; decides which context tier applies.
     #[must_use]
     pub fn prompt_tokens(&self) -> u64 {

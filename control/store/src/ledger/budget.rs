@@ -3,22 +3,18 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::TenantKey;
 use crate::ledger::bucket::{Bucket, RateStanding};
 use crate::ledger::row::{Bill, LedgerRow, Reservation};
+use crate::ledger::sums::{Period, Window};
 use crate::money::NanoUsd;
 use crate::quota::Quota;
 use crate::sqlite::reader::Reader;
 use crate::window::{Windows, Zone};
-
-/// How many days ahead of the clock a window is believed after a start.
-const PLAUSIBLE_DAYS: i32 = 7;
-/// How many months ahead of the clock a window is believed after a start.
-const PLAUSIBLE_MONTHS: i32 = 1;
 
 /// A budget bucket of a calendar window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,65 +90,6 @@ pub(crate) struct Want {
     pub(crate) tokens: u64,
     /// False for a retry, which the client did not ask for.
     pub(crate) counts_as_request: bool,
-}
-
-/// One calendar window's sums.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Window {
-    pub(crate) number: i32,
-    pub(crate) ends_at: UnixMs,
-    pub(crate) posted: NanoUsd,
-    pub(crate) pending: NanoUsd,
-    pub(crate) held: NanoUsd,
-    pub(crate) posted_tokens: u64,
-    pub(crate) pending_tokens: u64,
-    pub(crate) held_tokens: u64,
-}
-
-impl Window {
-    pub(crate) fn used(&self) -> NanoUsd {
-        self.posted.saturating_add(self.pending).saturating_add(self.held)
-    }
-
-    pub(crate) fn used_tokens(&self) -> u64 {
-        self.posted_tokens.saturating_add(self.pending_tokens).saturating_add(self.held_tokens)
-    }
-
-    fn load(conn: &Connection, tenant: TenantKey, kind: &str, number: i32, ends_at: UnixMs) -> Result<Self> {
-        let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
-        let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
-        let found = conn.prepare_cached(sql)?.query_row(params![tenant.0, kind, number], |row| {
-            Ok(Self {
-                number,
-                ends_at,
-                posted: NanoUsd(row.get(0)?),
-                held: NanoUsd(row.get(1)?),
-                posted_tokens: count(row, 2)?,
-                held_tokens: count(row, 3)?,
-                ..Self::default()
-            })
-        });
-        Ok(found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() }))
-    }
-
-    fn reserve(&mut self, usd: NanoUsd, tokens: u64) {
-        self.pending = self.pending.saturating_add(usd);
-        self.pending_tokens = self.pending_tokens.saturating_add(tokens);
-    }
-
-    /// Resolves a reservation of this window: pending becomes posted and held.
-    fn resolve(&mut self, reservation: &Reservation, bill: Bill) {
-        self.release(reservation.reserved, reservation.reserved_tokens);
-        self.posted = self.posted.saturating_add(bill.cost);
-        self.held = self.held.saturating_add(bill.held);
-        self.posted_tokens = self.posted_tokens.saturating_add(bill.tokens);
-        self.held_tokens = self.held_tokens.saturating_add(bill.held_tokens);
-    }
-
-    fn release(&mut self, usd: NanoUsd, tokens: u64) {
-        self.pending = self.pending.saturating_sub(usd);
-        self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
-    }
 }
 
 #[derive(Debug)]
@@ -250,10 +187,10 @@ impl Budget {
         let mut guard = self.lock();
         if guard.as_ref().is_none_or(|state| state.day.number < foreign.day) {
             let never = UnixMs(i64::MIN); // the first admission asks the calendar
-            let day = Window::load(conn, self.tenant, "day", foreign.day, never)?;
+            let day = Window::load(conn, (self.tenant, Period::Day), foreign.day, never)?;
             let month = match guard.as_ref().map(|state| state.month) {
                 Some(month) if month.number >= foreign.month => month,
-                Some(_) | None => Window::load(conn, self.tenant, "month", foreign.month, never)?,
+                Some(_) | None => Window::load(conn, (self.tenant, Period::Month), foreign.month, never)?,
             };
             let concurrent = guard.as_ref().map_or(0, |state| state.concurrent);
             *guard = Some(State { concurrent, ..State::new(day, month) });
@@ -387,24 +324,9 @@ fn current<'a>(
     if !fresh {
         let windows = Windows::at(now, zone);
         let (day, month) = reader.with(|conn| {
-            // In another zone, or under a clock that went back, the calendar may be behind the newest window.
-            let (old_day, old_month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
-            let newest = |kind, now, ahead| newest(conn, tenant, kind).map(|newest| floor(newest, now, ahead));
-            let number = match old_day {
-                Some(old) => old.number.max(windows.day),
-                None => newest("day", windows.day, PLAUSIBLE_DAYS)?,
-            };
-            let day = forward(old_day, number, Windows::end_of_day(number, zone), |n, end| {
-                Window::load(conn, tenant, "day", n, end)
-            })?;
-            let number = match old_month {
-                Some(old) => old.number.max(windows.month),
-                None => newest("month", windows.month, PLAUSIBLE_MONTHS)?,
-            };
-            let month = forward(old_month, number, Windows::end_of_month(number, zone), |n, end| {
-                Window::load(conn, tenant, "month", n, end)
-            })?;
-            Ok((day, month))
+            let (day, month) = (slot.as_ref().map(|state| state.day), slot.as_ref().map(|state| state.month));
+            let current = |period, old| Window::current(conn, (tenant, period), old, (&windows, zone));
+            Ok((current(Period::Day, day)?, current(Period::Month, month)?))
         })?;
         let state = slot.get_or_insert_with(|| State::new(day, month));
         state.day = day;
@@ -412,28 +334,4 @@ fn current<'a>(
         state.zone = Some(zone.clone());
     }
     Ok(slot.get_or_insert_with(|| State::new(Window::default(), Window::default())))
-}
-
-/// The newest window that the tenant has posted into.
-fn newest(conn: &Connection, tenant: TenantKey, kind: &str) -> Result<Option<i32>> {
-    let sql = "SELECT max(number) FROM windows WHERE tenant = ?1 AND kind = ?2";
-    Ok(conn.prepare_cached(sql)?.query_row(params![tenant.0, kind], |row| row.get(0))?)
-}
-
-/// The window to go on with after a start: a clock that was set back reopens nothing. One that is further ahead than a clock
-/// is ever set back was posted into by a clock that ran wild; it counts for nothing, or nobody could spend until it is over.
-fn floor(newest: Option<i32>, now: i32, ahead: i32) -> i32 {
-    newest.filter(|newest| *newest > now && newest.saturating_sub(now) <= ahead).unwrap_or(now)
-}
-
-fn forward(
-    old: Option<Window>,
-    number: i32,
-    ends_at: UnixMs,
-    load: impl FnOnce(i32, UnixMs) -> Result<Window>,
-) -> Result<Window> {
-    match old {
-        Some(old) if old.number == number => Ok(Window { ends_at, ..old }),
-        Some(_) | None => load(number, ends_at),
-    }
 }

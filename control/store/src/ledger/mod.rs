@@ -4,6 +4,7 @@
 //! - `slot`: a row's bytes while it is in flight
 //! - `inflight`: the table of slots, which survives a killed process
 //! - `syncer`: makes the table survive a power loss, where that is asked for
+//! - `sums`: what a calendar window holds, and which is the current one
 //! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
 //! - `admission`: from a demand to a ticket
 //! - `ticket`: one admitted attempt, and its end
@@ -22,6 +23,7 @@ pub(crate) mod row;
 pub(crate) mod slot;
 pub(crate) mod standing;
 mod state;
+pub(crate) mod sums;
 pub(crate) mod syncer;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::{RequestId, ReservationId, TenantKey, TokenKey};
+use crate::ledger::sums::Period;
 use crate::money::NanoUsd;
 use crate::usage::Usage;
 
@@ -155,13 +156,13 @@ const POST: &str = "
 
 /// Inserts rows and adds them to their windows, all in the caller's transaction. A row that exists already changes nothing.
 pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a LedgerRow>) -> Result<()> {
-    let mut sums: HashMap<(TenantKey, &'static str, i32), Bill> = HashMap::new();
+    let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
     let mut statement = tx.prepare_cached(INSERT)?;
     for row in rows {
         if insert_one(&mut statement, row)? == 0 {
             continue;
         }
-        for (kind, number) in [("day", row.reservation.day), ("month", row.reservation.month)] {
+        for (kind, number) in [(Period::Day, row.reservation.day), (Period::Month, row.reservation.month)] {
             let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
             let bill = row.bill();
             sum.cost = sum.cost.saturating_add(bill.cost);
@@ -173,7 +174,7 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {
         let (tokens, held_tokens) = (signed(sum.tokens), signed(sum.held_tokens));
-        post.execute(params![tenant.0, kind, number, sum.cost.0, sum.held.0, tokens, held_tokens])?;
+        post.execute(params![tenant.0, kind.name(), number, sum.cost.0, sum.held.0, tokens, held_tokens])?;
     }
     Ok(())
 }

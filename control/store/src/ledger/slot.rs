@@ -111,26 +111,13 @@ pub(crate) fn encode_settled(id: ReservationId, settlement: &Settlement, cost: N
 }
 
 fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -> [u8; SLOT_BYTES - TAIL_AT] {
-    let Usage {
-        input,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        output,
-        reasoning,
-        input_audio,
-        output_audio,
-        tool_calls,
-    } = *usage;
-    let counts =
-        [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls];
     let mut tail = Tail {
         crc: U32::ZERO,
         outcome: end.map_or(0, |(settlement, _)| settlement.outcome.code()),
         estimated: u8::from(end.is_none_or(|(settlement, _)| settlement.estimated)),
         http_status: end.map_or(0, |(settlement, _)| settlement.http_status).into(),
         id: id.0.into(),
-        usage: counts.map(U32::new),
+        usage: usage.counts().map(U32::new),
         first_byte_ms: end.map_or(0, |(settlement, _)| settlement.first_byte_ms).into(),
         duration_ms: end.map_or(0, |(settlement, _)| settlement.duration_ms).into(),
         cost: end.map_or(0, |(_, cost)| cost.0).into(),
@@ -172,19 +159,7 @@ fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
     if tail.id.get() != id.0 || tail.crc.get() != checksum(tail.as_bytes()) {
         return None;
     }
-    let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] =
-        tail.usage.map(U32::get);
-    let usage = Usage {
-        input,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        output,
-        reasoning,
-        input_audio,
-        output_audio,
-        tool_calls,
-    };
+    let usage = Usage::from_counts(tail.usage.map(U32::get));
     if tail.outcome == 0 {
         return Some(Progress::Open(usage));
     }

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::id::TenantKey;
-use crate::ledger::budget::{Limits, Standing, State, Window};
+use crate::ledger::budget::{Limits, Standing, State};
+use crate::ledger::sums::Window;
 use crate::money::NanoUsd;
 use crate::quota::Quota;
 use crate::store::Store;

@@ -1,0 +1,144 @@
+//! What a calendar window of a tenant holds, and which window is the current one.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::clock::UnixMs;
+use crate::error::Result;
+use crate::id::TenantKey;
+use crate::ledger::row::{Bill, Reservation};
+use crate::money::NanoUsd;
+use crate::window::{Windows, Zone};
+
+/// The two kinds of calendar windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Period {
+    Day,
+    Month,
+}
+
+impl Period {
+    /// The name in the store.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
+    fn number(self, windows: &Windows) -> i32 {
+        match self {
+            Self::Day => windows.day,
+            Self::Month => windows.month,
+        }
+    }
+
+    fn end(self, number: i32, zone: &Zone) -> UnixMs {
+        match self {
+            Self::Day => Windows::end_of_day(number, zone),
+            Self::Month => Windows::end_of_month(number, zone),
+        }
+    }
+
+    /// Whether a window ahead of `now` is believed after a start: a clock that was set back reopens nothing. One that is
+    /// further ahead than a clock is ever set back was posted into by a clock that ran wild; it counts for nothing, or
+    /// nobody could spend until it is over.
+    fn is_plausible(self, newest: i32, now: i32) -> bool {
+        let ahead = match self {
+            Self::Day => 7,
+            Self::Month => 1,
+        };
+        newest > now && newest.saturating_sub(now) <= ahead
+    }
+}
+
+/// One calendar window's sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Window {
+    pub(crate) number: i32,
+    pub(crate) ends_at: UnixMs,
+    pub(crate) posted: NanoUsd,
+    pub(crate) pending: NanoUsd,
+    pub(crate) held: NanoUsd,
+    pub(crate) posted_tokens: u64,
+    pub(crate) pending_tokens: u64,
+    pub(crate) held_tokens: u64,
+}
+
+impl Window {
+    pub(crate) fn used(&self) -> NanoUsd {
+        self.posted.saturating_add(self.pending).saturating_add(self.held)
+    }
+
+    pub(crate) fn used_tokens(&self) -> u64 {
+        self.posted_tokens.saturating_add(self.pending_tokens).saturating_add(self.held_tokens)
+    }
+
+    /// What has been posted into window `number`; nothing, when that is nothing.
+    pub(crate) fn load(
+        conn: &Connection,
+        (tenant, period): (TenantKey, Period),
+        number: i32,
+        ends_at: UnixMs,
+    ) -> Result<Self> {
+        let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
+        let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+        let found = conn.prepare_cached(sql)?.query_row(params![tenant.0, period.name(), number], |row| {
+            Ok(Self {
+                number,
+                ends_at,
+                posted: NanoUsd(row.get(0)?),
+                held: NanoUsd(row.get(1)?),
+                posted_tokens: count(row, 2)?,
+                held_tokens: count(row, 3)?,
+                ..Self::default()
+            })
+        });
+        Ok(found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() }))
+    }
+
+    /// The window to go on with. In another zone, or under a clock that went back, the calendar may be behind `old`, or
+    /// behind the newest window that was posted into before this start: windows only move forward.
+    pub(crate) fn current(
+        conn: &Connection,
+        of: (TenantKey, Period),
+        old: Option<Self>,
+        (windows, zone): (&Windows, &Zone),
+    ) -> Result<Self> {
+        let period = of.1;
+        let now = period.number(windows);
+        let number = match old {
+            Some(old) => old.number.max(now),
+            None => newest(conn, of)?.filter(|newest| period.is_plausible(*newest, now)).unwrap_or(now),
+        };
+        let ends_at = period.end(number, zone);
+        match old {
+            Some(old) if old.number == number => Ok(Self { ends_at, ..old }),
+            Some(_) | None => Self::load(conn, of, number, ends_at),
+        }
+    }
+
+    pub(crate) fn reserve(&mut self, usd: NanoUsd, tokens: u64) {
+        self.pending = self.pending.saturating_add(usd);
+        self.pending_tokens = self.pending_tokens.saturating_add(tokens);
+    }
+
+    /// Resolves a reservation of this window: pending becomes posted and held.
+    pub(crate) fn resolve(&mut self, reservation: &Reservation, bill: Bill) {
+        self.release(reservation.reserved, reservation.reserved_tokens);
+        self.posted = self.posted.saturating_add(bill.cost);
+        self.held = self.held.saturating_add(bill.held);
+        self.posted_tokens = self.posted_tokens.saturating_add(bill.tokens);
+        self.held_tokens = self.held_tokens.saturating_add(bill.held_tokens);
+    }
+
+    pub(crate) fn release(&mut self, usd: NanoUsd, tokens: u64) {
+        self.pending = self.pending.saturating_sub(usd);
+        self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
+    }
+}
+
+/// The newest window that the tenant has posted into.
+fn newest(conn: &Connection, (tenant, period): (TenantKey, Period)) -> Result<Option<i32>> {
+    let sql = "SELECT max(number) FROM windows WHERE tenant = ?1 AND kind = ?2";
+    Ok(conn.prepare_cached(sql)?.query_row(params![tenant.0, period.name()], |row| row.get(0))?)
+}
