@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
 use jiff::tz::TimeZone;
-use openclawmu_store::{NanoUsd, Store, StoreError, TenantId, UsageKey, UsageQuery};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use openclawmu_store::{Store, StoreError, TenantId, UsageKey, UsageLine, UsageQuery, UsageSums};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::admin::call::{Params, TenantPath};
 use crate::admin::period;
@@ -107,60 +107,25 @@ pub(super) async fn report(
     }
 }
 
-/// The CSV's lines as JSON objects, and their sums. Made from the CSV, so that both agree to the nano.
-fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<Value>, Value), StoreError> {
-    // Distinct requests can't be added up from rows; all else can.
-    let requests = store.usage(query)?.total.requests;
-    let mut csv_text = Vec::new();
-    store.usage_csv(query, &mut csv_text)?;
-    let unreadable = |err: csv::Error| StoreError::Corrupt(format!("the report can't be read back: {err}"));
-    let mut reader = csv::Reader::from_reader(csv_text.as_slice());
-    let headings = reader.headers().map_err(unreadable)?.clone();
-    let (mut rows, mut sums, mut cost) = (Vec::new(), Map::new(), NanoUsd::ZERO);
-    for record in reader.records() {
-        let record = record.map_err(unreadable)?;
-        let row: Map<String, Value> =
-            headings.iter().zip(record.iter()).map(|(name, cell)| (name.to_owned(), cell_value(name, cell))).collect();
-        for (name, count) in row
-            .iter()
-            .filter_map(|(name, value)| Some((name, value.as_u64()?)))
-            .filter(|(name, _)| *name != "rate_card")
-        {
-            let before = sums.get(name).and_then(Value::as_u64).unwrap_or(0);
-            sums.insert(name.clone(), before.saturating_add(count).into());
-        }
-        let amount = row.get("cost_usd").and_then(Value::as_str).unwrap_or("0");
-        let amount: NanoUsd = amount.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?;
-        cost = cost
-            .checked_add(amount)
-            .ok_or_else(|| StoreError::Corrupt("the report's total is out of range".to_owned()))?;
-        rows.push(row.into());
-    }
-    // An empty report has its sums too: zero.
-    for name in headings.iter().filter(|name| is_count(name) && *name != "rate_card") {
-        sums.entry(name).or_insert(0.into());
-    }
-    sums.insert("requests".to_owned(), requests.into());
-    sums.insert("cost_usd".to_owned(), json!(cost));
-    Ok((rows, sums.into()))
+/// The sums of a report's lines.
+#[derive(Debug, Serialize)]
+struct ReportTotal {
+    #[serde(flatten)]
+    sums: UsageSums,
+    storage_byte_days: u64,
+    estimated_rows: u64,
 }
 
-/// A CSV column of whole numbers.
-fn is_count(name: &str) -> bool {
-    matches!(name, "requests" | "tool_calls" | "sandbox_seconds" | "storage_byte_days" | "rate_card" | "estimated_rows")
-        || name.ends_with("_tokens")
-}
-
-/// A cell as JSON: counts as numbers, the rest as text, without the apostrophe that keeps a spreadsheet from running it.
-fn cell_value(name: &str, cell: &str) -> Value {
-    if let Some(count) = cell.parse::<u64>().ok().filter(|_| is_count(name)) {
-        return count.into();
-    }
-    let guarded = |text: &&str| {
-        text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
-            || text.starts_with(['\t', '\r', '\n'])
-    };
-    cell.strip_prefix('\'').filter(guarded).unwrap_or(cell).into()
+/// The lines that the CSV has, and their sums.
+fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<UsageLine>, ReportTotal), StoreError> {
+    let mut rows = Vec::new();
+    let sums = store.usage_lines(query, &mut |line| {
+        rows.push(line);
+        Ok(())
+    })?;
+    let storage_byte_days = rows.iter().map(|line| line.storage_byte_days).sum();
+    let estimated_rows = rows.iter().map(|line| line.estimated_rows).sum();
+    Ok((rows, ReportTotal { sums, storage_byte_days, estimated_rows }))
 }
 
 async fn csv_answer(state: &AdminState, query: UsageQuery, name: &str) -> Result<Response, Refusal> {

@@ -41,7 +41,7 @@ pub use id::{IdError, RequestId, ReservationId, TenantId, TenantKey, TokenId, To
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use ledger::{
     BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled,
-    Settlement, Standing, Ticket, UsageKey, UsageQuery, UsageReport, UsageRow, UsageSums,
+    Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use money::{AmountError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};

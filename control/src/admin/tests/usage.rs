@@ -60,6 +60,14 @@ async fn csv_and_json_agree_to_the_nano() {
 }
 
 #[tokio::test]
+async fn a_name_that_looks_guarded_is_a_programs_name_as_it_is() {
+    let scene = Scene::new().await;
+    scene.bill("'=sum(a1)", 1).await;
+    let report = scene.get("/v1/reports/usage?period=2026-11").await.json();
+    assert_eq!(report["rows"][0]["model"], "'=sum(a1)");
+}
+
+#[tokio::test]
 async fn usage_is_csv_where_the_caller_accepts_that_first() {
     let scene = Scene::new().await;
     let path = "/v1/tenants/acme/usage";

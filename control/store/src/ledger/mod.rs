@@ -32,7 +32,7 @@ pub(crate) mod ticket;
 pub use admission::Demand;
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};
-pub use report::{UsageKey, UsageQuery, UsageReport, UsageRow, UsageSums};
+pub use report::{UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums};
 pub use row::{LedgerRow, Outcome, Reservation, Settlement};
 pub use standing::QuotaStatus;
 pub(crate) use state::Ledger;

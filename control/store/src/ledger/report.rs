@@ -6,6 +6,7 @@
 //! counts once in each row that it touches and once in the total: the total may be less than the rows' sum.
 
 mod csv;
+mod line;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ use crate::id::TenantId;
 use crate::money::NanoUsd;
 use crate::store::Store;
 use crate::window::day_name;
+
+pub use line::UsageLine;
 
 /// Which rows to sum, and how to group them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,12 +135,15 @@ impl Store {
             let tx = conn.unchecked_transaction()?;
             check_tenant(&tx, query)?;
             let rows = grouped(&tx, query)?;
-            let sql = format!("SELECT {SUMS} {ROWS}");
-            let params = named_params! {":tenant": query.tenant.as_ref().map(TenantId::as_str), ":from": query.from.0, ":to": query.to.0};
-            let total = tx.prepare_cached(&sql)?.query_row(params, |row| sums(row, 0))?;
-            Ok(UsageReport { rows, total })
+            Ok(UsageReport { rows, total: total(&tx, query)? })
         })
     }
+}
+
+fn total(conn: &Connection, query: &UsageQuery) -> Result<UsageSums> {
+    let sql = format!("SELECT {SUMS} {ROWS}");
+    let params = named_params! {":tenant": query.tenant.as_ref().map(TenantId::as_str), ":from": query.from.0, ":to": query.to.0};
+    Ok(conn.prepare_cached(&sql)?.query_row(params, |row| sums(row, 0))?)
 }
 
 fn grouped(conn: &Connection, query: &UsageQuery) -> Result<Vec<UsageRow>> {
