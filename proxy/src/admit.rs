@@ -140,7 +140,7 @@ impl Wish<'_> {
     fn output_all(&self, each: u32) -> u32 {
         let ask = &self.call.ask;
         each.saturating_mul(ask.choices)
-            .saturating_mul(ask.inputs_that_generate())
+            .saturating_mul(ask.inputs)
             .saturating_add(ask.prediction_bytes.saturating_mul(ask.choices))
     }
 
@@ -200,10 +200,7 @@ impl Wish<'_> {
             .map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));
         let ask = &self.call.ask;
         let predicted = ask.prediction_bytes.saturating_mul(ask.choices);
-        by_usd
-            .min(by_tokens)
-            .saturating_sub(predicted)
-            .checked_div(ask.choices.saturating_mul(ask.inputs_that_generate()))
+        by_usd.min(by_tokens).saturating_sub(predicted).checked_div(ask.choices.saturating_mul(ask.inputs))
     }
 }
 

@@ -37,11 +37,10 @@ impl Gateway {
                 caller
             }
         };
-        let catalog = shared.catalog.load();
         let answer = match entry.route {
             Route::Ai(ai) => return self.call(session, ctx, &caller, ai).await,
-            Route::Models => own::models(&catalog, &shared.store, &caller),
-            Route::Model => own::model(&catalog, &shared.store, &caller, &rest)?,
+            Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
+            Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,
             Route::Quota => own::quota(&shared.store, &caller)?,
             Route::Usage => {
                 let query = session.req_header().uri.query().unwrap_or_default().to_owned();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use openclawmu_store::Ticket;
 use pingora::proxy::Session;
 
+use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::route::Outbound;
 use crate::routes::AiRoute;
@@ -141,23 +142,20 @@ async fn from_http(session: &mut Session, mut answer: Answer) -> Result<Reply, F
         body = refusal_body(&mut answer) => body,
         () = client_gone(session) => return Err(Failure::ClientGone),
     };
-    if let Some(body) = body {
+    if body.is_some() {
         answer.release().await;
-        return Err(Failure::Refused(Rejected { status, content_type, retry_after, body }));
     }
-    Err(Failure::Refused(Rejected { status, content_type, retry_after, body: Bytes::new() }))
+    let body = body.unwrap_or_default();
+    Err(Failure::Refused(Rejected { status, content_type, retry_after, body }))
 }
 
 /// The whole body of a refusal; `None` when it is too long or breaks off.
 async fn refusal_body(answer: &mut Answer) -> Option<Bytes> {
-    let mut body = Vec::new();
+    let mut pieces = Pieces::within(REFUSAL_BYTES);
     while let Some(piece) = answer.piece().await.ok()? {
-        body.extend_from_slice(&piece);
-        if body.len() > REFUSAL_BYTES {
-            return None;
-        }
+        pieces.push(piece).ok()?;
     }
-    Some(body.into())
+    Some(pieces.join())
 }
 
 impl Reply {

@@ -15,6 +15,7 @@
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
 //! - `catalog`: which model names lead where
+//! - `pieces`: bodies that come in pieces
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
 //! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `doctor`: the process around it
@@ -40,6 +41,7 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod own;
+mod pieces;
 mod read;
 mod refusal;
 mod relay;

@@ -37,8 +37,8 @@ pub(crate) struct Reload {
 
 /// Starts logging to standard error.
 pub(crate) fn start_log(config: &Config) {
-    let filter =
-        EnvFilter::try_new(format!("pingora=warn,{}", config.log_level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The configuration was checked: its level is a filter.
+    let filter = EnvFilter::new(format!("pingora=warn,{}", config.log_level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

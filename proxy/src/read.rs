@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use crate::config::EdgeConfig;
 use crate::dialect::openai::request::{self, Ask};
 use crate::head;
+use crate::pieces::{Pieces, TooLong};
 use crate::refusal::{MALFORMED, Refusal};
 use crate::routes::AiRoute;
 
@@ -60,29 +61,20 @@ async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal
     }
     session.as_downstream_mut().set_read_timeout(Some(edge.body_timeout));
     let started = Instant::now();
-    // Nearly every body is one piece; the pieces of a longer one are joined when it is whole and within its limit.
-    let (mut pieces, mut length) = (Vec::<Bytes>::new(), 0_usize);
+    let mut pieces = Pieces::within(limit);
     loop {
         let piece = match session.as_downstream_mut().read_request_body().await {
             Ok(Some(piece)) => piece,
-            Ok(None) => break,
+            Ok(None) => return Ok(pieces.join()),
             Err(err) if matches!(err.etype(), pingora::ErrorType::ReadTimedout) => return Err(too_slow()),
             Err(_) => return Err(broken()),
         };
-        length = length.saturating_add(piece.len());
-        if length > limit {
-            return Err(too_large(limit));
-        }
-        pieces.push(piece);
-        let due = edge.body_timeout + Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX) / SLOWEST_BODY);
-        if started.elapsed() > due {
+        pieces.push(piece).map_err(|TooLong| too_large(limit))?;
+        let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);
+        if started.elapsed() > edge.body_timeout + Duration::from_secs(length / SLOWEST_BODY) {
             return Err(too_slow());
         }
     }
-    Ok(match pieces.as_slice() {
-        [one] => one.clone(),
-        many => many.concat().into(),
-    })
 }
 
 fn too_large(limit: usize) -> Refusal {

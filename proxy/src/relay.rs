@@ -6,7 +6,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openclawmu_store::{Outcome, Ticket, Tokenizer, Usage};
 use pingora::proxy::Session;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use crate::admit::{Cap, count_tokens, estimate_tokens};
 use crate::answer::Head;
 use crate::dialect::openai::reply as openai;
 use crate::forward::{Reply, client_gone};
+use crate::pieces::{Pieces, TooLong};
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::sse::{self, Splitter};
@@ -309,22 +310,15 @@ fn at_end(rest: Option<Bytes>, counted: &Counted) -> Result<Fin, Broken> {
 }
 
 async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {
-    let broken =
-        |message: &str| Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message: message.to_owned() });
-    let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
+    let too_large = |TooLong| {
+        let message = "The upstream's answer is too large.".to_owned();
+        Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
+    };
+    let mut pieces = Pieces::within(MAX_WHOLE_BYTES);
     while let Some(piece) = reply.piece().await.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))? {
-        if first.is_empty() && rest.is_none() {
-            first = piece;
-            continue;
-        }
-        let rest = rest.get_or_insert_with(|| BytesMut::from(first.as_ref()));
-        rest.extend_from_slice(&piece);
-        if rest.len() > MAX_WHOLE_BYTES {
-            return Err(broken("The upstream's answer is too large."));
-        }
+        pieces.push(piece).map_err(too_large)?;
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(pieces.join())
 }
 
 /// Lets the upstream end its body, so that its connection can be used again.

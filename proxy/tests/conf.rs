@@ -108,3 +108,16 @@ fn the_rate_card_prices_every_model_it_names() {
         assert!(price.context_tokens.is_some() || free, "{name} has no context window");
     }
 }
+
+#[test]
+fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
+    for (text, key) in [
+        ("[log]\nlevel = \"a=b=c\"", "log.level"),
+        ("[edge]\nkeepalive_seconds = 0", "edge.keepalive_seconds"),
+        ("[edge]\nkeepalive_requests = 0", "edge.keepalive_requests"),
+        ("[edge]\nwrite_timeout_seconds = 0", "edge.write_timeout_seconds"),
+    ] {
+        let err = config::check(toml::from_str(text).unwrap()).unwrap_err().to_string();
+        assert!(err.starts_with(key), "{err}");
+    }
+}

@@ -16,6 +16,15 @@ fn spoken() -> Behaviour {
     Behaviour { texts: Some(texts.iter().map(|text| (*text).to_owned()).collect()), ..Behaviour::default() }
 }
 
+/// A connection on which a chat has been asked for, and nothing read.
+async fn ask(gateway: &Gateway, token: &str, body: &Value) -> Connection {
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let mut connection = Connection::open(gateway.edge()).await;
+    connection.send(&raw::request("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes())).await;
+    connection
+}
+
 /// Events with what differs between two requests by nature taken out.
 fn comparable(events: &[Event]) -> Vec<String> {
     events
@@ -59,16 +68,7 @@ async fn each_write_to_the_client_is_one_whole_event() {
         scene.upstream.always(Behaviour { pace, ..spoken() });
         let mut body = chat("alpha", "hello", 20);
         body["stream"] = json!(true);
-        let bearer = format!("Bearer {}", scene.tenant.token);
-        let mut connection = Connection::open(scene.gateway.edge()).await;
-        connection
-            .send(&raw::request(
-                "POST",
-                "/v1/chat/completions",
-                &[("authorization", &bearer)],
-                body.to_string().as_bytes(),
-            ))
-            .await;
+        let mut connection = ask(&scene.gateway, &scene.tenant.token, &body).await;
         let answer = connection.answer().await.expect("an answer");
         assert_eq!(answer.status(), 200);
         for chunk in &answer.chunks {
@@ -106,19 +106,9 @@ async fn a_reader_that_stops_reading_costs_bounded_memory_and_disturbs_nobody() 
     let before = scene.gateway.resident_kib();
     let mut body = chat("alpha", "for ever", 4_000);
     body["stream"] = json!(true);
-    let bearer = format!("Bearer {}", scene.tenant.token);
     let mut stuck = Vec::new();
     for _ in 0..16 {
-        let mut connection = Connection::open(scene.gateway.edge()).await;
-        connection
-            .send(&raw::request(
-                "POST",
-                "/v1/chat/completions",
-                &[("authorization", &bearer)],
-                body.to_string().as_bytes(),
-            ))
-            .await;
-        stuck.push(connection);
+        stuck.push(ask(&scene.gateway, &scene.tenant.token, &body).await);
     }
     until_true("sixteen streams upstream", || scene.upstream.calls() == 17).await;
     let total = || scene.upstream.exchanges().iter().map(|exchange| exchange.bytes_sent()).sum::<u64>();
@@ -150,10 +140,7 @@ async fn a_reader_that_stops_reading_is_cut_and_settled() {
     let tenant = gateway.admin().tenant("acme", quota).await;
     let mut body = chat("alpha", "for ever", 4_000);
     body["stream"] = json!(true);
-    let bearer = format!("Bearer {}", tenant.token);
-    let mut stuck = Connection::open(gateway.edge()).await;
-    let headers = [("authorization", bearer.as_str())];
-    stuck.send(&raw::request("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes())).await;
+    let stuck = ask(&gateway, &tenant.token, &body).await;
     until_true("the stream runs", || upstream.calls() == 1).await;
     until_within("the upstream is cut", Duration::from_secs(60), || {
         let ended = upstream.exchanges().iter().all(|exchange| exchange.ended());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use openclawmu_store::ModelPrice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use tracing_subscriber::EnvFilter;
 
 use super::checked::{AdminConfig, Config, EdgeConfig, TlsConfig};
 use super::raw::{RawConfig, RawEdge};
@@ -97,19 +98,16 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         .iter()
         .map(|key| key.read().map_err(|message| value("admin.keys", message)))
         .collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() && !raw.admin.listen.ip().is_loopback() {
-        let message = format!(
-            "{} is reachable from other machines, so an admin key must be configured: [admin] keys = [\"env:OPENCLAWMU_ADMIN_KEY\"]",
-            raw.admin.listen
-        );
-        return Err(value("admin.listen", message));
+    for (key, address) in [("admin.listen", raw.admin.listen), ("edge.listen", raw.edge.listen)] {
+        if keys.is_empty() && !address.ip().is_loopback() {
+            let message = format!(
+                "{address} is reachable from other machines, so an admin key must be configured: [admin] keys = [\"env:OPENCLAWMU_ADMIN_KEY\"]"
+            );
+            return Err(value(key, message));
+        }
     }
-    if keys.is_empty() && !raw.edge.listen.ip().is_loopback() {
-        let message = format!(
-            "{} is reachable from other machines, so an admin key must be configured: [admin] keys = [\"env:OPENCLAWMU_ADMIN_KEY\"]",
-            raw.edge.listen
-        );
-        return Err(value("edge.listen", message));
+    if let Err(err) = EnvFilter::try_new(&raw.log.level) {
+        return Err(value("log.level", format!("`{}` is no level and no filter: {err}", raw.log.level)));
     }
     let upstreams = upstreams(raw.upstreams)?;
     let aliases = raw.models.into_iter().map(|alias| check_alias(alias, &upstreams)).collect::<Result<Vec<_>, _>>()?;
@@ -139,12 +137,14 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
     if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
         return Err(value(*key, "must be at least 1"));
     }
-    let timeouts = [
+    let at_least_one = [
         ("edge.header_timeout_seconds", raw.header_timeout_seconds),
         ("edge.body_timeout_seconds", raw.body_timeout_seconds),
         ("edge.write_timeout_seconds", raw.write_timeout_seconds),
+        ("edge.keepalive_seconds", raw.keepalive_seconds),
+        ("edge.keepalive_requests", raw.keepalive_requests.into()),
     ];
-    if let Some((key, _)) = timeouts.iter().find(|(_, seconds)| *seconds == 0) {
+    if let Some((key, _)) = at_least_one.iter().find(|(_, number)| *number == 0) {
         return Err(value(*key, "must be at least 1"));
     }
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -186,6 +186,22 @@ pub struct RawUpstream {
     pub idle_timeout_ms: u64,
 }
 
+impl RawUpstream {
+    /// An upstream of which nothing but its name and kind is said.
+    pub(super) fn bare(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            base_url: None,
+            api_key: None,
+            models: Vec::new(),
+            connect_timeout_ms: connect_timeout_ms(),
+            first_byte_timeout_ms: first_byte_timeout_ms(),
+            idle_timeout_ms: idle_timeout_ms(),
+        }
+    }
+}
+
 fn connect_timeout_ms() -> u64 {
     5_000
 }

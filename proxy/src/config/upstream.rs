@@ -20,7 +20,7 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConf
         ));
     }
     if !configured.iter().any(|upstream| upstream.kind == "echo") && !named("echo") {
-        all.push(RawUpstream { models: vec!["echo".to_owned()], ..bare("echo", "echo") });
+        all.push(RawUpstream { models: vec!["echo".to_owned()], ..RawUpstream::bare("echo", "echo") });
     }
     let mut checked: Vec<UpstreamConfig> = Vec::new();
     for raw in configured.into_iter().chain(all) {
@@ -33,25 +33,12 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConf
     Ok(checked)
 }
 
-fn bare(name: &str, kind: &str) -> RawUpstream {
-    RawUpstream {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        base_url: None,
-        api_key: None,
-        models: Vec::new(),
-        connect_timeout_ms: 5_000,
-        first_byte_timeout_ms: 600_000,
-        idle_timeout_ms: 120_000,
-    }
-}
-
 fn from_environment(name: &str, base_url: &str, key: &str, models: &[&str]) -> RawUpstream {
     RawUpstream {
         base_url: Some(base_url.to_owned()),
         api_key: Some(SecretRef::Env(key.to_owned())),
         models: models.iter().map(|&model| model.to_owned()).collect(),
-        ..bare(name, "openai")
+        ..RawUpstream::bare(name, "openai")
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct Ask {
     pub(crate) max_output: Option<u32>,
     /// Answers that are generated and billed.
     pub(crate) choices: u32,
-    /// Inputs that are billed one by one, each within the context window.
+    /// Inputs that are billed one by one, each within the context window, and that each get their own answers: several for
+    /// legacy completions and embeddings, one for a chat.
     pub(crate) inputs: u32,
     /// The prompt's parts besides text.
     pub(crate) parts: Parts,
@@ -39,13 +40,6 @@ pub(crate) struct Ask {
     pub(crate) prediction_bytes: u32,
     /// Where the owned fields stand.
     pub(crate) fields: Fields,
-}
-
-impl Ask {
-    /// Prompts that each get their own answers: several for a legacy completion, one for a chat.
-    pub(crate) fn inputs_that_generate(&self) -> u32 {
-        self.inputs
-    }
 }
 
 /// Places of the values of owned fields in the body.
