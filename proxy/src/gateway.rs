@@ -126,10 +126,6 @@ impl Gateway {
                 head.send(session, &content_type, body).await?;
             }
             Ending::Event(event) => session.as_downstream_mut().write_response_body(event, true).await?,
-            Ending::Failed(event) => {
-                session.set_keepalive(None);
-                session.as_downstream_mut().write_response_body(event, true).await?;
-            }
             Ending::Refusal(refusal) => return Err(Stop::Refused(refusal, settled.standing)),
             Ending::Nothing => return Err(Stop::Gone),
         }

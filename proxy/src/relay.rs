@@ -55,10 +55,9 @@ pub(crate) enum Ending {
         /// Its body.
         body: Bytes,
     },
-    /// The last event of a stream.
+    /// The last event of a stream, perhaps empty. The body ends behind it as it should, also after an error: the head has
+    /// promised the connection to the next request, which may be on its way already.
     Event(Bytes),
-    /// The last bytes of a stream that failed, perhaps none; the connection is closed behind them.
-    Failed(Bytes),
     /// A refusal, when nothing has been written yet.
     Refusal(Refusal),
     /// Nothing: the client is gone.
@@ -153,10 +152,10 @@ impl Relay<'_> {
             Err(_) => drop(reply), // closes its connection: the provider stops generating
         }
         let complete = matches!(ended, Ok(Fin::Done));
-        let failed = |refusal: Refusal| Ending::Failed(refusal.told().openai_event().into());
+        let failed = |refusal: Refusal| Ending::Event(refusal.told().openai_event().into());
         let ending = match ended {
             Ok(Fin::Done) => Ending::Event(DONE),
-            Ok(Fin::AfterError) => Ending::Failed(Bytes::new()),
+            Ok(Fin::AfterError) => Ending::Event(Bytes::new()),
             Err(Broken::ClientGone) => Ending::Nothing,
             Err(Broken::Upstream(refusal)) => failed(refusal),
             Err(Broken::Shutdown) => {
