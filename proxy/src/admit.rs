@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use openclawmu_store::{
-    Bound, Demand, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, Store, Ticket, Tokenizer,
+    Bound, Demand, LabelKey, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, ServiceTier, Store, Ticket,
+    Tokenizer,
 };
 
 use crate::authenticate::Caller;
@@ -133,6 +134,9 @@ impl Wish<'_> {
             rate_card: self.price.card,
             bound: Bound { input_tokens, output_tokens: self.output_all(output_each) },
             prompt_estimate: estimate_tokens(self.call.body.len()),
+            service_tier: ServiceTier::Standard,
+            label: LabelKey::default(),
+            markup: policy.markup,
         })
     }
 

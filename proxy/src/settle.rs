@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openclawmu_store::{End, Outcome, Settled, Ticket, Usage};
+use openclawmu_store::{End, Outcome, ServiceTier, Settled, Ticket, Usage};
 
 use crate::metrics::{AttemptOutcome, Metrics};
 use crate::relay::Relayed;
@@ -20,6 +20,7 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, rel
         http_status: if relayed.outcome == Outcome::Void { 502 } else { 200 },
         estimated: relayed.estimated,
         usage: relayed.usage,
+        service_tier: ServiceTier::Standard,
         first_byte_ms: relayed.first_byte_ms,
     });
     if settled.over_reserved {
@@ -43,6 +44,7 @@ pub(crate) fn void(
         http_status,
         estimated: false,
         usage: Usage::default(),
+        service_tier: ServiceTier::Standard,
         first_byte_ms: 0,
     })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
-use openclawmu_store::TenantId;
+use openclawmu_store::{Markup, TenantId};
 use serde_json::{Map, Value, json};
 
 use crate::cli::answer::{field, shown};
@@ -88,6 +88,9 @@ pub struct TenantFlags {
     /// Where its days and months begin, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
+    /// What is added to its costs in reports, such as 17.5
+    #[arg(long, value_name = "PERCENT")]
+    markup_percent: Option<Markup>,
     /// Its limits
     #[command(flatten)]
     quota: QuotaFlags,
@@ -164,6 +167,9 @@ impl TenantFlags {
         }
         if let Some(zone) = &self.timezone {
             set("timezone", zone.as_str().into());
+        }
+        if let Some(markup) = self.markup_percent {
+            set("markup_percent", markup.to_string().into());
         }
         let quota = self.quota.to_json();
         if !quota.is_empty() {
@@ -282,8 +288,13 @@ async fn delete(client: &Client, id: &TenantId, json: bool) -> anyhow::Result<St
 /// A tenant for people.
 fn describe(tenant: &Value) -> String {
     let text = |name: &str| tenant.get(name).filter(|value| !value.is_null()).map(shown);
-    let listed =
-        [("tenant", text("id")), ("name", text("name")), ("status", text("status")), ("timezone", text("timezone"))];
+    let listed = [
+        ("tenant", text("id")),
+        ("name", text("name")),
+        ("status", text("status")),
+        ("timezone", text("timezone")),
+        ("markup", text("markup_percent")),
+    ];
     let mut lines = listed.to_vec();
     lines.push(("models", Some(text("models").unwrap_or_else(|| "all".to_owned()))));
     let notes = field(tenant, "metadata").as_object().filter(|notes| !notes.is_empty());

@@ -5,7 +5,7 @@
 //!
 //! Map:
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
-//! - `tenant`, `token`, `rate`: the registry; `model`: the names in it
+//! - `tenant`, `token`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `ledger`: reservations, budgets, rows, reports
 //! - `sqlite`: the engine, private
@@ -17,6 +17,7 @@ mod clock;
 mod error;
 mod id;
 mod idempotency;
+mod label;
 mod ledger;
 mod model;
 mod money;
@@ -37,18 +38,19 @@ pub use audit::{Actor, ActorKind};
 pub use change::Change;
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};
 pub use error::{Result, StoreError};
-pub use id::{IdError, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
+pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
+pub use label::Label;
 pub use ledger::{
     BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled,
     Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
-pub use money::{AmountError, NanoUsd};
+pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{ModelPrices, NewRateCard, PinnedPrice, RateCard, RateTable};
 pub use store::{Durability, Store, StoreOptions};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
-pub use usage::Usage;
+pub use usage::{ServiceTier, Usage};
 pub use window::{Windows, Zone, day_name};

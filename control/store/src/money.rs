@@ -94,6 +94,75 @@ impl Sum for NanoUsd {
     }
 }
 
+/// What an operator adds to the cost, as an exact share: parts per million. In the API a percentage: `17.5`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Markup(u32);
+
+/// Text that is not a percentage that can be charged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a markup: give a percentage from 0 to 1000 with at most four decimals, such as \"17.5\"")]
+pub struct MarkupError(String);
+
+impl Markup {
+    /// Parts per million in one percent.
+    const PPM_PER_PERCENT: u32 = 10_000;
+    /// The largest, in percent.
+    const MAX_PERCENT: u32 = 1_000;
+
+    /// What is added to `cost`, rounded once, half up.
+    #[must_use]
+    pub fn of(self, cost: NanoUsd) -> NanoUsd {
+        NanoUsd::from_product(i128::from(cost.0) * i128::from(self.0))
+    }
+
+    /// In parts per million.
+    #[must_use]
+    pub fn ppm(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_ppm(ppm: u32) -> Self {
+        Self(ppm)
+    }
+}
+
+impl fmt::Display for Markup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = Decimal::new(i64::from(self.0), 4).normalize();
+        write!(f, "{percent}")
+    }
+}
+
+impl FromStr for Markup {
+    type Err = MarkupError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fail = || MarkupError(text.chars().take(40).collect());
+        if text.is_empty() || text.bytes().any(|byte| !(byte.is_ascii_digit() || byte == b'.')) {
+            return Err(fail());
+        }
+        let percent = Decimal::from_str_exact(text).map_err(|_| fail())?;
+        let ppm = percent.checked_mul(Decimal::from(Self::PPM_PER_PERCENT)).ok_or_else(fail)?;
+        if !ppm.is_integer() || percent > Decimal::from(Self::MAX_PERCENT) {
+            return Err(fail());
+        }
+        ppm.to_u32().map(Self).ok_or_else(fail)
+    }
+}
+
+impl Serialize for Markup {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads a string; a number is refused, since it may not be exact.
+impl<'de> Deserialize<'de> for Markup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl Serialize for NanoUsd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -149,6 +218,21 @@ mod tests {
         assert!(serde_json::from_str::<NanoUsd>("0.1").is_err());
         assert_eq!(serde_json::from_str::<NanoUsd>("\"0.1\"").unwrap(), NanoUsd(100_000_000));
         assert_eq!(serde_json::from_str::<NanoUsd>("5").unwrap(), NanoUsd(5_000_000_000));
+    }
+
+    #[test]
+    fn a_markup_is_exact_and_rounded_once() {
+        for (text, ppm) in [("0", 0), ("17.5", 175_000), ("0.0001", 1), ("1000", 10_000_000), ("100", 1_000_000)] {
+            let markup: Markup = text.parse().unwrap();
+            assert_eq!((markup.ppm(), markup.to_string().as_str()), (ppm, text));
+        }
+        for text in ["", "-1", "0.00001", "1000.0001", "17,5", "1e2", "NaN", "%"] {
+            assert!(text.parse::<Markup>().is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Markup>("17.5").is_err());
+        let markup: Markup = "17.5".parse().unwrap();
+        assert_eq!(markup.of(NanoUsd(54_399_000)), NanoUsd(9_519_825));
+        assert_eq!(markup.of(NanoUsd(10)), NanoUsd(2));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::money::NanoUsd;
-use crate::usage::Usage;
+use crate::usage::{ServiceTier, Usage};
 
 /// Prices of one model, in USD per million tokens as exact decimals, and its limits.
 ///
@@ -180,7 +180,7 @@ impl ModelPrice {
 
     /// What `usage` costs, rounded once, half up. Includes the fee per request.
     #[must_use]
-    pub fn cost(&self, usage: &Usage) -> NanoUsd {
+    pub fn cost(&self, usage: &Usage, _tier: ServiceTier) -> NanoUsd {
         let prompt = usage.prompt_tokens();
         let tier = self.tiers.iter().filter(|tier| prompt > tier.context_over).max_by_key(|tier| tier.context_over);
         let prices = tier.map_or(&self.base, |tier| &tier.prices);
@@ -189,7 +189,7 @@ impl ModelPrice {
 
     /// The most that an attempt within `bound` can cost, whichever buckets and tier its tokens land in.
     #[must_use]
-    pub fn upper_bound(&self, bound: Bound) -> NanoUsd {
+    pub fn upper_bound(&self, bound: Bound, _tier: ServiceTier) -> NanoUsd {
         self.with_fee(
             i128::from(bound.input_tokens) * i128::from(self.dearest(bound, Prices::dearest_input))
                 + i128::from(bound.output_tokens) * i128::from(self.dearest(bound, Prices::dearest_output)),
@@ -200,7 +200,7 @@ impl ModelPrice {
     #[must_use]
     pub fn affordable_output(&self, budget: NanoUsd, input_tokens: u32) -> u32 {
         let bound = Bound { input_tokens, output_tokens: 0 };
-        let left = budget.saturating_sub(self.upper_bound(bound));
+        let left = budget.saturating_sub(self.upper_bound(bound, ServiceTier::Standard));
         let price = self.dearest(bound, Prices::dearest_output);
         if left < NanoUsd::ZERO {
             return 0;

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::clock::Clock;
 use crate::error::{Result, StoreError};
+use crate::label::Labels;
 use crate::ledger::{Ledger, Reservation, recovery};
 use crate::name::{self, Names};
 use crate::price::ModelPrice;
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) reader: Reader,
     pub(crate) names: Names,
+    pub(crate) labels: Labels,
     pub(crate) auth: Auth,
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
@@ -87,6 +89,7 @@ impl Store {
         let inner = Inner {
             ledger,
             names: Names::default(),
+            labels: Labels::default(),
             auth,
             rates: Rates::open(&reader, options.clock.now())?,
             reader,

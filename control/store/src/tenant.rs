@@ -10,6 +10,7 @@ use crate::clock::{UnixMs, rfc3339};
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey};
 use crate::model;
+use crate::money::Markup;
 use crate::quota::Quota;
 use crate::store::Store;
 use crate::token::{self, NewToken, PlainToken, Token};
@@ -39,6 +40,8 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// Where its days and months begin.
     pub timezone: String,
+    /// What is added to its costs, in reports and rows; a budget counts the cost alone.
+    pub markup_percent: Markup,
     /// The operator's own notes.
     pub metadata: Map<String, Value>,
     /// When it was created.
@@ -90,6 +93,9 @@ pub struct NewTenant {
     /// See [`Tenant::timezone`].
     #[serde(default)]
     pub timezone: Option<String>,
+    /// See [`Tenant::markup_percent`].
+    #[serde(default)]
+    pub markup_percent: Option<Markup>,
 }
 
 /// What the ledger needs to know of a tenant.
@@ -101,6 +107,8 @@ pub struct TenantPolicy {
     pub quota: Quota,
     /// Where days and months begin.
     pub zone: Zone,
+    /// What is added to costs.
+    pub markup: Markup,
 }
 
 impl Store {
@@ -119,7 +127,7 @@ impl Store {
             tenant.check()?;
             let key = insert(tx, &tenant)?;
             let (token, plain) = token::insert(tx, now, &pepper, (key, &tenant.id), first_token)?;
-            let detail = json!({"name": tenant.name, "quota": tenant.quota, "models": tenant.models, "timezone": tenant.timezone, "token": token.id});
+            let detail = json!({"name": tenant.name, "quota": tenant.quota, "models": tenant.models, "timezone": tenant.timezone, "markup_percent": tenant.markup_percent, "token": token.id});
             audit::record(
                 tx,
                 now,
@@ -145,7 +153,7 @@ impl Store {
     pub fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>> {
         self.inner.reader.with(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms
+                "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm
                  FROM tenants WHERE status <> 'deleted' AND id > ?1 ORDER BY id LIMIT ?2",
             )?;
             let mut rows = statement.query(params![after.map_or("", TenantId::as_str), limit])?;
@@ -209,7 +217,7 @@ impl Store {
     pub fn tenant_policy(&self, id: &TenantId) -> Result<TenantPolicy> {
         let (key, tenant) = self.inner.reader.with(|conn| find(conn, id))?;
         let zone = Zone::parse(&tenant.timezone).map_err(StoreError::Corrupt)?;
-        Ok(TenantPolicy { key, quota: tenant.quota, zone })
+        Ok(TenantPolicy { key, quota: tenant.quota, zone, markup: tenant.markup_percent })
     }
 }
 
@@ -226,6 +234,7 @@ impl NewTenant {
             models: self.models,
             status: TenantStatus::Active,
             timezone: self.timezone.unwrap_or_else(|| "UTC".to_owned()),
+            markup_percent: self.markup_percent.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
             created_at: now,
             updated_at: now,
@@ -259,7 +268,7 @@ fn generated_id() -> Result<TenantId> {
 /// The live tenant `id` with its key.
 pub(crate) fn find(conn: &Connection, id: &TenantId) -> Result<(TenantKey, Tenant)> {
     let mut statement = conn.prepare_cached(
-        "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms
+        "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm
          FROM tenants WHERE id = ?1 AND status <> 'deleted'",
     )?;
     let mut rows = statement.query([id.as_str()])?;
@@ -291,14 +300,15 @@ fn read(row: &Row<'_>) -> Result<(TenantKey, Tenant)> {
         metadata: serde_json::from_str(&text(7)?)?,
         created_at: UnixMs(row.get(8)?),
         updated_at: UnixMs(row.get(9)?),
+        markup_percent: Markup::from_ppm(row.get(10)?),
     };
     Ok((TenantKey(row.get(0)?), tenant))
 }
 
 fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
     let inserted = tx.execute(
-        "INSERT INTO tenants (id, name, status, timezone, quota, models, metadata, version, created_at_ms, updated_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO tenants (id, name, status, timezone, quota, models, metadata, version, created_at_ms, updated_at_ms, markup_ppm)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9) ON CONFLICT (id) DO NOTHING",
         params![
             tenant.id.as_str(),
             tenant.name,
@@ -308,6 +318,7 @@ fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
             tenant.models.as_ref().map(serde_json::to_string).transpose()?,
             serde_json::to_string(&tenant.metadata)?,
             tenant.created_at.0,
+            tenant.markup_percent.ppm(),
         ],
     )?;
     if inserted == 0 {
@@ -321,7 +332,7 @@ fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
 
 fn update(tx: &Transaction<'_>, key: TenantKey, tenant: &Tenant) -> Result<()> {
     tx.execute(
-        "UPDATE tenants SET name = ?2, status = ?3, timezone = ?4, quota = ?5, models = ?6, metadata = ?7, updated_at_ms = ?8, version = version + 1
+        "UPDATE tenants SET name = ?2, status = ?3, timezone = ?4, quota = ?5, models = ?6, metadata = ?7, updated_at_ms = ?8, markup_ppm = ?9, version = version + 1
          WHERE row_id = ?1",
         params![
             key.0,
@@ -332,6 +343,7 @@ fn update(tx: &Transaction<'_>, key: TenantKey, tenant: &Tenant) -> Result<()> {
             tenant.models.as_ref().map(serde_json::to_string).transpose()?,
             serde_json::to_string(&tenant.metadata)?,
             tenant.updated_at.0,
+            tenant.markup_percent.ppm(),
         ],
     )?;
     Ok(())

@@ -24,12 +24,66 @@ pub struct Usage {
     pub output_audio: u32,
     /// Tool calls that the model made.
     pub tool_calls: u32,
+    /// Images of the prompt, where they are billed by the piece.
+    pub input_images: u32,
+    /// Images of the answer, where they are billed by the piece.
+    pub output_images: u32,
+    /// Characters of the prompt, where they are billed instead of tokens.
+    pub input_characters: u32,
+    /// Characters of the answer, where they are billed instead of tokens.
+    pub output_characters: u32,
+    /// Milliseconds of audio or video of the prompt, where they are billed by time.
+    pub input_ms: u32,
+    /// Milliseconds of audio or video of the answer, where they are billed by time.
+    pub output_ms: u32,
+}
+
+/// At which of its speeds a provider served an attempt, where each has prices of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceTier {
+    /// The ordinary one.
+    #[default]
+    Standard,
+    /// Within a day, in a batch.
+    Batch,
+    /// Slower and cheaper.
+    Flex,
+    /// Faster and dearer.
+    Priority,
+}
+
+impl ServiceTier {
+    /// Every tier with its name in the ledger and its number in the in-flight table.
+    const ALL: [(Self, &'static str, u8); 4] = [
+        (Self::Standard, "standard", 0),
+        (Self::Batch, "batch", 1),
+        (Self::Flex, "flex", 2),
+        (Self::Priority, "priority", 3),
+    ];
+
+    /// The name in the ledger and in rate cards.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(tier, ..)| *tier == self).map_or("", |(_, name, _)| name)
+    }
+
+    pub(crate) fn code(self) -> u8 {
+        Self::ALL.iter().find(|(tier, ..)| *tier == self).map_or(0, |(.., code)| *code)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.iter().find(|(.., known)| *known == code).map(|(tier, ..)| *tier)
+    }
 }
 
 impl Usage {
+    /// How many counts there are.
+    pub const COUNTS: usize = 15;
+
     /// Every count, in the order of the fields: the form of fixed size.
     #[must_use]
-    pub fn counts(&self) -> [u32; 9] {
+    pub fn counts(&self) -> [u32; Self::COUNTS] {
         let Self {
             input,
             cache_read,
@@ -40,15 +94,52 @@ impl Usage {
             input_audio,
             output_audio,
             tool_calls,
+            input_images,
+            output_images,
+            input_characters,
+            output_characters,
+            input_ms,
+            output_ms,
         } = *self;
-        [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls]
+        [
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            input_audio,
+            output_audio,
+            tool_calls,
+            input_images,
+            output_images,
+            input_characters,
+            output_characters,
+            input_ms,
+            output_ms,
+        ]
     }
 
     /// The usage whose [`Usage::counts`] these are.
     #[must_use]
-    pub fn from_counts(counts: [u32; 9]) -> Self {
-        let [input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, tool_calls] =
-            counts;
+    pub fn from_counts(counts: [u32; Self::COUNTS]) -> Self {
+        let [
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            input_audio,
+            output_audio,
+            tool_calls,
+            input_images,
+            output_images,
+            input_characters,
+            output_characters,
+            input_ms,
+            output_ms,
+        ] = counts;
         Self {
             input,
             cache_read,
@@ -59,6 +150,12 @@ impl Usage {
             input_audio,
             output_audio,
             tool_calls,
+            input_images,
+            output_images,
+            input_characters,
+            output_characters,
+            input_ms,
+            output_ms,
         }
     }
 

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openclawmu_store::{
-    Actor, Bound, Demand, Durability, End, ModelPrice, NanoUsd, NewTenant, NewToken, Outcome, PinnedPrice, Policy,
-    Quota, QuotaStatus, Refused, RequestId, Store, StoreOptions, SystemClock, Ticket, UnixMs, Usage, UsageQuery,
+    Actor, Bound, Demand, Durability, End, LabelKey, Markup, ModelPrice, NanoUsd, NewTenant, NewToken, Outcome,
+    PinnedPrice, Policy, Quota, QuotaStatus, Refused, RequestId, ServiceTier, Store, StoreOptions, SystemClock, Ticket,
+    UnixMs, Usage, UsageQuery,
 };
 
 const MODEL: &str = "gpt-test-2026";
@@ -80,6 +81,9 @@ impl Caller {
             rate_card: self.pinned.card,
             bound: BOUND,
             prompt_estimate: 40,
+            service_tier: ServiceTier::Standard,
+            label: LabelKey::default(),
+            markup: Markup::default(),
         })
     }
 
@@ -94,6 +98,7 @@ fn end(input: u32, output: u32) -> End {
         http_status: 200,
         estimated: false,
         usage: Usage { input, output, ..Usage::default() },
+        service_tier: ServiceTier::Standard,
         first_byte_ms: 1,
     }
 }

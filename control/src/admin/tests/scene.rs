@@ -10,8 +10,8 @@ use axum::extract::ConnectInfo;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_store::{
-    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, Store, StoreOptions, UnixMs,
-    Usage,
+    Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, ServiceTier, Store,
+    StoreOptions, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -143,6 +143,9 @@ impl Scene {
             rate_card: 1,
             bound: Bound { input_tokens: 1_000, output_tokens: 500 },
             prompt_estimate: 1_000,
+            service_tier: ServiceTier::Standard,
+            label: LabelKey::default(),
+            markup: policy.markup,
         };
         let ticket = self.store.admit(&demand).unwrap();
         let usage = Usage { input: 1_000, output: 500, ..Usage::default() };
@@ -151,6 +154,7 @@ impl Scene {
             http_status: 200,
             estimated: false,
             usage,
+            service_tier: ServiceTier::Standard,
             first_byte_ms: 1,
         });
         self.store.flush().await.unwrap();

@@ -6,15 +6,16 @@ use std::sync::{Arc, PoisonError};
 
 use crate::clock::UnixMs;
 use crate::error::StoreError;
-use crate::id::{RequestId, TenantKey, TokenKey};
+use crate::id::{LabelKey, RequestId, TenantKey, TokenKey};
 use crate::ledger::Ledger;
 use crate::ledger::budget::{Budget, Limits, Refused, Taken, Want};
 use crate::ledger::row::Reservation;
 use crate::ledger::ticket::{Open, Ticket, reservation_id};
+use crate::money::Markup;
 use crate::price::{Bound, ModelPrice};
 use crate::quota::Quota;
 use crate::store::Store;
-use crate::usage::Usage;
+use crate::usage::{ServiceTier, Usage};
 use crate::window::Zone;
 
 /// One attempt that wants to be made.
@@ -46,6 +47,12 @@ pub struct Demand<'a> {
     pub bound: Bound,
     /// What the prompt will probably use; billed if the process dies in the attempt.
     pub prompt_estimate: u32,
+    /// The tier that is asked for. The attempt may be served by this one or by the ordinary one.
+    pub service_tier: ServiceTier,
+    /// Whom and what it is for, from [`Store::label_key`].
+    pub label: LabelKey,
+    /// What the operator adds to the tenant's costs.
+    pub markup: Markup,
 }
 
 impl Store {
@@ -66,7 +73,7 @@ impl Store {
         }
         let budget = ledger.budget(demand.tenant);
         let want = Want {
-            usd: demand.price.upper_bound(demand.bound),
+            usd: demand.price.upper_bound(demand.bound, demand.service_tier),
             tokens: demand.bound.total_tokens(),
             counts_as_request: demand.attempt == 0,
         };
@@ -118,6 +125,9 @@ impl Ledger {
             reserved: want.usd,
             reserved_tokens: want.tokens,
             input_bound: demand.bound.input_tokens,
+            service_tier: demand.service_tier,
+            label: demand.label,
+            markup: demand.markup,
         };
         let prompt = Usage { input: demand.prompt_estimate.min(demand.bound.input_tokens), ..Usage::default() };
         let slot = self.table.reserve(&reservation, &prompt).map_err(unavailable)?;

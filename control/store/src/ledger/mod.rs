@@ -1,6 +1,7 @@
 //! Money: reservations before an attempt is sent, rows after it ends.
 //!
 //! - `row`: what is written, once
+//! - `rollup`: the sums of rows by day, kept beside them
 //! - `slot`: a row's bytes while it is in flight
 //! - `inflight`: the table of slots, which survives a killed process
 //! - `syncer`: makes the table survive a power loss, where that is asked for
@@ -19,6 +20,7 @@ pub(crate) mod budget;
 pub(crate) mod inflight;
 pub(crate) mod recovery;
 mod report;
+pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod slot;
 pub(crate) mod standing;

@@ -1,15 +1,17 @@
 //! The ledger row: one attempt at an upstream, from reservation to bill. Written once, never changed.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 
 use crate::clock::UnixMs;
 use crate::error::Result;
-use crate::id::{RequestId, ReservationId, TenantKey, TokenKey};
+use crate::id::{LabelKey, RequestId, ReservationId, TenantKey, TokenKey};
+use crate::ledger::rollup::{self, Rollup};
 use crate::ledger::sums::Period;
-use crate::money::NanoUsd;
-use crate::usage::Usage;
+use crate::money::{Markup, NanoUsd};
+use crate::usage::{ServiceTier, Usage};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +26,22 @@ pub enum Outcome {
     Recovered,
     /// Dropped without an end, which is a defect of this program; billed at the reserved amount.
     Abandoned,
+    /// No attempt: money given back by the operator.
+    Credit,
+    /// No attempt: what was held for another row is released or billed.
+    Resolved,
 }
 
 impl Outcome {
     /// Every outcome with its name in the ledger and its number in the in-flight table.
-    const ALL: [(Self, &'static str, u8); 5] = [
+    const ALL: [(Self, &'static str, u8); 7] = [
         (Self::Complete, "complete", 1),
         (Self::Partial, "partial", 2),
         (Self::Void, "void", 3),
         (Self::Recovered, "recovered", 4),
         (Self::Abandoned, "abandoned", 5),
+        (Self::Credit, "credit", 6),
+        (Self::Resolved, "resolved", 7),
     ];
 
     /// The name in the ledger.
@@ -84,6 +92,12 @@ pub struct Reservation {
     pub reserved_tokens: u64,
     /// The part of `reserved_tokens` that is the prompt's.
     pub input_bound: u32,
+    /// The tier that was asked for.
+    pub service_tier: ServiceTier,
+    /// Whom and what it is for.
+    pub label: LabelKey,
+    /// What is added to its cost.
+    pub markup: Markup,
 }
 
 /// How an attempt ended and what it used.
@@ -97,6 +111,8 @@ pub struct Settlement {
     pub estimated: bool,
     /// What it used.
     pub usage: Usage,
+    /// The tier that served it, and so its prices.
+    pub service_tier: ServiceTier,
     /// Milliseconds from admission to the first byte of the answer.
     pub first_byte_ms: u32,
     /// Milliseconds from admission to the end.
@@ -128,6 +144,12 @@ pub(crate) struct Bill {
 }
 
 impl LedgerRow {
+    /// What the operator adds to the cost. No budget counts it.
+    #[must_use]
+    pub fn markup(&self) -> NanoUsd {
+        self.reservation.markup.of(self.cost)
+    }
+
     pub(crate) fn bill(&self) -> Bill {
         Bill {
             cost: self.cost,
@@ -138,14 +160,41 @@ impl LedgerRow {
     }
 }
 
-const INSERT: &str = "
-    INSERT INTO ledger (id, tenant, token, model, upstream, rate_card, request_id, attempt, outcome, http_status, estimated,
-        stream, admitted_at_ms, day, month, first_byte_ms, duration_ms, reserved_nanos, cost_nanos, held_nanos,
-        reserved_tokens, held_tokens, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens,
-        output_tokens, reasoning_tokens, input_audio_tokens, output_audio_tokens, tool_calls)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
-        ?26, ?27, ?28, ?29, ?30, ?31)
-    ON CONFLICT (id) DO NOTHING";
+/// The columns before those of [`rollup::USAGE_COLUMNS`].
+const COLUMNS: [&str; 26] = [
+    "id",
+    "tenant",
+    "token",
+    "model",
+    "upstream",
+    "rate_card",
+    "label",
+    "request_id",
+    "attempt",
+    "outcome",
+    "http_status",
+    "estimated",
+    "stream",
+    "service_tier",
+    "admitted_at_ms",
+    "day",
+    "month",
+    "first_byte_ms",
+    "duration_ms",
+    "reserved_nanos",
+    "cost_nanos",
+    "markup_ppm",
+    "markup_nanos",
+    "held_nanos",
+    "reserved_tokens",
+    "held_tokens",
+];
+
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let columns: Vec<&str> = COLUMNS.iter().chain(&rollup::USAGE_COLUMNS).copied().collect();
+    let places = vec!["?"; columns.len()].join(", ");
+    format!("INSERT INTO ledger ({}) VALUES ({places}) ON CONFLICT (id) DO NOTHING", columns.join(", "))
+});
 
 const POST: &str = "
     INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens)
@@ -157,11 +206,13 @@ const POST: &str = "
 /// Inserts rows and adds them to their windows, all in the caller's transaction. A row that exists already changes nothing.
 pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a LedgerRow>) -> Result<()> {
     let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
-    let mut statement = tx.prepare_cached(INSERT)?;
+    let mut rollup = Rollup::default();
+    let mut statement = tx.prepare_cached(&INSERT)?;
     for row in rows {
         if insert_one(&mut statement, row)? == 0 {
             continue;
         }
+        rollup.add(row);
         for (kind, number) in [(Period::Day, row.reservation.day), (Period::Month, row.reservation.month)] {
             let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
             let bill = row.bill();
@@ -171,6 +222,7 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.held_tokens += bill.held_tokens;
         }
     }
+    rollup.write(tx)?;
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {
         let (tokens, held_tokens) = (signed(sum.tokens), signed(sum.held_tokens));
@@ -181,20 +233,21 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
 
 fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) -> Result<usize> {
     let LedgerRow { reservation: r, settlement: s, cost, held, held_tokens } = row;
-    let u = &s.usage;
-    Ok(statement.execute(params![
+    let head = params![
         r.id.0,
         r.tenant.0,
         r.token.0,
         r.model,
         r.upstream,
         r.rate_card,
+        r.label.0,
         r.request_id.to_string(),
         r.attempt,
         s.outcome.name(),
         s.http_status,
         s.estimated,
         r.stream,
+        s.service_tier.name(),
         r.admitted_at.0,
         r.day,
         r.month,
@@ -202,19 +255,15 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
         s.duration_ms,
         r.reserved.0,
         cost.0,
+        r.markup.ppm(),
+        row.markup().0,
         held.0,
         signed(r.reserved_tokens),
         signed(*held_tokens),
-        u.input,
-        u.cache_read,
-        u.cache_write,
-        u.cache_write_1h,
-        u.output,
-        u.reasoning,
-        u.input_audio,
-        u.output_audio,
-        u.tool_calls,
-    ])?)
+    ];
+    let usage = s.usage.counts();
+    let usage = usage.iter().map(|count| count as &dyn rusqlite::ToSql);
+    Ok(statement.execute(params_from_iter(head.iter().copied().chain(usage)))?)
 }
 
 /// What the row of a reservation did to its windows; `None` while there is no such row.

@@ -7,10 +7,10 @@ use zerocopy::little_endian::{I32, I64, U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::clock::UnixMs;
-use crate::id::{RequestId, ReservationId, TenantKey, TokenKey};
+use crate::id::{LabelKey, RequestId, ReservationId, TenantKey, TokenKey};
 use crate::ledger::row::{Outcome, Reservation, Settlement};
-use crate::money::NanoUsd;
-use crate::usage::Usage;
+use crate::money::{Markup, NanoUsd};
+use crate::usage::{ServiceTier, Usage};
 
 /// Bytes of one slot.
 pub(crate) const SLOT_BYTES: usize = 256;
@@ -23,7 +23,7 @@ struct Head {
     crc: U32,
     attempt: U16,
     stream: u8,
-    reserved_byte: u8,
+    service_tier: u8,
     id: I64,
     request_id: U128,
     tenant: I64,
@@ -37,7 +37,9 @@ struct Head {
     admitted_at: I64,
     reserved: I64,
     reserved_tokens: U64,
-    rest: [u8; 32],
+    label: I64,
+    markup: U32,
+    rest: [u8; 20],
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -49,11 +51,12 @@ struct Tail {
     estimated: u8,
     http_status: U16,
     id: I64,
-    usage: [U32; 9],
+    usage: [U32; Usage::COUNTS],
     first_byte_ms: U32,
     duration_ms: U32,
     cost: I64,
-    rest: [u8; 60],
+    service_tier: u8,
+    rest: [u8; 35],
 }
 
 const _: () = assert!(size_of::<Head>() == TAIL_AT && size_of::<Tail>() == SLOT_BYTES - TAIL_AT);
@@ -75,7 +78,7 @@ pub(crate) fn encode(reservation: &Reservation, usage: &Usage) -> [u8; SLOT_BYTE
         crc: U32::ZERO,
         attempt: reservation.attempt.into(),
         stream: u8::from(reservation.stream),
-        reserved_byte: 0,
+        service_tier: reservation.service_tier.code(),
         id: reservation.id.0.into(),
         request_id: reservation.request_id.0.into(),
         tenant: reservation.tenant.0.into(),
@@ -89,7 +92,9 @@ pub(crate) fn encode(reservation: &Reservation, usage: &Usage) -> [u8; SLOT_BYTE
         admitted_at: reservation.admitted_at.0.into(),
         reserved: reservation.reserved.0.into(),
         reserved_tokens: reservation.reserved_tokens.into(),
-        rest: [0; 32],
+        label: reservation.label.0.into(),
+        markup: reservation.markup.ppm().into(),
+        rest: [0; 20],
     };
     head.crc = checksum(head.as_bytes()).into();
     let tail = encode_open(reservation.id, usage);
@@ -121,7 +126,8 @@ fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -
         first_byte_ms: end.map_or(0, |(settlement, _)| settlement.first_byte_ms).into(),
         duration_ms: end.map_or(0, |(settlement, _)| settlement.duration_ms).into(),
         cost: end.map_or(0, |(_, cost)| cost.0).into(),
-        rest: [0; 60],
+        service_tier: end.map_or(0, |(settlement, _)| settlement.service_tier.code()),
+        rest: [0; 35],
     };
     tail.crc = checksum(tail.as_bytes()).into();
     zerocopy::transmute!(tail)
@@ -150,6 +156,9 @@ pub(crate) fn decode(slot: &[u8; SLOT_BYTES]) -> Option<(Reservation, Progress)>
         reserved: NanoUsd(head.reserved.get()),
         reserved_tokens: head.reserved_tokens.get(),
         input_bound: head.input_bound.get(),
+        service_tier: ServiceTier::from_code(head.service_tier)?,
+        label: LabelKey(head.label.get()),
+        markup: Markup::from_ppm(head.markup.get()),
     };
     let progress = Tail::read_from_bytes(tail).ok().and_then(|tail| decode_tail(&tail, reservation.id));
     Some((reservation, progress.unwrap_or(Progress::Unknown)))
@@ -168,6 +177,7 @@ fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
         http_status: tail.http_status.get(),
         estimated: tail.estimated != 0,
         usage,
+        service_tier: ServiceTier::from_code(tail.service_tier)?,
         first_byte_ms: tail.first_byte_ms.get(),
         duration_ms: tail.duration_ms.get(),
     };
@@ -201,12 +211,23 @@ pub(crate) mod tests {
             reserved: NanoUsd(123_456),
             reserved_tokens: 4_000,
             input_bound: 1_000,
+            service_tier: ServiceTier::Flex,
+            label: LabelKey(-5),
+            markup: Markup::from_ppm(175_000),
         }
     }
 
     pub(crate) fn settlement(outcome: Outcome) -> Settlement {
         let usage = Usage { input: 5, output: 6, reasoning: 7, tool_calls: 1, ..Usage::default() };
-        Settlement { outcome, http_status: 200, estimated: false, usage, first_byte_ms: 3, duration_ms: 4 }
+        Settlement {
+            outcome,
+            http_status: 200,
+            estimated: false,
+            usage,
+            service_tier: ServiceTier::Priority,
+            first_byte_ms: 3,
+            duration_ms: 4,
+        }
     }
 
     #[test]

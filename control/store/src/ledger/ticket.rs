@@ -11,7 +11,7 @@ use crate::money::NanoUsd;
 use crate::price::ModelPrice;
 use crate::quota::Quota;
 use crate::sqlite::writer::Posting;
-use crate::usage::Usage;
+use crate::usage::{ServiceTier, Usage};
 
 /// The right to make one attempt at an upstream, within what was reserved for it.
 #[must_use = "a ticket that is not settled is billed at the reserved amount"]
@@ -54,6 +54,8 @@ pub struct End {
     pub estimated: bool,
     /// What it used; ignored for [`Outcome::Void`].
     pub usage: Usage,
+    /// The tier that served it.
+    pub service_tier: ServiceTier,
     /// Milliseconds from admission to the first byte of the answer; 0 when there was none.
     pub first_byte_ms: u32,
 }
@@ -121,6 +123,7 @@ impl Drop for Ticket {
                 http_status: 500,
                 estimated: true,
                 usage,
+                service_tier: reserved.service_tier,
                 first_byte_ms: 0,
             });
         }
@@ -133,14 +136,21 @@ impl Open {
     }
 
     fn settle(self, end: End) -> Settled {
-        let End { outcome, http_status, estimated, usage, first_byte_ms } = end;
+        let End { outcome, http_status, estimated, usage, service_tier, first_byte_ms } = end;
         let usage = match (outcome, estimated) {
             (Outcome::Void, _) => Usage::default(),
             (_, true) => within(usage, self.reservation.reserved_tokens),
             (_, false) => usage,
         };
-        let settlement =
-            Settlement { outcome, http_status, estimated, usage, first_byte_ms, duration_ms: self.elapsed_ms() };
+        let settlement = Settlement {
+            outcome,
+            http_status,
+            estimated,
+            usage,
+            service_tier,
+            first_byte_ms,
+            duration_ms: self.elapsed_ms(),
+        };
         let cost = bill(&self.reservation, &settlement, &self.price);
         let row = LedgerRow { reservation: self.reservation, settlement, cost, held: NanoUsd::ZERO, held_tokens: 0 };
         if let Err(err) = self.ledger.table.settle(self.slot, self.reservation.id, &settlement, cost) {
@@ -155,17 +165,8 @@ impl Open {
 /// An estimate never passes the reservation, in tokens as in money: what is too much is cut, the answer first.
 fn within(mut usage: Usage, reserved_tokens: u64) -> Usage {
     let mut excess = usage.total_tokens().saturating_sub(reserved_tokens);
-    let Usage {
-        input,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        output,
-        reasoning,
-        input_audio,
-        output_audio,
-        tool_calls: _,
-    } = &mut usage;
+    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, .. } =
+        &mut usage;
     for count in [output, reasoning, output_audio, input, cache_read, cache_write, cache_write_1h, input_audio] {
         let cut = u32::try_from(excess).unwrap_or(u32::MAX).min(*count);
         *count -= cut;
@@ -177,10 +178,10 @@ fn within(mut usage: Usage, reserved_tokens: u64) -> Usage {
 /// The bill of an attempt. An estimate never passes the reservation; what the provider states is billed as stated.
 fn bill(reservation: &Reservation, settlement: &Settlement, price: &ModelPrice) -> NanoUsd {
     match settlement.outcome {
-        Outcome::Void => NanoUsd::ZERO,
+        Outcome::Void | Outcome::Credit | Outcome::Resolved => NanoUsd::ZERO,
         Outcome::Abandoned => reservation.reserved,
         Outcome::Complete | Outcome::Partial | Outcome::Recovered => {
-            let cost = price.cost(&settlement.usage);
+            let cost = price.cost(&settlement.usage, settlement.service_tier);
             if settlement.estimated { cost.min(reservation.reserved) } else { cost }
         }
     }
@@ -194,6 +195,7 @@ pub(crate) fn recovered_row(reservation: Reservation, relayed: Usage, price: Opt
         http_status: 0,
         estimated: true,
         usage,
+        service_tier: reservation.service_tier,
         first_byte_ms: 0,
         duration_ms: 0,
     };

@@ -16,6 +16,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::error::{Result, StoreError};
+use crate::label::{self, NewLabel};
 use crate::ledger::row::{self, LedgerRow};
 use crate::sqlite::open;
 
@@ -40,6 +41,7 @@ pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
 #[derive(Default)]
 struct Queue {
     rows: Vec<Posting>,
+    labels: Vec<NewLabel>,
     tasks: Vec<Task>,
     closing: bool,
     idle: bool,
@@ -97,6 +99,16 @@ impl Writer {
     pub(crate) fn post(&self, row: Posting) {
         let mut queue = self.shared.lock();
         queue.rows.push(row);
+        if std::mem::take(&mut queue.idle) {
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Queues a label; it is stored before any row that is posted after it.
+    pub(crate) fn post_label(&self, label: NewLabel) {
+        let mut queue = self.shared.lock();
+        queue.labels.push(label);
         if std::mem::take(&mut queue.idle) {
             drop(queue);
             self.shared.wake.notify_one();
@@ -187,17 +199,33 @@ impl Drop for LastWill<'_> {
     }
 }
 
+/// What the thread has taken from the queue and not written yet.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Posting>,
+    labels: Vec<NewLabel>,
+    tasks: Vec<Task>,
+    closing: bool,
+}
+
+impl Batch {
+    fn has_work(&self) -> bool {
+        !(self.rows.is_empty() && self.labels.is_empty() && self.tasks.is_empty())
+    }
+}
+
 fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
-    let mut kept: Vec<Posting> = Vec::new();
+    // Rows and labels stay here until they are written; tasks are written or refused.
+    let mut batch = Batch::default();
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
         let probing = shared.failing.load(Ordering::Acquire);
-        let (rows, tasks, closing) = next_batch(shared, probing);
-        kept.extend(rows);
-        if !kept.is_empty() || !tasks.is_empty() || probing {
+        gather(shared, probing, &mut batch);
+        if batch.has_work() || probing {
+            let tasks = std::mem::take(&mut batch.tasks);
             let changes = !tasks.is_empty();
-            let (replies, committed) = commit(conn, &kept, tasks);
+            let (replies, committed) = commit(conn, &batch, tasks);
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
                 shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -205,34 +233,35 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
             shared.failing.store(committed.is_err(), Ordering::Release);
             match &committed {
                 Ok(()) => {
-                    on_posted(&kept);
-                    kept.clear();
+                    on_posted(&batch.rows);
+                    batch.rows.clear();
+                    batch.labels.clear();
                 }
                 Err(err) => {
-                    tracing::error!(%err, rows = kept.len(), "commit failed; new paid requests are refused until one succeeds")
+                    tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
                 }
             }
             for reply in replies {
                 reply(committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string())));
             }
             if committed.is_err() {
-                if closing {
+                if batch.closing {
                     return; // what could not be written stays in the in-flight table
                 }
                 std::thread::sleep(BACKOFF);
                 continue;
             }
         }
-        if closing {
+        if batch.closing {
             return;
         }
     }
 }
 
 /// Waits for work, lets rows gather unless a task waits, and takes all there is.
-fn next_batch(shared: &Shared, probing: bool) -> (Vec<Posting>, Vec<Task>, bool) {
+fn gather(shared: &Shared, probing: bool, batch: &mut Batch) {
     let mut queue = shared.lock();
-    while !probing && queue.rows.is_empty() && queue.tasks.is_empty() && !queue.closing {
+    while !probing && queue.rows.is_empty() && queue.labels.is_empty() && queue.tasks.is_empty() && !queue.closing {
         queue.idle = true;
         queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
@@ -245,10 +274,13 @@ fn next_batch(shared: &Shared, probing: bool) -> (Vec<Posting>, Vec<Task>, bool)
         }
         queue = shared.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
     }
-    (std::mem::take(&mut queue.rows), std::mem::take(&mut queue.tasks), queue.closing)
+    batch.rows.append(&mut queue.rows);
+    batch.labels.append(&mut queue.labels);
+    batch.tasks.append(&mut queue.tasks);
+    batch.closing = queue.closing;
 }
 
-fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
+fn commit(conn: &mut Connection, batch: &Batch, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
     let mut replies = Vec::with_capacity(tasks.len());
     let tx = match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
         Ok(tx) => tx,
@@ -259,10 +291,10 @@ fn commit(conn: &mut Connection, rows: &[Posting], tasks: Vec<Task>) -> (Vec<Rep
             return (replies, Err(StoreError::Unavailable(message)));
         }
     };
-    let written = if rows.is_empty() && tasks.is_empty() {
-        probe(&tx)
+    let written = if batch.has_work() || !tasks.is_empty() {
+        label::insert(&tx, &batch.labels).and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
     } else {
-        row::insert(&tx, rows.iter().map(|posting| &posting.row))
+        probe(&tx)
     };
     if let Err(err) = written {
         return (replies, Err(err));
@@ -314,8 +346,11 @@ mod tests {
         let database = dir.join("x.db");
         let mut conn = open::writable(&database).unwrap();
         migrate::run(&mut conn).unwrap();
-        conn.execute("INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)", [])
-            .unwrap();
+        conn.execute(
+            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0)",
+            [],
+        )
+        .unwrap();
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
         let (report, posted) = channel();
         let on_posted: OnPosted =

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Result, StoreError};
+use crate::money::Markup;
 use crate::quota::Quota;
 use crate::tenant::{Tenant, TenantStatus};
 
@@ -26,6 +27,9 @@ pub struct TenantPatch {
     /// The new time zone.
     #[serde(default)]
     pub timezone: Option<String>,
+    /// The new markup.
+    #[serde(default)]
+    pub markup_percent: Option<Markup>,
     /// Suspends or activates.
     #[serde(default)]
     pub status: Option<TenantStatus>,
@@ -49,6 +53,7 @@ impl TenantPatch {
         merge(&mut tenant.metadata, self.metadata.unwrap_or_default());
         tenant.name = self.name.unwrap_or(tenant.name);
         tenant.timezone = self.timezone.unwrap_or(tenant.timezone);
+        tenant.markup_percent = self.markup_percent.unwrap_or(tenant.markup_percent);
         tenant.status = self.status.unwrap_or(tenant.status);
         Ok(tenant)
     }
@@ -84,6 +89,7 @@ pub(super) fn difference(before: &Tenant, after: &Tenant) -> Value {
         ("quota", json!(before.quota), json!(after.quota)),
         ("models", json!(before.models), json!(after.models)),
         ("timezone", json!(before.timezone), json!(after.timezone)),
+        ("markup_percent", json!(before.markup_percent), json!(after.markup_percent)),
         ("status", json!(before.status), json!(after.status)),
     ];
     let changed = fields.into_iter().filter(|(_, from, to)| from != to);

@@ -126,7 +126,7 @@ const FIND: &str = "
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
 
 const LOAD: &str = "
-    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips
+    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.row_id = ?1 AND t.version = ?2 AND n.version = ?3";
 
 impl Store {
@@ -265,6 +265,7 @@ fn load(conn: &Connection, found: &Found) -> Result<Option<Policy>> {
         token_key: TokenKey(found.token_key),
         quota: serde_json::from_str(&text(3)?)?,
         zone: Zone::parse(&text(4)?).map_err(StoreError::Corrupt)?,
+        markup: Markup::from_ppm(row.get(9)?),
         scopes: serde_json::from_str(&text(5)?)?,
         expires_at: found.expires_at,
         tenant_models: list(6)?,

@@ -8,6 +8,7 @@ use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
 use crate::model;
+use crate::money::Markup;
 use crate::quota::Quota;
 use crate::token::Scope;
 use crate::window::Zone;
@@ -29,6 +30,8 @@ pub struct Policy {
     pub quota: Quota,
     /// Where the tenant's days and months begin.
     pub zone: Zone,
+    /// What the operator adds to the tenant's costs.
+    pub markup: Markup,
     /// What the token is for.
     pub scopes: Vec<Scope>,
     /// When the token ends.

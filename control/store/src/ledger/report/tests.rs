@@ -35,8 +35,9 @@ fn write(scene: &Scene, attempts: &[Attempt]) {
                 "INSERT INTO ledger (tenant, token, model, upstream, rate_card, request_id, attempt, outcome, http_status, estimated, stream,
                     admitted_at_ms, day, month, first_byte_ms, duration_ms, reserved_nanos, cost_nanos, held_nanos, reserved_tokens, held_tokens,
                     input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens,
-                    input_audio_tokens, output_audio_tokens, tool_calls)
-                 VALUES (?1, ?1, ?2, 3, 1, ?3, 0, 'complete', 200, ?4, 0, ?5, ?6, 0, 0, 0, 0, ?7, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256)",
+                    input_audio_tokens, output_audio_tokens, tool_calls, label, service_tier, markup_ppm, markup_nanos,
+                    input_images, output_images, input_characters, output_characters, input_ms, output_ms)
+                 VALUES (?1, ?1, ?2, 3, 1, ?3, 0, 'complete', 200, ?4, 0, ?5, ?6, 0, 0, 0, 0, ?7, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 0, 'standard', 0, 0, 0, 0, 0, 0, 0, 0)",
                 params![a.tenant, a.model, a.request, a.estimated, a.at, a.day, a.cost_nanos],
             )?;
         }

@@ -15,7 +15,7 @@ use crate::ledger::row::{Outcome, Reservation, Settlement};
 use crate::ledger::slot::tests::reservation;
 use crate::ledger::slot::{self, SLOT_BYTES, TAIL_AT};
 use crate::sqlite::{migrate, open};
-use crate::{ManualClock, NanoUsd, Quota, ReservationId, TenantKey};
+use crate::{ManualClock, NanoUsd, Quota, ReservationId, ServiceTier, TenantKey};
 
 /// Resolves what is in `dir` with the price of this test, as an owner with a number of its own would.
 fn resolve(conn: &mut Connection, dir: &Path) {
@@ -151,6 +151,7 @@ fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
         http_status: 200,
         estimated: false,
         usage: usage(100, 10),
+        service_tier: ServiceTier::Standard,
         first_byte_ms: 1,
         duration_ms: 2,
     };

@@ -114,6 +114,7 @@ fn both_rows() -> (LedgerRow, LedgerRow) {
         http_status: 200,
         estimated: false,
         usage: usage(100, 10),
+        service_tier: crate::ServiceTier::Standard,
         first_byte_ms: 1,
         duration_ms: 2,
     };

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::id::{TenantKey, TokenKey};
+use crate::id::{LabelKey, TenantKey, TokenKey};
 use crate::{
-    Bound, Demand, Durability, End, ManualClock, ModelPrice, NanoUsd, Outcome, Quota, QuotaStatus, Refused, RequestId,
-    Store, StoreOptions, Ticket, UnixMs, Usage, Zone,
+    Bound, Demand, Durability, End, ManualClock, Markup, ModelPrice, NanoUsd, Outcome, Quota, QuotaStatus, Refused,
+    RequestId, ServiceTier, Store, StoreOptions, Ticket, UnixMs, Usage, Zone,
 };
 
 /// A Wednesday at noon, UTC.
@@ -36,7 +36,14 @@ pub(crate) fn usage(input: u32, output: u32) -> Usage {
 }
 
 pub(crate) fn end(outcome: Outcome, usage: Usage) -> End {
-    End { outcome, http_status: 200, estimated: outcome == Outcome::Partial, usage, first_byte_ms: 1 }
+    End {
+        outcome,
+        http_status: 200,
+        estimated: outcome == Outcome::Partial,
+        usage,
+        service_tier: ServiceTier::Standard,
+        first_byte_ms: 1,
+    }
 }
 
 /// No quota but a cap of `requests` requests' upper bounds a month.
@@ -67,7 +74,7 @@ pub(crate) fn add_tenant(dir: &Path, key: i64) {
     let conn = Connection::open(dir.join("openclawmu.db")).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn.execute(
-        "INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL)",
+        "INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0)",
         [key],
     )
     .unwrap();
@@ -160,6 +167,9 @@ impl World {
             rate_card: 1,
             bound: BOUND,
             prompt_estimate: 40,
+            service_tier: ServiceTier::Standard,
+            label: LabelKey::default(),
+            markup: Markup::default(),
         }
     }
 
