@@ -12,7 +12,9 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, rel
     let outcome = match relayed.outcome {
         Outcome::Complete => AttemptOutcome::Complete,
         Outcome::Partial => AttemptOutcome::Partial,
-        Outcome::Void | Outcome::Recovered | Outcome::Abandoned => AttemptOutcome::Failed,
+        Outcome::Void | Outcome::Recovered | Outcome::Abandoned | Outcome::Credit | Outcome::Resolved => {
+            AttemptOutcome::Failed
+        }
     };
     metrics.attempt(upstream, outcome);
     let settled = ticket.settle(End {

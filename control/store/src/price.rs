@@ -252,21 +252,27 @@ mod tests {
     fn m_11_every_bucket_has_its_own_rate_goldens() {
         let claude = price(r#"{"input":"3","output":"15","cache_read":"0.3","cache_write":"3.75"}"#);
         let usage = Usage { input: 3, cache_write: 12_304, output: 550, ..Usage::default() };
-        assert_eq!(claude.cost(&usage).to_string(), "0.054399000");
+        assert_eq!(claude.cost(&usage, ServiceTier::Standard).to_string(), "0.054399000");
 
         let glm = price(r#"{"input":"1.4","output":"4.4","cache_read":"0.26"}"#);
         let usage = Usage { input: 1, cache_read: 27_146, output: 351, ..Usage::default() };
-        assert_eq!(glm.cost(&usage).to_string(), "0.008603760");
+        assert_eq!(glm.cost(&usage, ServiceTier::Standard).to_string(), "0.008603760");
         let usage = Usage { input: 44_341 - 41_518, cache_read: 41_518, ..Usage::default() };
-        assert_eq!(glm.cost(&usage).to_string(), "0.014746880");
+        assert_eq!(glm.cost(&usage, ServiceTier::Standard).to_string(), "0.014746880");
     }
 
     #[test]
     fn a_tier_prices_the_whole_request() {
         let gemini =
             price(r#"{"input":"1.25","output":"10","tiers":[{"context_over":200000,"input":"2.5","output":"15"}]}"#);
-        assert_eq!(gemini.cost(&Usage { input: 200_000, output: 10, ..Usage::default() }), NanoUsd(250_100_000));
-        assert_eq!(gemini.cost(&Usage { input: 200_001, output: 10, ..Usage::default() }), NanoUsd(500_152_500));
+        assert_eq!(
+            gemini.cost(&Usage { input: 200_000, output: 10, ..Usage::default() }, ServiceTier::Standard),
+            NanoUsd(250_100_000)
+        );
+        assert_eq!(
+            gemini.cost(&Usage { input: 200_001, output: 10, ..Usage::default() }, ServiceTier::Standard),
+            NanoUsd(500_152_500)
+        );
     }
 
     #[test]
@@ -317,13 +323,13 @@ mod tests {
         ) {
             let usage = Usage {
                 input: n[0], cache_read: n[1], cache_write: n[2], cache_write_1h: n[3], input_audio: n[4],
-                output: n[5], reasoning: n[6], output_audio: n[7], tool_calls: 0,
+                output: n[5], reasoning: n[6], output_audio: n[7], ..Usage::default()
             };
             let bound = Bound {
                 input_tokens: u32::try_from(usage.prompt_tokens()).unwrap() + more_in,
                 output_tokens: u32::try_from(usage.completion_tokens()).unwrap() + more_out,
             };
-            prop_assert!(price.cost(&usage) <= price.upper_bound(bound));
+            prop_assert!(price.cost(&usage, ServiceTier::Standard) <= price.upper_bound(bound, ServiceTier::Standard));
         }
 
         #[test]
@@ -331,7 +337,7 @@ mod tests {
             let affordable = price.affordable_output(NanoUsd(budget), input_tokens);
             if affordable > 0 && affordable < u32::MAX {
                 let bound = Bound { input_tokens, output_tokens: affordable };
-                prop_assert!(price.upper_bound(bound) <= NanoUsd(budget));
+                prop_assert!(price.upper_bound(bound, ServiceTier::Standard) <= NanoUsd(budget));
             }
         }
     }

@@ -30,7 +30,7 @@ async fn a_tenant_is_echoed_as_the_contract_shows_it() {
     assert_eq!(
         serde_json::to_value(&tenant).unwrap(),
         json!({"id": "acme", "name": "Acme", "quota": {"usd_per_day": "50", "tokens_per_day": 5_000_000, "on_tight_budget": "reject"},
-            "models": ["gpt-*"], "status": "active", "timezone": "UTC", "metadata": {"plan": "gold"},
+            "models": ["gpt-*"], "status": "active", "timezone": "UTC", "markup_percent": "0", "metadata": {"plan": "gold"},
             "created_at": "2026-11-22T12:00:00.000Z", "updated_at": "2026-11-22T12:00:00.000Z"})
     );
     assert_eq!(scene.store.tenant(&tenant.id).unwrap(), tenant);

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantKey, TokenId, TokenKey};
+use crate::money::Markup;
 use crate::store::Store;
 use crate::token::pepper::Pepper;
 use crate::token::plain::ParsedToken;

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::world::{BOUND, NOON, RESERVED, RESERVED_TOKENS, World, at, cap_of, end, usage};
-use crate::{Bound, BudgetKind, NanoUsd, Outcome, Quota, RateKind, Refused, Windows, Zone};
+use crate::{Bound, BudgetKind, NanoUsd, Outcome, Quota, RateKind, Refused, ServiceTier, Windows, Zone};
 
 #[test]
 fn q_01_of_200_at_once_exactly_the_10_that_fit_are_admitted() {
@@ -335,5 +335,5 @@ fn an_exact_fit_is_admitted_and_one_nano_less_is_not() {
         let world = World::new(Quota { usd_per_month: Some(NanoUsd(cap)), ..Quota::default() });
         assert_eq!(world.admit().is_ok(), fits, "{cap}");
     }
-    assert_eq!(super::world::price().upper_bound(BOUND), RESERVED);
+    assert_eq!(super::world::price().upper_bound(BOUND, ServiceTier::Standard), RESERVED);
 }

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::world::{World, add_tenant, at, end, price, usage};
-use crate::{Bound, Demand, ManualClock, NanoUsd, Outcome, Quota, Refused, TenantKey, Ticket, Windows, Zone};
+use crate::{
+    Bound, Demand, ManualClock, NanoUsd, Outcome, Quota, Refused, ServiceTier, TenantKey, Ticket, Windows, Zone,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -74,7 +76,7 @@ impl Model {
     }
 
     fn fits(&mut self, quota: &Quota, bound: Bound) -> bool {
-        let want = price().upper_bound(bound).0;
+        let want = price().upper_bound(bound, ServiceTier::Standard).0;
         let mut dollars = |kind, cap: Option<NanoUsd>| {
             let sums = self.sums(kind);
             cap.is_none_or(|cap| sums.posted + sums.pending + want <= cap.0)
@@ -89,7 +91,7 @@ impl Model {
     fn reserve(&mut self, bound: Bound) {
         for kind in ["day", "month"] {
             let sums = self.sums(kind);
-            sums.pending += price().upper_bound(bound).0;
+            sums.pending += price().upper_bound(bound, ServiceTier::Standard).0;
             sums.pending_tokens += bound.total_tokens();
         }
         self.in_flight += 1;
@@ -99,7 +101,7 @@ impl Model {
         let (day, month, bound) = reserved;
         for key in [("day", day), ("month", month)] {
             let sums = self.windows.entry(key).or_default();
-            sums.pending -= price().upper_bound(bound).0;
+            sums.pending -= price().upper_bound(bound, ServiceTier::Standard).0;
             sums.pending_tokens -= bound.total_tokens();
             sums.posted += cost.0;
             sums.posted_tokens += tokens;
@@ -127,11 +129,15 @@ impl History<'_> {
                 let part = |bound: u32| bound * share / 1_000;
                 let used = usage(part(reserved.2.input_tokens), part(reserved.2.output_tokens));
                 let settled = ticket.settle(end(outcome, used));
-                let (bound, stated) = (price().upper_bound(reserved.2), price().cost(&used));
+                let (bound, stated) = (
+                    price().upper_bound(reserved.2, ServiceTier::Standard),
+                    price().cost(&used, ServiceTier::Standard),
+                );
                 let (cost, tokens) = match outcome {
                     Outcome::Void => (NanoUsd::ZERO, 0),
                     Outcome::Partial => (stated.min(bound), used.total_tokens().min(reserved.2.total_tokens())),
                     Outcome::Complete | Outcome::Recovered | Outcome::Abandoned => (stated, used.total_tokens()),
+                    Outcome::Credit | Outcome::Resolved => unreachable!("no attempt ends so"),
                 };
                 // Where tokens were cut the bill is of what is left, which is at most this.
                 prop_assert!(settled.cost <= cost && (share > 1_000 || settled.cost == cost));
@@ -140,7 +146,11 @@ impl History<'_> {
             Step::Drop(which) if !self.open.is_empty() => {
                 let (ticket, reserved) = self.open.swap_remove(which.index(self.open.len()));
                 drop(ticket);
-                self.model.resolve(reserved, price().upper_bound(reserved.2), reserved.2.total_tokens());
+                self.model.resolve(
+                    reserved,
+                    price().upper_bound(reserved.2, ServiceTier::Standard),
+                    reserved.2.total_tokens(),
+                );
             }
             Step::Settle(..) | Step::Drop(_) => {}
             Step::Clock(hours) => self.hours += hours,
