@@ -79,12 +79,11 @@ fn disjoint(raw: RawUsage) -> Option<Usage> {
         input: small(prompt - cache_read - cache_write - input_audio),
         cache_read: small(cache_read),
         cache_write: small(cache_write),
-        cache_write_1h: 0,
         output: small(completion - reasoning - output_audio),
         reasoning: small(reasoning),
         input_audio: small(input_audio),
         output_audio: small(output_audio),
-        tool_calls: 0,
+        ..Usage::default()
     })
 }
 
