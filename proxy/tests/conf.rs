@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use openclawmu_proxy::config::{self, Overrides, RawConfig};
-use openclawmu_store::{Bound, ModelPrice, NanoUsd};
+use openclawmu_store::{Bound, ModelPrice, NanoUsd, ServiceTier};
 
 fn conf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf")
@@ -103,7 +103,7 @@ fn the_rate_card_prices_every_model_it_names() {
     for (name, price) in &card.models {
         price.check().unwrap();
         let free = name.contains("moderation");
-        let bound = price.upper_bound(Bound { input_tokens: 1_000_000, output_tokens: 0 });
+        let bound = price.upper_bound(Bound { input_tokens: 1_000_000, output_tokens: 0 }, ServiceTier::Standard);
         assert!(free || bound > NanoUsd::ZERO, "{name}");
         assert!(price.context_tokens.is_some() || free, "{name} has no context window");
     }
