@@ -68,7 +68,8 @@ pub(crate) async fn admit(
     };
     let model = store.name_key(&target.model).await.map_err(unavailable)?;
     let upstream = target.upstream.key(store).await.map_err(unavailable)?;
-    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), attempt };
+    let label = store.label_key(caller.policy.tenant_key, &call.label);
+    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt };
     wish.grant()
 }
 
@@ -79,6 +80,7 @@ struct Wish<'a> {
     call: &'a Call,
     price: &'a PinnedPrice,
     keys: (u32, u32),
+    label: LabelKey,
     attempt: u16,
 }
 
@@ -135,7 +137,7 @@ impl Wish<'_> {
             bound: Bound { input_tokens, output_tokens: self.output_all(output_each) },
             prompt_estimate: estimate_tokens(self.call.body.len()),
             service_tier: ServiceTier::Standard,
-            label: LabelKey::default(),
+            label: self.label,
             markup: policy.markup,
         })
     }

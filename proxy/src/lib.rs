@@ -9,6 +9,7 @@
 //! - `gateway`: the seven stages, top to bottom
 //! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
+//! - `label`: whom and what a request is for, for reports
 //! - `refusal`: everything a client may be told when it is refused
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
@@ -37,6 +38,7 @@ mod edge;
 mod forward;
 mod gateway;
 mod head;
+mod label;
 mod lifecycle;
 mod listen;
 mod metrics;

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openclawmu_store::RequestId;
+use openclawmu_store::{Label, RequestId};
 use pingora::proxy::Session;
 
 use crate::config::EdgeConfig;
 use crate::dialect::openai::request::{self, Ask};
 use crate::head;
+use crate::label::label;
 use crate::pieces::{Pieces, TooLong};
 use crate::refusal::{MALFORMED, Refusal};
 use crate::routes::AiRoute;
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) route: AiRoute,
     /// The fields that matter.
     pub(crate) ask: Ask,
+    /// Whom and what it is for.
+    pub(crate) label: Label,
     /// The body as it came.
     pub(crate) body: Bytes,
 }
@@ -44,7 +47,8 @@ pub(crate) async fn read(
         message: "We could not parse the JSON body of your request: it is not UTF-8.".to_owned(),
     })?;
     let ask = request::read(route, text)?;
-    Ok(Call { request_id, route, ask, body })
+    let label = label(&session.req_header().headers, &body, &ask.fields)?;
+    Ok(Call { request_id, route, ask, label, body })
 }
 
 async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {

@@ -25,6 +25,7 @@ mod drain;
 mod fault;
 mod http_edge;
 mod isolation;
+mod label;
 mod metering;
 mod quota;
 mod rate_limit;

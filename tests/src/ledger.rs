@@ -71,6 +71,27 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
     rows.map(|row| row.expect("a row of the known types")).collect()
 }
 
+/// The user and the tags, sorted and joined by `|`, of each of a tenant's rows, oldest first.
+#[must_use]
+pub fn labels(data: &Path, tenant: &str) -> Vec<(String, String)> {
+    let connection = open(data);
+    let mut query = connection
+        .prepare(
+            "SELECT coalesce((SELECT user FROM labels WHERE key = l.label), ''),
+                    coalesce((SELECT group_concat(tag, '|') FROM (SELECT tag FROM label_tags WHERE key = l.label ORDER BY tag)), '')
+             FROM ledger l JOIN tenants t ON t.row_id = l.tenant WHERE t.id = ?1 ORDER BY l.id",
+        )
+        .expect("the ledger's columns");
+    let rows = query.query_map([tenant], |row| Ok((row.get(0)?, row.get(1)?))).expect("the ledger");
+    rows.map(|row| row.expect("texts")).collect()
+}
+
+/// The number of rows in a table.
+#[must_use]
+pub fn count(data: &Path, table: &str) -> i64 {
+    open(data).query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get(0)).expect("a table")
+}
+
 /// `PRAGMA integrity_check`: `ok`, or what is wrong.
 #[must_use]
 pub fn integrity(data: &Path) -> String {

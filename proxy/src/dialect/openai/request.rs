@@ -48,6 +48,10 @@ pub(crate) struct Fields {
     model: Option<Range<usize>>,
     cap: Option<Range<usize>>,
     stream_options: Option<Range<usize>>,
+    /// Whom the request is for: only read, never changed.
+    pub(crate) user: Option<Range<usize>>,
+    /// The client's own notes: only read, never changed.
+    pub(crate) metadata: Option<Range<usize>>,
     /// Right behind the opening brace.
     first: usize,
 }
@@ -85,12 +89,19 @@ const OWNED: [&str; 15] = [
 #[derive(Default)]
 struct Raw {
     values: [Option<Range<usize>>; OWNED.len()],
+    user: Option<Range<usize>>,
+    metadata: Option<Range<usize>>,
     problem: Option<Refusal>,
 }
 
 impl Raw {
     fn take(&mut self, key: &str, range: Range<usize>) {
         let Some(at) = OWNED.iter().position(|owned| folds_to(key, owned)) else {
+            match key {
+                "user" => self.user = Some(range),
+                "metadata" => self.metadata = Some(range),
+                _ => {}
+            }
             return;
         };
         let (Some(name), Some(slot)) = (OWNED.get(at).copied(), self.values.get_mut(at)) else {
@@ -164,6 +175,8 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
             model: raw.range("model"),
             cap: cap_name.and_then(|name| raw.range(name)),
             stream_options: raw.range("stream_options"),
+            user: raw.user.take(),
+            metadata: raw.metadata.take(),
             first: body.find('{').map_or(0, |at| at + 1),
         },
     })
