@@ -134,7 +134,7 @@ impl Wish<'_> {
             upstream: self.keys.1,
             price: &self.price.price,
             rate_card: self.price.card,
-            bound: Bound { input_tokens, output_tokens: self.output_all(output_each) },
+            bound: Bound { input_tokens, output_tokens: self.output_all(output_each), ..Bound::default() },
             prompt_estimate: estimate_tokens(self.call.body.len()),
             service_tier: ServiceTier::Standard,
             label: self.label,
@@ -201,7 +201,9 @@ impl Wish<'_> {
         if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || self.call.route == AiRoute::Embeddings {
             return None;
         }
-        let by_usd = usd_left.map_or(u32::MAX, |left| self.price.price.affordable_output(left, input));
+        let bound = Bound { input_tokens: input, ..Bound::default() };
+        let affordable = |left| self.price.price.affordable_output(left, bound, ServiceTier::Standard);
+        let by_usd = usd_left.map_or(u32::MAX, affordable);
         let by_tokens = tokens_left
             .map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));
         let ask = &self.call.ask;

@@ -46,7 +46,7 @@ pub use ledger::{
     Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
-pub use price::{Bound, ModelPrice, Prices, Tier, Tokenizer};
+pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{ModelPrices, NewRateCard, PinnedPrice, RateCard, RateTable};
 pub use store::{Durability, Store, StoreOptions};

@@ -19,7 +19,7 @@ use openclawmu_store::{
 
 const MODEL: &str = "gpt-test-2026";
 const CHILD: &str = "OPENCLAWMU_STORE_TEST_CHILD";
-const BOUND: Bound = Bound { input_tokens: 100, output_tokens: 50 };
+const BOUND: Bound = Bound::tokens(100, 50);
 
 fn open(dir: &Path, durability: Durability) -> Store {
     Store::open(&StoreOptions {

@@ -141,7 +141,7 @@ impl Scene {
             upstream: self.store.name_key("echo").await.unwrap(),
             price: &price,
             rate_card: 1,
-            bound: Bound { input_tokens: 1_000, output_tokens: 500 },
+            bound: Bound { input_tokens: 1_000, output_tokens: 500, ..Bound::default() },
             prompt_estimate: 1_000,
             service_tier: ServiceTier::Standard,
             label: LabelKey::default(),

@@ -18,7 +18,7 @@ fn card(version: u32, effective_from: i64, models: &[(&str, i64)]) -> RateCard {
 
 /// USD per million tokens and the version.
 fn seen(price: Option<PinnedPrice>) -> Option<(i64, u32)> {
-    price.map(|pinned| (pinned.price.base.input.0 / 1_000_000_000, pinned.card))
+    price.map(|pinned| (pinned.price.base.input.unwrap().0 / 1_000_000_000, pinned.card))
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_row_keeps_the_price_that_it_was_admitted_with() {
     let first = put(&[("gpt-*", 1), ("gpt-4*", 2), ("gpt-4o", 3)]);
     let second = put(&[("gpt-4o", 0), ("gpt-4*", 5)]);
     let usd = |card, model: &str| {
-        scene.store.priced_row(card, model).unwrap().map(|price| price.base.input.0 / 1_000_000_000)
+        scene.store.priced_row(card, model).unwrap().map(|price| price.base.input.unwrap().0 / 1_000_000_000)
     };
     assert_eq!([usd(first, "gpt-4o"), usd(first, "gpt-4-x"), usd(first, "gpt-3")], [Some(3), Some(2), Some(1)]);
     assert_eq!(
@@ -184,7 +184,7 @@ fn the_price_at_an_upstream_wins_over_the_models_own() {
     );
     scene.store.put_rates(&operator(), None, models.unwrap()).wait().unwrap();
     let rates = scene.store.rates();
-    let input = |upstream, model| rates.price_at(upstream, model).unwrap().price.base.input.to_short_string();
+    let input = |upstream, model| rates.price_at(upstream, model).unwrap().price.base.input.unwrap().to_short_string();
     assert_eq!(input("openai", "gpt-4o"), "2");
     assert_eq!(input("internal", "gpt-4o"), "0");
     assert_eq!(input("internal", "llama-3"), "1");

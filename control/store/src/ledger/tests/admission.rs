@@ -251,7 +251,7 @@ fn a_price_past_all_bounds_is_refused_before_the_sums_overflow() {
     world.price = std::sync::Arc::new(crate::ModelPrice::flat(NanoUsd(i64::MAX), NanoUsd(i64::MAX)));
     let huge = |world: &World| {
         world.store.admit(&crate::Demand {
-            bound: Bound { input_tokens: u32::MAX, output_tokens: u32::MAX },
+            bound: Bound { input_tokens: u32::MAX, output_tokens: u32::MAX, ..Bound::default() },
             ..world.demand()
         })
     };

@@ -24,8 +24,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let bound =
-        (0..200_u32, 0..100_u32).prop_map(|(input_tokens, output_tokens)| Bound { input_tokens, output_tokens });
+    let bound = (0..200_u32, 0..100_u32).prop_map(|(input_tokens, output_tokens)| Bound {
+        input_tokens,
+        output_tokens,
+        ..Bound::default()
+    });
     let outcome = prop::sample::select(vec![Outcome::Complete, Outcome::Partial, Outcome::Void]);
     let usd = || prop::option::of((0..2_000_000_i64).prop_map(NanoUsd));
     let caps = (usd(), usd(), prop::option::of(0..3_000_u64), prop::option::of(0..6_u32)).prop_map(

@@ -17,7 +17,7 @@ use crate::{
 /// A Wednesday at noon, UTC.
 pub(crate) const NOON: &str = "2026-11-18T12:00:00Z";
 /// What [`World::demand`] asks for at most.
-pub(crate) const BOUND: Bound = Bound { input_tokens: 100, output_tokens: 50 };
+pub(crate) const BOUND: Bound = Bound::tokens(100, 50);
 /// What that costs: 1,000 nanos a prompt token, 2,000 an answer token.
 pub(crate) const RESERVED: NanoUsd = NanoUsd(200_000);
 /// Tokens of [`BOUND`].
