@@ -7,12 +7,14 @@
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`
 //! - `cli`: the commands, which are clients of that API
 //! - `key`: the master key and the admin keys, and the files that hold them
+//! - `retention`: old request detail, moved to files
 //! - `error`: what can go wrong with those
 
 pub mod admin;
 pub mod cli;
 mod error;
 mod key;
+pub mod retention;
 
 pub use error::KeyError;
 pub use key::{AdminKeys, KeySource, MasterKey};

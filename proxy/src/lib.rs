@@ -19,7 +19,7 @@
 //! - `pieces`: bodies that come in pieces
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
-//! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `doctor`: the process around it
+//! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
 //!
 //! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
 //! about money: it asks for a ticket and settles it.
@@ -27,6 +27,7 @@
 mod admit;
 mod answer;
 mod authenticate;
+mod beside;
 mod catalog;
 pub mod cli;
 pub mod config;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use openclawmu_control::admin::{AdminState, Hooks};
-use openclawmu_control::{AdminKeys, KeySource, MasterKey};
+use openclawmu_control::{AdminKeys, KeySource, MasterKey, retention};
 use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
 use pingora::proxy::HttpProxy;
 use pingora::server::Server;
@@ -17,6 +17,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::background::background_service;
 use tokio::sync::watch;
 
+use crate::beside::Beside;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Overrides, RawConfig};
 use crate::context::Shared;
@@ -110,8 +111,13 @@ impl Built {
         let sock = config.data_dir.join("admin.sock");
         server.add_service(background_service(
             "admin",
-            AdminService::new(admin, config.admin.listen, sock, state, stopped),
+            AdminService::new(admin, config.admin.listen, sock, state, stopped.clone()),
         ));
+        if let Some(months) = config.detail_months {
+            let store = shared.store.clone();
+            let keep = move |stop| retention::run(store.clone(), months, stop);
+            server.add_service(background_service("retention", Beside::new(stopped, keep)));
+        }
         Ok(Self { server, shared, key_source, stop })
     }
 }

@@ -8,11 +8,12 @@
 //! - `route`: every route, in one list
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `rate`, `quota`, `usage`, `health`: one noun each
+//! - `tenant`, `token`, `rate`, `quota`, `usage`, `archive`, `health`: one noun each
 //! - `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
 mod answer;
+mod archive;
 mod attempts;
 mod call;
 mod gate;

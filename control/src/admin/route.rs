@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use crate::admin::call::MAX_BODY_BYTES;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::admin::{answer, gate, health, quota, rate, tenant, token, usage};
+use crate::admin::{answer, archive, gate, health, quota, rate, tenant, token, usage};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::GET, "/v1/rates", get(rate::get)),
         (Method::PUT, "/v1/rates", put(rate::put)),
         (Method::GET, "/v1/rates/history", get(rate::history)),
+        (Method::GET, "/v1/archives", get(archive::list)),
+        (Method::POST, "/v1/archives", post(archive::create)),
         (Method::GET, "/v1/config", get(health::config)),
     ]
 }

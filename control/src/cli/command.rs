@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cli::client::Client;
-use crate::cli::{BillingCommand, RateCommand, TenantCommand, billing, rate, tenant};
+use crate::cli::{ArchiveCommand, BillingCommand, RateCommand, TenantCommand, archive, billing, rate, tenant};
 
 /// What the operator can do through the admin API.
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,9 @@ pub enum AdminCommand {
     /// What models cost
     #[command(subcommand)]
     Rates(RateCommand),
+    /// Request detail of old months, in compressed files
+    #[command(subcommand)]
+    Archives(ArchiveCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -64,5 +67,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Tenants(command) => tenant::execute(command, client, json).await,
         AdminCommand::Billing(command) => billing::execute(command, client, json).await,
         AdminCommand::Rates(command) => rate::execute(command, client, json).await,
+        AdminCommand::Archives(command) => archive::execute(command, client, json).await,
     }
 }

@@ -3,11 +3,12 @@
 //! No command reads the data directory's files or the database: whatever it says, the API said.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `billing`, `rate`: one noun each
+//! - `tenant`, `token`, `billing`, `rate`, `archive`: one noun each
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
 
 mod answer;
+mod archive;
 mod billing;
 mod client;
 mod command;
@@ -21,6 +22,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use archive::ArchiveCommand;
 pub use billing::BillingCommand;
 pub use command::{AdminCommand, Connection, run};
 pub use rate::RateCommand;

@@ -42,8 +42,8 @@ pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, T
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use label::Label;
 pub use ledger::{
-    BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation, Settled,
-    Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
+    Archive, BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation,
+    Settled, Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
@@ -53,4 +53,4 @@ pub use store::{Durability, Store, StoreOptions};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
 pub use usage::{ServiceTier, Usage};
-pub use window::{Windows, Zone, day_name};
+pub use window::{Month, Windows, Zone, day_name};

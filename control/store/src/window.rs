@@ -54,7 +54,7 @@ impl Windows {
         let next_month = date.first_of_month().saturating_add(1.month());
         Self {
             day: day_number(date),
-            month: i32::from(date.year()) * 12 + i32::from(date.month()) - 1 - 1970 * 12,
+            month: month_number(date),
             month_started_at: start_of(date.first_of_month(), zone),
             day_ends_at: start_of(date.saturating_add(1.day()), zone),
             month_ends_at: start_of(next_month, zone),
@@ -72,10 +72,48 @@ impl Windows {
     }
 }
 
+/// A calendar month, in months since 1970-01; prints and parses as `YYYY-MM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month(pub i32);
+
+impl std::fmt::Display for Month {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04}-{:02}", 1970 + self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
+    }
+}
+
+impl std::str::FromStr for Month {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let first = Some(text).filter(|text| text.len() == 7).and_then(|text| format!("{text}-01").parse().ok());
+        let first: civil::Date = first.ok_or_else(|| format!("`{text}` is not a month such as 2026-11"))?;
+        Ok(Self(month_number(first)))
+    }
+}
+
+impl serde::Serialize for Month {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Month {
+    /// When the month is over in every zone of the world: twelve hours after it is over in UTC.
+    #[must_use]
+    pub fn over_everywhere_at(self) -> UnixMs {
+        Windows::end_of_month(self.0, &Zone::utc()).plus_ms(12 * 3_600_000)
+    }
+}
+
 /// The civil date of a day window's id, as `YYYY-MM-DD`.
 #[must_use]
 pub fn day_name(day: i32) -> String {
     civil::date(1970, 1, 1).saturating_add(day.days()).to_string()
+}
+
+fn month_number(date: civil::Date) -> i32 {
+    i32::from(date.year()) * 12 + i32::from(date.month()) - 1 - 1970 * 12
 }
 
 fn day_number(date: civil::Date) -> i32 {
@@ -106,6 +144,19 @@ mod tests {
         assert_eq!(day_name(utc.day), "2026-10-31");
         assert_eq!(utc.day_ends_at, at("2026-11-01T00:00:00Z"));
         assert_eq!(utc.month_ends_at, at("2026-11-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_month_is_told_by_year_and_number() {
+        for (text, number) in [("1970-01", 0), ("2026-11", 682), ("1969-12", -1)] {
+            let month: Month = text.parse().unwrap();
+            assert_eq!((month.0, month.to_string().as_str()), (number, text));
+        }
+        for bad in ["", "2026", "2026-13", "2026-00", "2026-1", "26-11", "2026-11-01", "2026/11", "-026-11"] {
+            assert!(bad.parse::<Month>().is_err(), "{bad}");
+        }
+        let november: Month = "2026-11".parse().unwrap();
+        assert_eq!(november.over_everywhere_at(), at("2026-12-01T12:00:00Z"));
     }
 
     #[test]

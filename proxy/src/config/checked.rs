@@ -23,6 +23,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The first rate card's models.
     pub first_rates: BTreeMap<String, Option<ModelPrice>>,
+    /// Months whose request detail stays in the database; `None` is all.
+    pub detail_months: Option<u32>,
     /// Where requests can go.
     pub upstreams: Vec<UpstreamConfig>,
     /// Aliases.

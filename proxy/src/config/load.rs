@@ -117,6 +117,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         edge: check_edge(raw.edge)?,
         admin: AdminConfig { listen: raw.admin.listen, keys },
         first_rates: first_rates(raw.rates.file.as_deref())?,
+        detail_months: (raw.retention.detail_months > 0).then_some(raw.retention.detail_months),
         upstreams,
         aliases,
         log_format: raw.log.format,

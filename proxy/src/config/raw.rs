@@ -20,6 +20,8 @@ pub struct RawConfig {
     pub admin: RawAdmin,
     /// The first rate card.
     pub rates: RawRates,
+    /// What stays in the database, and how long.
+    pub retention: RawRetention,
     /// Logging.
     pub log: RawLog,
     /// Where requests can go.
@@ -129,6 +131,20 @@ pub struct RawRates {
     /// Imported as the first rate card if the store has none; absent: the built-in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRetention {
+    /// Months whose request detail stays in the database, the present one included; 0: all.
+    pub detail_months: u32,
+}
+
+impl Default for RawRetention {
+    fn default() -> Self {
+        Self { detail_months: 13 }
+    }
 }
 
 /// `[log]`

@@ -131,6 +131,24 @@ impl InflightTable {
     }
 }
 
+/// The table files in a folder, by whoever owns them.
+pub(crate) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
+    let fail =
+        |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(fail(err)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(fail)).collect::<Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| table_number(path).is_some()).collect())
+}
+
+/// The epoch of a table's owner; `None` for a file that is not a table.
+pub(crate) fn table_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
 /// Every occupied slot of a table file, by whoever owns it.
 pub(crate) fn read_all(path: &Path) -> Result<Vec<(Reservation, Progress)>> {
     let unreadable = |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read: {err}") };

@@ -12,9 +12,11 @@
 //! - `recovery`: what dead and departing owners left in flight
 //! - `standing`: what a tenant has used and has left, for the quota routes
 //! - `report`: sums of rows
+//! - `archive`: months of rows, moved to compressed files
 //! - `state`: the parts together
 
 pub(crate) mod admission;
+mod archive;
 pub(crate) mod bucket;
 pub(crate) mod budget;
 pub(crate) mod inflight;
@@ -32,6 +34,7 @@ mod tests;
 pub(crate) mod ticket;
 
 pub use admission::Demand;
+pub use archive::Archive;
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};
 pub use report::{UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums};

@@ -40,8 +40,8 @@ pub(crate) struct Living {
 pub(crate) fn resolve_dead(conn: &mut Connection, data: &Path, own: u32, price_of: PriceOf) -> Result<Living> {
     let folder = data.join(FOLDER);
     let mut living = Living { tables: Vec::new(), pending: Vec::new() };
-    for path in tables(&folder)? {
-        if table_number(&path) == Some(own) {
+    for path in inflight::tables(&folder)? {
+        if inflight::table_number(&path) == Some(own) {
             tracing::warn!(own, "this owner's number was in use before: the database has lost its newest commits");
         }
         if !resolve_table(conn, &path, price_of)? {
@@ -97,23 +97,6 @@ fn resolved(conn: &Connection, reservation: Reservation, progress: Progress, pri
         Progress::Unknown => Usage::default(),
     };
     Ok(recovered_row(reservation, relayed, price_of(conn, &reservation)?.as_ref()))
-}
-
-fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
-    let fail =
-        |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(err) => return Err(fail(err)),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(fail)).collect::<Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| table_number(path).is_some()).collect())
-}
-
-/// The epoch of a table's owner; `None` for a file that is not a table.
-fn table_number(path: &Path) -> Option<u32> {
-    path.file_name()?.to_str()?.parse().ok()
 }
 
 impl Living {

@@ -16,4 +16,4 @@ mod ending;
 mod handover;
 mod kill;
 mod model;
-mod world;
+pub(crate) mod world;

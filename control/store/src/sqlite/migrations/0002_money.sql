@@ -117,15 +117,25 @@ SELECT month, tenant, day, model, upstream, token, rate_card, label, sum(attempt
     0, sum(held_nanos)
 FROM ledger GROUP BY month, tenant, day, model, upstream, token, rate_card, label;
 
--- Months whose rows have been moved to a compressed file; only those may leave the ledger.
+-- Rows of a month that have been moved to a compressed file, up to `last_id`; only those may leave the ledger.
 CREATE TABLE archives (
-    month         INTEGER PRIMARY KEY,
+    month         INTEGER NOT NULL,
+    part          INTEGER NOT NULL,
+    last_id       INTEGER NOT NULL,
     file          TEXT NOT NULL,
     sha256        TEXT NOT NULL,
     rows          INTEGER NOT NULL,
     cost_nanos    INTEGER NOT NULL,
-    created_at_ms INTEGER NOT NULL
-) STRICT;
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (month, part)
+) STRICT, WITHOUT ROWID;
+
+-- Archives whose rows have all left the ledger.
+CREATE TABLE archives_cleared (
+    month INTEGER NOT NULL,
+    part  INTEGER NOT NULL,
+    PRIMARY KEY (month, part)
+) STRICT, WITHOUT ROWID;
 
 -- Thresholds of a budget that a window has passed: each is told once.
 CREATE TABLE budget_alerts (
@@ -170,8 +180,12 @@ CREATE INDEX stripe_events_unsent ON stripe_events (created_at_ms) WHERE sent_at
 CREATE TRIGGER ledger_is_append_only_update BEFORE UPDATE ON ledger
 BEGIN SELECT RAISE(ABORT, 'ledger rows never change: post a compensating row'); END;
 CREATE TRIGGER ledger_is_append_only_delete BEFORE DELETE ON ledger
-WHEN NOT EXISTS (SELECT 1 FROM archives WHERE month = OLD.month)
+WHEN NOT EXISTS (SELECT 1 FROM archives WHERE month = OLD.month AND last_id >= OLD.id)
 BEGIN SELECT RAISE(ABORT, 'ledger rows never change: post a compensating row'); END;
+CREATE TRIGGER archives_are_immutable_update BEFORE UPDATE ON archives
+BEGIN SELECT RAISE(ABORT, 'archives never change'); END;
+CREATE TRIGGER archives_are_immutable_delete BEFORE DELETE ON archives
+BEGIN SELECT RAISE(ABORT, 'archives never change'); END;
 CREATE TRIGGER adjustments_are_immutable_update BEFORE UPDATE ON adjustments
 BEGIN SELECT RAISE(ABORT, 'adjustments never change: post another'); END;
 CREATE TRIGGER adjustments_are_immutable_delete BEFORE DELETE ON adjustments
