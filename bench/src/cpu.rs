@@ -80,9 +80,18 @@ impl Snapshot {
 
 /// Resident memory of the tree, in bytes.
 pub(crate) fn resident_bytes(root: u32) -> Result<u64> {
+    memory(root, "VmRSS:")
+}
+
+/// The most resident memory that the tree's processes have had, in bytes.
+pub(crate) fn peak_bytes(root: u32) -> Result<u64> {
+    memory(root, "VmHWM:")
+}
+
+fn memory(root: u32, field: &str) -> Result<u64> {
     tree(root)?.iter().try_fold(0, |sum, process| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid))?;
-        Ok(sum + vm_rss_bytes(&status).context("no VmRSS in /proc/<pid>/status")?)
+        Ok(sum + field_bytes(&status, field).with_context(|| format!("no {field} in /proc/<pid>/status"))?)
     })
 }
 
@@ -131,8 +140,8 @@ fn parse_stat(line: &str) -> Option<Process> {
     Some(Process { pid: pid.parse().ok()?, parent: fields.get(1)?.parse().ok()?, ticks })
 }
 
-fn vm_rss_bytes(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn field_bytes(status: &str, field: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -161,8 +170,8 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_in_bytes() {
-        assert_eq!(vm_rss_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
-        assert_eq!(vm_rss_bytes("Name:\tx\n"), None);
+        assert_eq!(field_bytes("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2_097_152));
+        assert_eq!(field_bytes("Name:\tx\n", "VmRSS:"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
 //!
 //! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
-//! Never links the gateway: it is measured from outside, as a process.
+//! `scale` fills a store. The gateway itself is never linked: it is measured from outside, as a process.
 #![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
@@ -16,6 +16,7 @@ mod load;
 mod load_command;
 mod report;
 mod run;
+mod scale;
 mod scenario;
 mod script;
 mod sse;
@@ -47,6 +48,8 @@ enum Part {
     Upstream(upstream::Options),
     /// Drive anything that speaks the API and is backed by the scripted upstream.
     Load(load_command::Options),
+    /// Fill a store with many tenants and rows, and measure what that costs.
+    Scale(scale::Options),
     /// Become another program, and die with the process that asked for it.
     #[command(hide = true)]
     Guarded {
@@ -74,6 +77,7 @@ fn play(part: Part) -> anyhow::Result<bool> {
         Part::Run(options) => return run::run(&options, &*interrupt::flag()?),
         Part::Floor(options) => floor::serve(&options),
         Part::Upstream(options) => upstream::serve(&options)?,
+        Part::Scale(options) => scale::run(&options)?,
         Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
         Part::Guarded { parent, program, arguments } => {
             child::become_guarded(parent, &program, &arguments)?;

@@ -85,7 +85,7 @@ fn rows(reader: &Reader, path: &Path, (month, last_id): (Month, i64)) -> Result<
 
 fn page(conn: &Connection, (month, last_id): (Month, i64), after: i64) -> Result<Vec<(i64, Map<String, Value>)>> {
     let mut statement = conn.prepare_cached(ROWS)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map(params![after, last_id, month.0, READ_AT_ONCE], |row| object(&names, row))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
