@@ -14,10 +14,10 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # The steps of `test` share one build directory and stop at the first that fails: never at once.
 .NOTPARALLEL:
-.PHONY: help run test soak bench fmt lint audit install-run install-test check-fmt check-docs check-deny build unit
+.PHONY: help run test soak bench bench-scale fmt lint audit install-run install-test check-fmt check-docs check-deny build unit
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install-run ## build the gateway and start it on embedded defaults (ARGS goes to `openclawmu serve`)
 	cargo build --locked --release -p openclawmu-proxy --bin openclawmu
@@ -32,6 +32,10 @@ soak: install-test ## the tests again, with the races and crash loops run for mu
 bench: install-run ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)
 	cargo build --locked --release --workspace
 	target/release/openclawmu-bench run $(ARGS)
+
+bench-scale: install-run ## start-up, admission and reports with 100,000 tenants and 10 million rows (ARGS as for `scale`)
+	cargo build --locked --release --workspace
+	target/release/openclawmu-bench scale $(ARGS)
 
 fmt: install-test ## format every file
 	cargo fmt --all -- --config-path .ci/rustfmt.toml
