@@ -121,6 +121,7 @@ fn a_month_that_is_not_final_is_refused() {
 fn a_removal_that_was_interrupted_is_taken_up_again() {
     let world = after(4_500);
     world.store.check_final(OCTOBER).unwrap();
+    std::fs::create_dir(world.dir.path().join(FOLDER)).unwrap();
     let archive = world.store.write_file(OCTOBER).unwrap().unwrap();
     assert_eq!(count(&world, "ledger"), 9_000, "nothing leaves before the database knows of the file");
     world.store.acknowledge(&operator(), archive).unwrap();
