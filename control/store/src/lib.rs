@@ -48,7 +48,9 @@ pub use ledger::{
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
 pub use quota::{OnTightBudget, Quota};
-pub use rate::{ModelPrices, NewRateCard, PinnedPrice, RateCard, RateTable};
+pub use rate::{
+    ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
+};
 pub use store::{Durability, Store, StoreOptions};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};

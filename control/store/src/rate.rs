@@ -1,7 +1,9 @@
 //! Rate cards: versions of prices. A version never changes; a row of the ledger pins the one that it was admitted with.
 //!
+//! - `import`: what prices from outside change
 //! - `table`: the prices in effect at one instant
 
+mod import;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,15 +25,38 @@ use crate::price::ModelPrice;
 use crate::sqlite::reader::Reader;
 use crate::store::Store;
 
+pub use import::{Overrides, RateDifference, RateImport};
 pub use table::{PinnedPrice, RateTable};
 
 /// The most models in one version.
-const MAX_MODELS: usize = 5_000;
+const MAX_MODELS: usize = 20_000;
 /// How long a table is used before somebody else's new version is looked for, in milliseconds.
 const LOOK_EVERY_MS: i64 = 1_000;
 
 /// Prices by model name; a name may end in `*`; `None` withdraws what an earlier version listed.
 pub type ModelPrices = BTreeMap<String, Option<ModelPrice>>;
+
+/// Where a version comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateSource {
+    /// An operator's own prices; imports leave them as they are.
+    #[default]
+    Operator,
+    /// A price list from outside.
+    Import,
+}
+
+impl RateSource {
+    /// The name in the store and in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Import => "import",
+        }
+    }
+}
 
 /// One version of the prices. It lists the models that it prices and says nothing about others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +70,20 @@ pub struct RateCard {
     /// When it was stored.
     #[serde(with = "rfc3339")]
     pub created_at: UnixMs,
+    /// Where it comes from.
+    pub source: RateSource,
     /// What it prices.
     pub models: ModelPrices,
+}
+
+/// What a version to be stored says, and how the audit log tells it.
+struct NewVersion {
+    effective_from: Option<UnixMs>,
+    models: ModelPrices,
+    source: RateSource,
+    action: &'static str,
+    /// What the audit log says beside the number of models.
+    detail: serde_json::Value,
 }
 
 /// A version to add, as the admin API and `conf/rates.json` write it.
@@ -98,10 +135,12 @@ impl Store {
 
     /// Adds a version. A past or absent `effective_from` is now; rows that exist keep the prices they were admitted with.
     ///
-    /// Fails with [`StoreError::Invalid`] on a bad name or price, or more than 5,000 models.
+    /// Fails with [`StoreError::Invalid`] on a bad name or price, or more than 20,000 models.
     pub fn put_rates(&self, actor: &Actor, effective_from: Option<UnixMs>, models: ModelPrices) -> Change<RateCard> {
         let actor = actor.clone();
-        Change::new(self, move |tx, now| put(tx, now, &actor, effective_from, models)).then(look_again)
+        let (source, detail) = (RateSource::Operator, json!({}));
+        let version = NewVersion { effective_from, models, source, action: "rates.put", detail };
+        Change::new(self, move |tx, now| put(tx, now, &actor, version)).then(look_again)
     }
 
     /// Adds the first version, in effect now; `None` when there is one already.
@@ -109,7 +148,12 @@ impl Store {
         let actor = actor.clone();
         let import = move |tx: &Transaction<'_>, now| {
             let any: bool = tx.query_row("SELECT EXISTS (SELECT 1 FROM rate_cards)", [], |row| row.get(0))?;
-            if any { Ok(None) } else { put(tx, now, &actor, None, models).map(Some) }
+            if any {
+                return Ok(None);
+            }
+            let (source, detail) = (RateSource::Import, json!({}));
+            let version = NewVersion { effective_from: None, models, source, action: "rates.import", detail };
+            put(tx, now, &actor, version).map(Some)
         };
         Change::new(self, import).then(look_again)
     }
@@ -120,7 +164,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub fn rate_cards(&self, after: Option<u32>, limit: u32) -> Result<Vec<RateCard>> {
         self.inner.reader.with(|conn| {
-            let sql = "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version > ?1 ORDER BY version LIMIT ?2";
+            let sql = "SELECT version, effective_from_ms, created_at_ms, models, source FROM rate_cards WHERE version > ?1 ORDER BY version LIMIT ?2";
             cards(conn, sql, params![after.unwrap_or(0), limit])
         })
     }
@@ -145,7 +189,7 @@ impl Store {
 /// What a model cost at an upstream under one version, for who has a connection and no store yet.
 pub(crate) fn priced_row(conn: &Connection, card: u32, (upstream, model): (&str, &str)) -> Result<Option<ModelPrice>> {
     let mut statement = conn.prepare_cached(
-        "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards WHERE version = ?1",
+        "SELECT version, effective_from_ms, created_at_ms, models, source FROM rate_cards WHERE version = ?1",
     )?;
     let mut rows = statement.query([card])?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -180,34 +224,28 @@ fn refreshed(conn: &Connection, table: &RateTable, now: UnixMs) -> Result<RateTa
 }
 
 fn load(conn: &Connection, now: UnixMs) -> Result<RateTable> {
-    let sql = "SELECT version, effective_from_ms, created_at_ms, models FROM rate_cards";
+    let sql = "SELECT version, effective_from_ms, created_at_ms, models, source FROM rate_cards";
     Ok(RateTable::new(cards(conn, sql, [])?, now))
 }
 
-fn put(
-    tx: &Transaction<'_>,
-    now: UnixMs,
-    actor: &Actor,
-    effective_from: Option<UnixMs>,
-    models: ModelPrices,
-) -> Result<RateCard> {
+fn put(tx: &Transaction<'_>, now: UnixMs, actor: &Actor, version: NewVersion) -> Result<RateCard> {
+    let NewVersion { effective_from, models, source, action, mut detail } = version;
     check(&models)?;
     let effective_from = effective_from.map_or(now, |from| from.max(now));
     tx.execute(
-        "INSERT INTO rate_cards (effective_from_ms, created_at_ms, models) VALUES (?1, ?2, ?3)",
-        params![effective_from.0, now.0, serde_json::to_string(&models)?],
+        "INSERT INTO rate_cards (effective_from_ms, created_at_ms, models, source) VALUES (?1, ?2, ?3, ?4)",
+        params![effective_from.0, now.0, serde_json::to_string(&models)?, source.name()],
     )?;
     let version = u32::try_from(tx.last_insert_rowid())
         .map_err(|_| StoreError::Conflict("there are too many rate versions".to_owned()))?;
     let withdrawn: Vec<&String> = models.iter().filter(|(_, price)| price.is_none()).map(|(name, _)| name).collect();
-    let detail = json!({"effective_from": effective_from.rfc3339(), "models": models.len(), "withdrawn": withdrawn});
-    audit::record(
-        tx,
-        now,
-        actor,
-        &Entry { action: "rates.put", tenant: None, target: Some(&version.to_string()), detail },
-    )?;
-    Ok(RateCard { version, effective_from, created_at: now, models })
+    if let Some(detail) = detail.as_object_mut() {
+        detail.insert("effective_from".to_owned(), effective_from.rfc3339().into());
+        detail.insert("models".to_owned(), models.len().into());
+        detail.insert("withdrawn".to_owned(), json!(withdrawn));
+    }
+    audit::record(tx, now, actor, &Entry { action, tenant: None, target: Some(&version.to_string()), detail })?;
+    Ok(RateCard { version, effective_from, created_at: now, source, models })
 }
 
 fn check(models: &ModelPrices) -> Result<()> {
@@ -234,11 +272,12 @@ fn cards(conn: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<
 }
 
 fn read(row: &Row<'_>) -> Result<RateCard> {
-    let models: String = row.get(3)?;
+    let (models, source): (String, String) = (row.get(3)?, row.get(4)?);
     Ok(RateCard {
         version: row.get(0)?,
         effective_from: UnixMs(row.get(1)?),
         created_at: UnixMs(row.get(2)?),
+        source: serde_json::from_value(source.into())?,
         models: serde_json::from_str(&models)?,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::UnixMs;
 use crate::price::ModelPrice;
-use crate::rate::{LOOK_EVERY_MS, RateCard};
+use crate::rate::{LOOK_EVERY_MS, RateCard, RateSource};
 
 /// A model's price and the version that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +14,19 @@ pub struct PinnedPrice {
     pub price: Arc<ModelPrice>,
     /// The rate card version that lists it.
     pub card: u32,
+    /// Where that version comes from.
+    pub source: RateSource,
 }
 
-/// What is withdrawn is known too: it must not fall through to a wider pattern.
-type Listed = HashMap<String, Option<PinnedPrice>>;
+/// What the newest version that lists a name says of it. What is withdrawn is known too: it must not fall through to a
+/// wider pattern.
+#[derive(Debug)]
+struct Listing {
+    price: Option<PinnedPrice>,
+    source: RateSource,
+}
+
+type Listed = HashMap<String, Listing>;
 
 /// The prices in effect from one instant until the next scheduled change.
 #[derive(Clone, Debug)]
@@ -63,10 +72,10 @@ impl RateTable {
     pub fn price(&self, model: &str) -> Option<PinnedPrice> {
         let Prices { exact, patterns, lengths, .. } = &*self.prices;
         if let Some(listed) = exact.get(model) {
-            return listed.clone();
+            return listed.price.clone();
         }
         let beginnings = lengths.iter().filter_map(|&length| model.get(..length));
-        beginnings.into_iter().find_map(|beginning| patterns.get(beginning)).cloned().flatten()
+        beginnings.into_iter().find_map(|beginning| patterns.get(beginning))?.price.clone()
     }
 
     /// What `model` costs at `upstream`: by `<upstream>/<model>` where the card lists that name or a pattern that begins
@@ -79,16 +88,57 @@ impl RateTable {
         }
         let name = format!("{upstream}/{model}");
         if let Some(listed) = exact.get(&name) {
-            return listed.clone();
+            return listed.price.clone();
         }
         let own = lengths.iter().filter(|&&length| length > upstream.len());
         let listed = own.filter_map(|&length| name.get(..length)).find_map(|beginning| patterns.get(beginning));
-        listed.map_or_else(|| self.price(model), Clone::clone)
+        listed.map_or_else(|| self.price(model), |listed| listed.price.clone())
     }
 
     /// Every name that has a price, sorted; patterns end in `*`.
     pub fn models(&self) -> impl Iterator<Item = (&str, &PinnedPrice)> {
         self.prices.names.iter().map(|(name, pinned)| (name.as_str(), pinned))
+    }
+
+    /// The price of exactly this name; of a pattern with its `*`, that pattern's own.
+    pub(super) fn exact(&self, name: &str) -> Option<&PinnedPrice> {
+        self.listing(name)?.price.as_ref()
+    }
+
+    /// Whether exactly this name is priced or withdrawn.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.listing(name).is_some()
+    }
+
+    /// The operator's own name or pattern that decides over `name` now, or over the model behind the upstream that it
+    /// begins with. The pattern of everything, `*`, is a fallback and decides over nothing.
+    pub(super) fn operators(&self, name: &str) -> Option<String> {
+        let (by, listing) = self.decides(name)?;
+        (listing.source == RateSource::Operator).then_some(by)
+    }
+
+    /// The price that `name` has now, unless by the fallback.
+    pub(super) fn known(&self, name: &str) -> Option<&PinnedPrice> {
+        self.decides(name)?.1.price.as_ref()
+    }
+
+    fn listing(&self, name: &str) -> Option<&Listing> {
+        match name.strip_suffix('*') {
+            Some(beginning) => self.prices.patterns.get(beginning),
+            None => self.prices.exact.get(name),
+        }
+    }
+
+    fn decides(&self, name: &str) -> Option<(String, &Listing)> {
+        if let Some(listing) = self.listing(name) {
+            return Some((name.to_owned(), listing));
+        }
+        let bare = name.strip_suffix('*').unwrap_or(name);
+        let lengths = self.prices.lengths.iter().filter(|&&length| length > 0);
+        let pattern = lengths.filter_map(|&length| bare.get(..length)).find_map(|beginning| {
+            self.prices.patterns.get(beginning).map(|listing| (format!("{beginning}*"), listing))
+        });
+        pattern.or_else(|| name.split_once('/').and_then(|(_, model)| self.decides(model)))
     }
 
     pub(super) fn newest_version(&self) -> u32 {
@@ -114,24 +164,25 @@ impl RateTable {
 impl Prices {
     fn of(cards: Vec<RateCard>) -> Self {
         let (mut exact, mut patterns) = (Listed::new(), Listed::new());
-        for RateCard { version: card, models, .. } in cards {
+        for RateCard { version: card, models, source, .. } in cards {
             for (name, price) in models {
-                let pinned = price.map(|price| PinnedPrice { price: Arc::new(price), card });
+                let price = price.map(|price| PinnedPrice { price: Arc::new(price), card, source });
+                let listing = Listing { price, source };
                 match name.strip_suffix('*') {
-                    Some(beginning) => patterns.insert(beginning.to_owned(), pinned),
-                    None => exact.insert(name, pinned),
+                    Some(beginning) => patterns.insert(beginning.to_owned(), listing),
+                    None => exact.insert(name, listing),
                 };
             }
         }
         let mut lengths: Vec<usize> = patterns.keys().map(String::len).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         lengths.dedup();
-        let starred = patterns.iter().map(|(beginning, pinned)| (format!("{beginning}*"), pinned));
-        let listed = exact.iter().map(|(name, pinned)| (name.clone(), pinned)).chain(starred);
+        let qualified = exact.keys().chain(patterns.keys()).any(|name| name.contains('/'));
+        let starred = patterns.iter().map(|(beginning, listing)| (format!("{beginning}*"), listing));
+        let listed = exact.iter().map(|(name, listing)| (name.clone(), listing)).chain(starred);
         let mut names: Vec<(String, PinnedPrice)> =
-            listed.filter_map(|(name, pinned)| Some((name, pinned.clone()?))).collect();
+            listed.filter_map(|(name, listing)| Some((name, listing.price.clone()?))).collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
-        let qualified = names.iter().any(|(name, _)| name.contains('/'));
         Self { exact, patterns, lengths, names, qualified }
     }
 }

@@ -13,7 +13,13 @@ fn prices(models: &[(&str, i64)]) -> ModelPrices {
 }
 
 fn card(version: u32, effective_from: i64, models: &[(&str, i64)]) -> RateCard {
-    RateCard { version, effective_from: UnixMs(effective_from), created_at: UnixMs(0), models: prices(models) }
+    RateCard {
+        version,
+        effective_from: UnixMs(effective_from),
+        created_at: UnixMs(0),
+        source: RateSource::Operator,
+        models: prices(models),
+    }
 }
 
 /// USD per million tokens and the version.
@@ -157,7 +163,7 @@ fn a_card_reads_back_as_it_was_written_and_pages_by_version() {
 #[test]
 fn bad_cards_are_refused_and_leave_nothing() {
     let scene = Scene::new();
-    let many: Vec<String> = (0..5001).map(|n| n.to_string()).collect();
+    let many: Vec<String> = (0..=MAX_MODELS).map(|n| n.to_string()).collect();
     let many: Vec<(&str, i64)> = many.iter().map(|name| (name.as_str(), 1)).collect();
     for (models, at_fault) in [
         (prices(&many), "models"),
@@ -190,4 +196,68 @@ fn the_price_at_an_upstream_wins_over_the_models_own() {
     assert_eq!(input("internal", "llama-3"), "1");
     assert_eq!(input("openai", "llama-3"), "9");
     assert_eq!(input("int", "ernal/gpt-4o"), "9");
+}
+
+#[test]
+fn a_name_withdrawn_at_one_upstream_has_no_price_there() {
+    let table = RateTable::new(vec![card(1, 0, &[("gpt-4o", 1), ("azure/gpt-4o", 0)])], UnixMs(0));
+    assert_eq!(seen(table.price_at("azure", "gpt-4o")), None);
+    assert_eq!(seen(table.price_at("openai", "gpt-4o")), Some((1, 1)));
+}
+
+fn import(models: &[(&str, i64)], overrides: Overrides) -> RateImport {
+    RateImport { effective_from: None, models: prices(models), overrides }
+}
+
+#[test]
+fn an_import_leaves_an_operators_own_prices_and_withdrawals_as_they_are() {
+    let scene = Scene::new();
+    let store = &scene.store;
+    store.import_first_rates(&Actor::system(), prices(&[("a", 1), ("b", 1), ("c", 1)])).wait().unwrap();
+    store.put_rates(&operator(), None, prices(&[("b", 7), ("gone", 0), ("x-*", 7), ("*", 9)])).wait().unwrap();
+    let wanted = [("a", 2), ("b", 2), ("c", 1), ("d", 2), ("gone", 2), ("x-1", 2), ("up/b", 2), ("up/d", 2)];
+    let dry = store.rate_difference(&import(&wanted, Overrides::Keep)).unwrap();
+    assert_eq!(store.rate_cards(None, 9).unwrap().len(), 2, "a dry run changes nothing");
+    let (done, card) = store.import_rates(&operator(), import(&wanted, Overrides::Keep)).wait().unwrap();
+    assert_eq!(done, dry);
+    let names = |map: &BTreeMap<String, ModelPrice>| map.keys().cloned().collect::<Vec<_>>();
+    assert_eq!((names(&done.added), done.unchanged), (vec!["d".to_owned(), "up/d".to_owned()], 1));
+    assert_eq!(done.changed.keys().collect::<Vec<_>>(), ["a"]);
+    let kept: Vec<(&str, &str)> = done.kept.iter().map(|(name, by)| (name.as_str(), by.as_str())).collect();
+    assert_eq!(kept, [("b", "b"), ("gone", "gone"), ("up/b", "b"), ("x-1", "x-*")]);
+    let card = card.unwrap();
+    assert_eq!((card.version, card.source, card.models.len()), (3, RateSource::Import, 3));
+    let rates = store.rates();
+    assert_eq!(["a", "b", "x-1", "d"].map(|name| seen(rates.price(name)).unwrap().0), [2, 7, 7, 2]);
+    assert_eq!((seen(rates.price("gone")), rates.price("b").unwrap().source), (None, RateSource::Operator));
+
+    let (_, again) = store.import_rates(&operator(), import(&wanted, Overrides::Keep)).wait().unwrap();
+    assert_eq!(again, None, "what changes nothing adds no version");
+    let (replaced, _) = store.import_rates(&operator(), import(&wanted, Overrides::Replace)).wait().unwrap();
+    assert!(replaced.kept.is_empty());
+    assert_eq!(["b", "gone", "x-1"].map(|name| seen(store.rates().price(name)).unwrap().0), [2, 2, 2]);
+    assert_eq!(
+        scene.audit().iter().map(|row| row.0.clone()).collect::<Vec<_>>(),
+        ["rates.import", "rates.put", "rates.import", "rates.import"]
+    );
+}
+
+#[test]
+fn an_import_never_withdraws_by_absence_and_keeps_what_price_lists_do_not_state() {
+    let scene = Scene::new();
+    let known =
+        r#"{"gpt-4o":{"input":"2","tokenizer":"o200k_base","image_tokens":1105},"b":{"input":"1"},"c":{"input":"1"}}"#;
+    scene.store.import_first_rates(&Actor::system(), serde_json::from_str(known).unwrap()).wait().unwrap();
+    let mut models = prices(&[("c", 0)]);
+    models.insert("gpt-4o".to_owned(), serde_json::from_str(r#"{"input":"3"}"#).unwrap());
+    models.insert("azure/gpt-4o".to_owned(), serde_json::from_str(r#"{"input":"4"}"#).unwrap());
+    let import = RateImport { effective_from: None, models, overrides: Overrides::Keep };
+    let (done, _) = scene.store.import_rates(&operator(), import).wait().unwrap();
+    assert_eq!((done.withdrawn.as_slice(), done.unchanged), (&["c".to_owned()][..], 0));
+    let rates = scene.store.rates();
+    for name in ["gpt-4o", "azure/gpt-4o"] {
+        let price = rates.price(name).unwrap().price;
+        assert_eq!((price.tokenizer, price.image_tokens), (Some(crate::Tokenizer::O200kBase), Some(1105)), "{name}");
+    }
+    assert_eq!((seen(rates.price("b")).unwrap().0, seen(rates.price("c"))), (1, None));
 }
