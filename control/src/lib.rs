@@ -7,6 +7,7 @@
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`
 //! - `cli`: the commands, which are clients of that API
 //! - `key`: the master key and the admin keys, and the files that hold them
+//! - `rate_import`: price lists from outside
 //! - `retention`: old request detail, moved to files
 //! - `error`: what can go wrong with those
 
@@ -14,6 +15,7 @@ pub mod admin;
 pub mod cli;
 mod error;
 mod key;
+mod rate_import;
 pub mod retention;
 
 pub use error::KeyError;

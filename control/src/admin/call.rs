@@ -17,6 +17,11 @@ use crate::admin::state::AdminState;
 /// The largest body, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// The largest body of a route that takes a whole price list, in bytes.
+pub(super) const MAX_PRICE_LIST_BYTES: usize = 16 << 20;
+/// The route that does.
+pub(super) const PRICE_LIST_PATH: &str = "/v1/rates/import";
+
 /// A call that changes something: who makes it, its JSON body, and the key that makes it happen once.
 pub(super) struct Call<T> {
     pub(super) actor: Actor,
@@ -46,7 +51,7 @@ impl<T: DeserializeOwned> FromRequest<AdminState> for Call<T> {
         let bytes =
             Bytes::from_request(Request::from_parts(parts.clone(), body), state).await.map_err(|err| {
                 match err.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+                    StatusCode::PAYLOAD_TOO_LARGE => too_large(parts.uri.path()),
                     _ => Refusal::new(StatusCode::BAD_REQUEST, "unreadable_body", "the body broke off"),
                 }
             })?;
@@ -148,12 +153,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     Ok(body)
 }
 
-fn too_large() -> Refusal {
-    Refusal::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!("the body must be at most {MAX_BODY_BYTES} bytes"),
-    )
+fn too_large(path: &str) -> Refusal {
+    let limit = if path == PRICE_LIST_PATH { MAX_PRICE_LIST_BYTES } else { MAX_BODY_BYTES };
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body must be at most {limit} bytes"))
 }
 
 /// The words of the first cause: what is around it only says that there is one.

@@ -25,6 +25,7 @@ mod peer;
 mod period;
 mod quota;
 mod rate;
+mod rate_import;
 mod refusal;
 mod route;
 mod state;

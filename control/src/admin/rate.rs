@@ -47,7 +47,9 @@ pub(super) async fn get(
         .store
         .rate_price_at(&model, at)?
         .ok_or_else(|| Refusal::not_found("price").hint(format!("no rate card in effect lists `{model}`")))?;
-    Ok(Json(json!({"model": model, "at": at.rfc3339(), "rate_card": pinned.card, "price": *pinned.price})))
+    Ok(Json(
+        json!({"model": model, "at": at.rfc3339(), "rate_card": pinned.card, "source": pinned.source, "price": *pinned.price}),
+    ))
 }
 
 fn all(state: &AdminState, now: UnixMs) -> Value {
@@ -61,6 +63,7 @@ fn priced(pinned: &PinnedPrice) -> Value {
     let mut price = json!(*Arc::clone(&pinned.price));
     if let Some(fields) = price.as_object_mut() {
         fields.insert("rate_card".to_owned(), pinned.card.into());
+        fields.insert("source".to_owned(), pinned.source.name().into());
     }
     price
 }
@@ -95,7 +98,7 @@ fn instant(field: &str, text: &str) -> Result<UnixMs, Refusal> {
         .map_err(|_| Refusal::invalid(field, format!("{field} must be an instant such as 2026-11-01T00:00:00Z")))
 }
 
-fn optional_instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
+pub(super) fn optional_instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnixMs>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     text.map(|text| {
         UnixMs::parse_rfc3339(&text)

@@ -7,10 +7,10 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{Method, StatusCode};
 
-use crate::admin::call::MAX_BODY_BYTES;
+use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::admin::{answer, archive, gate, health, quota, rate, tenant, token, usage};
+use crate::admin::{answer, archive, gate, health, quota, rate, rate_import, tenant, token, usage};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::GET, "/v1/rates/history", get(rate::history)),
         (Method::GET, "/v1/archives", get(archive::list)),
         (Method::POST, "/v1/archives", post(archive::create)),
+        (Method::POST, PRICE_LIST_PATH, post(rate_import::import).layer(DefaultBodyLimit::max(MAX_PRICE_LIST_BYTES))),
         (Method::GET, "/v1/config", get(health::config)),
     ]
 }

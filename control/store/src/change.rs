@@ -47,6 +47,12 @@ impl<T: Send + 'static> Change<T> {
         self
     }
 
+    /// The same change with its outcome turned into another; `turn` runs inside the transaction, so it must be quick.
+    pub fn map<U>(self, turn: impl FnOnce(T) -> U + Send + 'static) -> Change<U> {
+        let Self { store, task, after } = self;
+        Change { store, task: Box::new(move |tx, now| task(tx, now).map(turn)), after }
+    }
+
     /// Makes the change unless `key` has made it already; then gives the answer that was kept.
     ///
     /// # Errors
