@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use reqwest::Url;
 use reqwest::redirect::Policy;
@@ -38,7 +39,15 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a [&'a str],
     pub(crate) query: &'a [(&'a str, &'a str)],
-    pub(crate) body: Option<Value>,
+    pub(crate) body: Option<Body>,
+}
+
+/// What a call says.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Json(Value),
+    /// JSON that goes out letter by letter: a number in it may not survive being read.
+    Text(String),
 }
 
 impl<'a> Call<'a> {
@@ -47,7 +56,11 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn send(method: Method, path: &'a [&'a str], body: Value) -> Self {
-        Self { method, path, query: &[], body: Some(body) }
+        Self { method, path, query: &[], body: Some(Body::Json(body)) }
+    }
+
+    pub(crate) fn send_text(method: Method, path: &'a [&'a str], body: String) -> Self {
+        Self { method, path, query: &[], body: Some(Body::Text(body)) }
     }
 }
 
@@ -95,9 +108,11 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
-        if let Some(body) = &call.body {
-            request = request.json(body);
-        }
+        request = match call.body {
+            None => request,
+            Some(Body::Json(body)) => request.json(&body),
+            Some(Body::Text(body)) => request.header(CONTENT_TYPE, "application/json").body(body),
+        };
         let response = request.send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
         let text = response.text().await.with_context(|| format!("the answer of {} broke off", self.place))?;

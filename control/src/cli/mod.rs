@@ -3,7 +3,7 @@
 //! No command reads the data directory's files or the database: whatever it says, the API said.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `billing`, `rate`, `archive`: one noun each
+//! - `tenant`, `token`, `billing`, `rate`, `archive`: one noun each; `rate_import`: the difference that a price list makes
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
 
@@ -14,6 +14,7 @@ mod client;
 mod command;
 mod duration;
 mod rate;
+mod rate_import;
 mod table;
 mod tenant;
 mod token;
@@ -26,5 +27,6 @@ pub use archive::ArchiveCommand;
 pub use billing::BillingCommand;
 pub use command::{AdminCommand, Connection, run};
 pub use rate::RateCommand;
+pub use rate_import::ImportFlags;
 pub use tenant::{QuotaFlags, TenantCommand, TenantFlags};
 pub use token::{TokenCommand, TokenFlags};

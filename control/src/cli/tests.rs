@@ -103,6 +103,9 @@ fn every_command_of_the_contract_is_there() {
         "billing summary",
         "rates list",
         "rates import conf/rates.json",
+        "rates import map.json --dry-run --effective-from 2026-12-01 --replace-overrides --only gpt-5*,claude-opus-5 --json",
+        "rates put conf/rates.json",
+        "rates history --json",
         "rates show gpt-4o --at 2026-11-01T00:00:00Z",
         "rates show gpt-4o --url http://127.0.0.1:8081",
     ] {
@@ -143,6 +146,8 @@ fn a_mistake_is_a_usage_error() {
         "billing report acme --period November",
         "billing report acme --csv --json",
         "rates show x --at now",
+        "rates import",
+        "rates import x --effective-from soon",
     ] {
         let err = parse(line).unwrap_err();
         assert!(!matches!(err.kind(), ErrorKind::DisplayHelp), "{line:?}");
@@ -226,10 +231,10 @@ async fn billing_and_rates_over_the_socket() {
             .to_string(),
     )
     .unwrap();
-    assert!(said(&client, &format!("rates import {}", file.display())).await.starts_with("version 1 with 1 models"));
+    assert!(said(&client, &format!("rates put {}", file.display())).await.starts_with("version 1 with 1 models"));
     assert_eq!(
         said(&client, "rates list").await,
-        "MODEL  INPUT  OUTPUT  CACHE READ  CACHE WRITE  VERSION\nm       2.00   4.125           -            -        1\n"
+        "MODEL  INPUT  OUTPUT  CACHE READ  CACHE WRITE  VERSION  SOURCE    ALSO PRICED\nm       2.00   4.125           -            -        1  operator\n"
     );
     assert!(said(&client, "rates show m").await.contains("4.125"));
     assert!(refused(&client, "rates show nobody").await.contains("hint: no rate card"));
@@ -241,6 +246,43 @@ async fn billing_and_rates_over_the_socket() {
     let summary = said(&client, "billing summary --period 2026-11").await;
     assert!(summary.contains("acme    Acme") && summary.contains(&cost), "{summary}");
     assert_eq!(said_json(&client, "billing report --period 2026-11").await["total"]["cost_usd"], cost);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_price_map_is_shown_as_a_difference_and_then_imported() {
+    let scene = Scene::new().await;
+    let served = Served::start(&scene).await;
+    let client = client_of(&served.sock);
+    let own = scene.dir.path().join("own.json");
+    std::fs::write(&own, r#"{"models":{"gpt-5":{"input":"9","output":"9"}}}"#).unwrap();
+    said(&client, &format!("rates put {}", own.display())).await;
+    let map = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/prices/litellm.json");
+    let dry = said(&client, &format!("rates import {map} --dry-run")).await;
+    for part in
+        ["gpt-4o ", "gpt-5  gpt-5", "KEPT", "SKIPPED", "0.0002833333333333333", "a dry run: nothing was changed"]
+    {
+        assert!(dry.contains(part), "{part}: {dry}");
+    }
+    assert!(refused(&client, "rates show gpt-4o").await.contains("no rate card"));
+    let done = said(&client, &format!("rates import {map}")).await;
+    assert!(done.contains("\nversion 2 with ") && done.contains("0 changed"), "{done}");
+    let again = said(&client, &format!("rates import {map}")).await;
+    assert!(again.ends_with("nothing to change: no version was added\n"), "{again}");
+    assert_eq!(said_json(&client, "rates show gpt-5").await["price"]["input"], "9.000000000");
+    let shown = said(&client, "rates show gpt-4o").await;
+    for part in ["source               import", "priority input       4.25", "batch cache_read     1.25"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let changed = said(&client, &format!("rates import {map} --replace-overrides --only gpt-5")).await;
+    assert!(changed.contains("gpt-5    input                9.00     1.25"), "{changed}");
+    let history = said(&client, "rates history").await;
+    let sources: Vec<&str> = history.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(sources, ["operator", "import", "import"]);
+    let nothing = refused(&client, &format!("rates import {map} --only nobody")).await;
+    assert!(nothing.contains("hint: `only` holds names"), "{nothing}");
+    std::fs::write(&own, "not json").unwrap();
+    assert!(refused(&client, &format!("rates import {}", own.display())).await.contains("is not JSON"));
     served.stop().await;
 }
 

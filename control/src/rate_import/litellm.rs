@@ -124,18 +124,18 @@ impl Gathered {
         match meaning {
             Meaning::Price(slot, _) => self.sets.state(level, slot, amount.price),
             Meaning::Request => self.per_request = Some(self.per_request.unwrap_or_default().max(amount.price)),
-            Meaning::Like(slot) => self.alike(name, level, slot, amount.price, None),
-            Meaning::Near(slot, why) => self.alike(name, level, slot, amount.price, Some(why)),
+            Meaning::Like(slot) => {
+                self.alike.push(Alike { field: name.to_owned(), level, slot, price: amount.price, near: None });
+            }
+            Meaning::Near(slot, why) => {
+                self.alike.push(Alike { field: thing.to_owned(), level, slot, price: amount.price, near: Some(why) });
+            }
             Meaning::Option(_) | Meaning::Unknown => {}
         }
         if amount.rounded && matches!(meaning, Meaning::Price(..) | Meaning::Request) {
             self.rounded.push((name.to_owned(), raw.to_owned(), amount.price));
         }
         Ok(())
-    }
-
-    fn alike(&mut self, field: &str, level: Level, slot: Slot, price: NanoUsd, near: Option<&'static str>) {
-        self.alike.push(Alike { field: field.to_owned(), level, slot, price, near });
     }
 
     /// Prices by the size of the prompt, as ranges in tokens: the first is for all that are smaller.

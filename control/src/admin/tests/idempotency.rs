@@ -33,6 +33,7 @@ async fn the_same_key_and_body_get_the_same_answer_secret_and_all() {
         ("one", &"/v1/tenants".to_owned(), json!({"id": "once"})),
         ("two", &tokens, json!({"name": "n"})),
         ("three", &rotate, json!({})),
+        ("four", &"/v1/rates/import".to_owned(), json!({"prices": {"models": {"m": {"input": "1"}}}})),
     ] {
         let first = post(&scene, path, key, &body).await;
         assert_eq!((first.status.as_u16(), first.header("idempotent-replayed")), (201, None), "{}", first.text);

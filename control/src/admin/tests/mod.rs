@@ -9,6 +9,7 @@ mod body;
 mod idempotency;
 mod listen;
 mod page;
+mod rate_import;
 pub(crate) mod scene;
 pub(crate) mod served;
 mod tenant;

@@ -129,7 +129,10 @@ async fn rates_are_versions_and_a_model_has_the_price_of_its_instant() {
         200
     );
     let listed = scene.get("/v1/rates").await.json();
-    assert_eq!(listed["models"]["m"], json!({"input": "1.000000000", "output": "2.000000000", "rate_card": 1}));
+    assert_eq!(
+        listed["models"]["m"],
+        json!({"input": "1.000000000", "output": "2.000000000", "rate_card": 1, "source": "operator"})
+    );
     assert_eq!(scene.get("/v1/rates?model=m").await.json()["price"]["input"], "1.000000000");
     let december = scene.get("/v1/rates?model=m&at=2026-12-01T00:00:00Z").await.json();
     assert_eq!((&december["price"]["input"], &december["rate_card"]), (&json!("3.000000000"), &json!(2)));
