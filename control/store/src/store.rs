@@ -16,6 +16,7 @@ use crate::rate::{self, Rates};
 use crate::sqlite::checkpoint::Checkpointer;
 use crate::sqlite::lock::FileLock;
 use crate::sqlite::reader::Reader;
+use crate::sqlite::wal;
 use crate::sqlite::writer::Writer;
 use crate::sqlite::{migrate, open};
 use crate::token::{Auth, Pepper};
@@ -76,6 +77,7 @@ impl Store {
             FileLock::take(&dir.join("lock"), options.takeover)?.ok_or_else(|| StoreError::Locked(dir.clone()))?;
         let database = dir.join("openclawmu.db");
         let mut conn = open::writable(&database)?;
+        wal::empty_at_start(&conn)?;
         migrate::run(&mut conn)?;
         let has_tokens = conn.query_row("SELECT EXISTS (SELECT 1 FROM tokens)", [], |row| row.get(0))?;
         let auth = Auth::new(Pepper::open(&dir.join("pepper.key"), has_tokens)?);
@@ -104,7 +106,7 @@ impl Store {
     /// Whether the store takes writes. While it does not, nothing new may be admitted or changed.
     #[must_use]
     pub fn healthy(&self) -> bool {
-        self.inner.writer().healthy()
+        self.inner.ledger.healthy()
     }
 
     /// The clock that the store was opened with.

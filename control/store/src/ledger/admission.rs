@@ -68,7 +68,7 @@ impl Store {
         if *draining {
             return Err(Refused::Unavailable("this process is handing over to its successor".to_owned()));
         }
-        if !ledger.writer().healthy() {
+        if !ledger.healthy() {
             return Err(Refused::Unavailable("the last write to the store failed".to_owned()));
         }
         let budget = ledger.budget(demand.tenant);

@@ -2,11 +2,15 @@
 //!
 //! One `pwrite` at admission, one now and then while a stream is relayed, one at settle. No sync and no await, and nothing is
 //! lost by `kill -9`, since the page cache outlives the process. Power loss is `durability`'s matter.
+//!
+//! The file begins small and doubles when no slot is free. A slot's blocks are reserved before it is handed out: a full disk
+//! never fails the settlement of what it let in.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -19,8 +23,10 @@ use crate::money::NanoUsd;
 use crate::sqlite::lock::FileLock;
 use crate::usage::Usage;
 
-/// Attempts that may be in flight at once, and so slots of a table.
+/// Attempts that may be in flight at once, and so the most slots of a table.
 pub(crate) const CAPACITY: u32 = 65_536;
+/// Slots of a table that has not grown yet.
+const FIRST_SLOTS: u32 = 4_096;
 
 /// The name of the folder of in-flight tables in the data directory.
 pub(crate) const FOLDER: &str = "inflight";
@@ -30,12 +36,22 @@ pub(crate) const FOLDER: &str = "inflight";
 pub(crate) struct InflightTable {
     lock: FileLock,
     free: ArrayQueue<u32>,
+    size: Mutex<Size>,
     path: PathBuf,
 }
 
+/// How far the table has grown.
+#[derive(Debug)]
+struct Size {
+    slots: u32,
+    most: u32,
+    /// The disk refused the last growth: said once.
+    refused: bool,
+}
+
 impl InflightTable {
-    /// Creates the table of owner `epoch`, every slot free.
-    pub(crate) fn create(folder: &Path, epoch: u32, capacity: u32) -> Result<Self> {
+    /// Creates the table of owner `epoch`, every slot free; it grows to at most `most` slots.
+    pub(crate) fn create(folder: &Path, epoch: u32, most: u32) -> Result<Self> {
         let path = folder.join(epoch.to_string());
         let fail = |err: &dyn std::fmt::Display| StoreError::DataDir {
             path: path.clone(),
@@ -43,20 +59,17 @@ impl InflightTable {
         };
         std::fs::create_dir_all(folder).map_err(|err| fail(&err))?;
         let lock = FileLock::take(&path, Duration::ZERO)?.ok_or_else(|| StoreError::Locked(path.clone()))?;
-        let bytes = u64::from(capacity) * SLOT_BYTES as u64;
-        allocate(&lock, bytes).map_err(|err| fail(&err))?;
-        let free = ArrayQueue::new(usize::try_from(capacity).unwrap_or(usize::MAX).max(1));
-        for index in 0..capacity {
-            if free.push(index).is_err() {
-                break;
-            }
-        }
-        Ok(Self { lock, free, path })
+        let slots = FIRST_SLOTS.min(most);
+        allocate(&lock, 0, slots).map_err(|err| fail(&err))?;
+        let free = ArrayQueue::new(usize::try_from(most).unwrap_or(usize::MAX).max(1));
+        let table = Self { lock, free, size: Mutex::new(Size { slots, most, refused: false }), path };
+        (0..slots).for_each(|index| table.give_back(index));
+        Ok(table)
     }
 
-    /// Writes a reservation into a free slot; `None` when there is none.
+    /// Writes a reservation into a free slot; `None` when there is none, and the table or the disk has no room for more.
     pub(crate) fn reserve(&self, reservation: &Reservation, prompt: &Usage) -> Result<Option<u32>> {
-        let Some(index) = self.free.pop() else { return Ok(None) };
+        let Some(index) = self.free.pop().or_else(|| self.grow()) else { return Ok(None) };
         match self.lock.file().write_all_at(&slot::encode(reservation, prompt), offset(index)) {
             Ok(()) => Ok(Some(index)),
             Err(err) => {
@@ -64,6 +77,31 @@ impl InflightTable {
                 Err(StoreError::Unavailable(format!("in-flight table: {err}")))
             }
         }
+    }
+
+    /// Doubles the table and takes the first of its new slots. Others that find no slot meanwhile wait here for theirs.
+    fn grow(&self) -> Option<u32> {
+        let mut size = self.size();
+        if let Some(index) = self.free.pop() {
+            return Some(index); // grown, or given back, while this waited
+        }
+        let (old, new) = (size.slots, size.slots.saturating_mul(2).min(size.most));
+        if new == old {
+            return None;
+        }
+        if let Err(err) = allocate(&self.lock, old, new) {
+            if !std::mem::replace(&mut size.refused, true) {
+                tracing::error!(%err, slots = old, "the in-flight table is full and the disk has no room for a larger one");
+            }
+            return None;
+        }
+        (size.slots, size.refused) = (new, false);
+        (old.saturating_add(1)..new).for_each(|index| self.give_back(index));
+        Some(old)
+    }
+
+    fn size(&self) -> MutexGuard<'_, Size> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how far an attempt has come.
@@ -111,7 +149,9 @@ impl InflightTable {
 
     /// Slots in use.
     pub(crate) fn in_use(&self) -> usize {
-        self.free.capacity() - self.free.len()
+        // Under the lock, so that a growth is seen as a whole.
+        let size = self.size();
+        usize::try_from(size.slots).unwrap_or(usize::MAX).saturating_sub(self.free.len())
     }
 
     /// Removes the file, when nothing is in flight any more.
@@ -167,18 +207,16 @@ fn offset(index: u32) -> u64 {
     u64::from(index) * SLOT_BYTES as u64
 }
 
+/// Reserves the blocks of the slots from `from` to before `to`, which read as zeros.
 #[cfg(target_os = "linux")]
-fn allocate(lock: &FileLock, bytes: u64) -> std::io::Result<()> {
-    Ok(rustix::fs::fallocate(lock.file(), rustix::fs::FallocateFlags::empty(), 0, bytes)?)
+fn allocate(lock: &FileLock, from: u32, to: u32) -> std::io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::empty();
+    Ok(rustix::fs::fallocate(lock.file(), flags, offset(from), offset(to).saturating_sub(offset(from)))?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn allocate(lock: &FileLock, bytes: u64) -> std::io::Result<()> {
-    let zeros = [0; SLOT_BYTES];
-    for index in 0..bytes / SLOT_BYTES as u64 {
-        lock.file().write_all_at(&zeros, index * SLOT_BYTES as u64)?;
-    }
-    Ok(())
+fn allocate(lock: &FileLock, from: u32, to: u32) -> std::io::Result<()> {
+    (from..to).try_for_each(|index| lock.file().write_all_at(&[0; SLOT_BYTES], offset(index)))
 }
 
 #[cfg(test)]
@@ -218,5 +256,55 @@ mod tests {
         assert_eq!(table.reserve(&reservation(3), &Usage::default()).unwrap(), None);
         table.free(vec![first]);
         assert_eq!(table.reserve(&reservation(3), &Usage::default()).unwrap(), Some(first));
+    }
+
+    #[test]
+    fn a_table_doubles_until_its_bound_and_is_read_back_at_whatever_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1");
+        let most = FIRST_SLOTS * 3;
+        let table = InflightTable::create(dir.path(), 1, most).unwrap();
+        let bytes = |slots: u32| u64::from(slots) * SLOT_BYTES as u64;
+        let mut taken = Vec::new();
+        for (until, size) in [(FIRST_SLOTS, FIRST_SLOTS), (FIRST_SLOTS + 1, FIRST_SLOTS * 2), (most, most)] {
+            let from = i64::try_from(taken.len()).unwrap();
+            for id in from..until.into() {
+                taken.push(table.reserve(&reservation(id + 1), &Usage::default()).unwrap().unwrap());
+            }
+            assert_eq!(table.in_use(), taken.len());
+            let meta = std::fs::metadata(&path).unwrap();
+            assert_eq!(meta.len(), bytes(size));
+            assert!(std::os::unix::fs::MetadataExt::blocks(&meta) * 512 >= bytes(size), "every slot's block is there");
+            assert_eq!(read_all(&path).unwrap().len(), taken.len());
+        }
+        assert_eq!(table.reserve(&reservation(1), &Usage::default()).unwrap(), None);
+        let mut distinct = taken.clone();
+        distinct.sort_unstable();
+        assert_eq!(distinct, (0..most).collect::<Vec<_>>(), "each slot was given once");
+        table.free(taken);
+        assert_eq!(table.in_use(), 0);
+        assert!(read_all(&path).unwrap().is_empty());
+        table.remove_if_empty();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_table_that_many_find_full_at_once_grows_once_for_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = InflightTable::create(dir.path(), 1, FIRST_SLOTS * 4).unwrap();
+        let taken: Vec<u32> = std::thread::scope(|scope| {
+            let table = &table;
+            let take = move || {
+                let each = 0..FIRST_SLOTS / 2;
+                each.map(|_| table.reserve(&reservation(1), &Usage::default()).unwrap().unwrap()).collect::<Vec<_>>()
+            };
+            let threads: Vec<_> = (0..6).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut distinct = taken.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), taken.len(), "no slot was given twice");
+        assert_eq!(table.size().slots, FIRST_SLOTS * 4);
     }
 }

@@ -53,6 +53,11 @@ impl Ledger {
     pub(crate) fn writer(&self) -> &Arc<Writer> {
         &self.writer
     }
+
+    /// Whether what is written now survives what it was promised to survive.
+    pub(crate) fn healthy(&self) -> bool {
+        self.writer.healthy() && self.syncer.as_ref().is_none_or(Syncer::healthy)
+    }
 }
 
 impl Ledger {

@@ -6,10 +6,12 @@
 //! - `reader`: per-thread read-only connections
 //! - `writer`: the one thread that writes, with group commit
 //! - `checkpoint`: moves the WAL into the database, off the writer's back
+//! - `wal`: what becomes of the WAL after a failed sync
 
 pub(crate) mod checkpoint;
 pub(crate) mod lock;
 pub(crate) mod migrate;
 pub(crate) mod open;
 pub(crate) mod reader;
+pub(crate) mod wal;
 pub(crate) mod writer;

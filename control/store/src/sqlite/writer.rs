@@ -4,7 +4,8 @@
 //! and at most one wake-up per batch. A task (a state change) is committed at once, together with whatever has gathered,
 //! each inside a savepoint of its own. Every commit is synced to the disk before anything is acknowledged.
 //! When a commit fails, rows are kept and tried again, tasks are refused, and [`Writer::healthy`] turns false until a
-//! commit succeeds.
+//! commit succeeds. What is tried again is written again, from the first byte, and after a failed sync to a new log (`wal`
+//! says why): a sync is never tried again on what was written before it failed.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,7 @@ use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
 use crate::ledger::row::{self, LedgerRow};
 use crate::sqlite::open;
+use crate::sqlite::wal::Log;
 
 /// How long settled rows gather before they are committed.
 const GATHER: Duration = Duration::from_millis(20);
@@ -218,6 +220,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
     // Rows and labels stay here until they are written; tasks are written or refused.
     let mut batch = Batch::default();
+    let mut log = Log::default();
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
         let probing = shared.failing.load(Ordering::Acquire);
@@ -225,7 +228,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
         if batch.has_work() || probing {
             let tasks = std::mem::take(&mut batch.tasks);
             let changes = !tasks.is_empty();
-            let (replies, committed) = commit(conn, &batch, tasks);
+            let (replies, committed) = commit(conn, &mut log, &batch, tasks);
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
                 shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -280,9 +283,10 @@ fn gather(shared: &Shared, probing: bool, batch: &mut Batch) {
     batch.closing = queue.closing;
 }
 
-fn commit(conn: &mut Connection, batch: &Batch, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
+fn commit(conn: &mut Connection, log: &mut Log, batch: &Batch, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
     let mut replies = Vec::with_capacity(tasks.len());
-    let tx = match conn.transaction_with_behavior(TransactionBehavior::Immediate) {
+    let begun = log.renew(conn);
+    let tx = match begun.and_then(|()| Ok(conn.transaction_with_behavior(TransactionBehavior::Immediate)?)) {
         Ok(tx) => tx,
         Err(err) => {
             let message = err.to_string();
@@ -306,7 +310,7 @@ fn commit(conn: &mut Connection, batch: &Batch, tasks: Vec<Task>) -> (Vec<Reply>
             return (replies, Err(StoreError::Unavailable("the transaction was rolled back".to_owned())));
         }
     }
-    let committed = tx.commit().map_err(StoreError::from);
+    let committed = tx.commit().map_err(|err| log.failed(err));
     (replies, committed)
 }
 

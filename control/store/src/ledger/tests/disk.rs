@@ -55,8 +55,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The in-flight table takes 16 MiB of it; 4 MiB are left.
-const SIZE: &str = "20m";
+const SIZE: &str = "4m";
 
 #[test]
 fn d_03_a_full_disk_refuses_admissions_keeps_every_settled_row_and_heals_by_itself() {
@@ -128,8 +127,37 @@ fn d_03_rows_that_a_full_disk_kept_from_the_ledger_are_there_after_a_restart() {
 
 #[test]
 fn a_disk_too_small_for_the_in_flight_table_refuses_to_start_with_a_hint() {
-    let disk = SmallDisk::mount("4m");
+    let disk = SmallDisk::mount("1m");
     let clock = std::sync::Arc::new(crate::ManualClock::new(super::world::at(super::world::NOON)));
     let err = super::world::open_at(disk.path(), &clock, std::time::Duration::ZERO).unwrap_err().to_string();
     assert!(err.contains("inflight") && err.contains("free space"), "{err}");
+}
+
+#[test]
+fn a_full_table_on_a_full_disk_refuses_and_grows_once_there_is_room() {
+    let disk = SmallDisk::mount(SIZE);
+    let world = World::in_dir(disk.path());
+    add_tenant(disk.path(), 1);
+    world.admit().unwrap().settle(end(Outcome::Void, usage(0, 0)));
+    world.flush();
+    disk.fill();
+    let mut open = Vec::new();
+    let refused = loop {
+        match world.admit() {
+            Ok(ticket) => open.push(ticket),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(&refused, Refused::Unavailable(why) if why.contains("table is full")), "{refused:?}");
+    let first = open.len();
+    assert!(first >= 4_000, "as many as the table began with: {first}");
+    assert_eq!(world.status().usd_per_month.pending, NanoUsd(RESERVED.0 * i64::try_from(first).unwrap()));
+    disk.clear();
+    open.push(world.admit().unwrap());
+    let rows = open.len() + 1;
+    for ticket in open {
+        ticket.settle(end(Outcome::Complete, usage(100, 50)));
+    }
+    eventually("every row is durable", || world.store.healthy() && super::world::flush(&world.store).is_ok());
+    assert_eq!(world.books().rows.len(), rows);
 }

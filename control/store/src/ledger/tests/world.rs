@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::id::{LabelKey, TenantKey, TokenKey};
+use crate::ledger::rollup::USAGE_COLUMNS;
 use crate::{
     Bound, Demand, Durability, End, ManualClock, Markup, ModelPrice, NanoUsd, Outcome, Quota, QuotaStatus, Refused,
     RequestId, ServiceTier, Store, StoreOptions, Ticket, UnixMs, Usage, Zone,
@@ -241,7 +242,8 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Reads the books and holds them to the rules that always hold: the file is sound, and windows are the sums of rows.
+    /// Reads the books and holds them to the rules that always hold: the file is sound, windows and the kept sums by day are
+    /// the sums of rows.
     pub(crate) fn read(dir: &Path) -> Self {
         let conn = Connection::open(dir.join("openclawmu.db")).unwrap();
         conn.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -269,6 +271,7 @@ impl Books {
         let mut expected = of_rows("day");
         expected.append(&mut of_rows("month"));
         assert_eq!(windows, expected, "windows are not the sums of their rows");
+        kept_sums_are_those_of_the_rows(&conn);
         Self { rows: rows.map(Result::unwrap).collect(), windows }
     }
 
@@ -286,4 +289,22 @@ fn sums(conn: &Connection, sql: &str) -> BTreeMap<(i64, String, i32), Sums> {
         })
         .unwrap();
     rows.map(Result::unwrap).collect()
+}
+
+/// Compares `usage_days` with what the rows say, key by key and column by column.
+fn kept_sums_are_those_of_the_rows(conn: &Connection) {
+    const KEYS: &str = "month, tenant, day, model, upstream, token, rate_card, label";
+    let sums = [&USAGE_COLUMNS[..], &["cost_nanos", "markup_nanos", "held_nanos"]].concat();
+    let of_rows: Vec<String> = sums.iter().map(|column| format!("sum({column})")).collect();
+    let expected = format!(
+        "SELECT {KEYS}, sum(attempt = 0 AND outcome NOT IN ('credit', 'resolved')), sum(outcome NOT IN ('credit', 'resolved')),
+            sum(estimated), {} FROM ledger GROUP BY {KEYS}",
+        of_rows.join(", ")
+    );
+    let kept = format!("SELECT {KEYS}, requests, attempts, estimated_rows, {} FROM usage_days", sums.join(", "));
+    for (one, other) in [(&expected, &kept), (&kept, &expected)] {
+        let differing: i64 =
+            conn.query_row(&format!("SELECT count(*) FROM ({one} EXCEPT {other})"), [], |row| row.get(0)).unwrap();
+        assert_eq!(differing, 0, "usage_days are not the sums of their rows");
+    }
 }
