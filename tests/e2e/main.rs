@@ -21,6 +21,7 @@ mod admin_api;
 mod auth;
 mod cli;
 mod crash;
+mod disk;
 mod drain;
 mod fault;
 mod http_edge;

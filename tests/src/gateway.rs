@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::admin::{Admin, budget_of};
 use crate::client::Client;
+use crate::disk::SmallDisk;
 use crate::raw;
 use crate::setup::Setup;
 
@@ -41,6 +42,7 @@ pub fn free_address() -> SocketAddr {
 /// One gateway process and its directory.
 pub struct Gateway {
     child: Option<Child>,
+    disk: Option<SmallDisk>,
     dir: TempDir,
     config: PathBuf,
     env: Vec<(String, String)>,
@@ -62,6 +64,7 @@ impl Gateway {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut gateway = Self {
             child: None,
+            disk: setup.disk.as_deref().map(|size| SmallDisk::mount(&dir.path().join("data"), size)),
             dir,
             config,
             env,
@@ -158,6 +161,17 @@ impl Gateway {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The file system of the data directory; panics when it has none of its own.
+    #[must_use]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("the set-up asks for one")
+    }
+
+    /// Starts the next process without this environment variable.
+    pub fn forget_env(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
     }
 
     /// The directory around the data directory: config, rates, logs.

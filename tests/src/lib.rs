@@ -22,6 +22,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod dice;
+pub mod disk;
 pub mod gateway;
 pub mod ledger;
 pub mod money;

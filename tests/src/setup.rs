@@ -30,6 +30,8 @@ pub struct Setup {
     pub rates: Option<Value>,
     /// A clock that the test turns.
     pub clock: Option<FakeClock>,
+    /// The size of a file system for the data directory alone, such as `4m`.
+    pub disk: Option<String>,
 }
 
 impl Setup {
@@ -43,6 +45,7 @@ impl Setup {
             env: vec![(PROVIDER_KEY_ENV.into(), PROVIDER_KEY.into())],
             rates: Some(money::card()),
             clock: None,
+            disk: None,
         }
     }
 
@@ -86,6 +89,20 @@ impl Setup {
     #[must_use]
     pub fn clock(mut self, clock: &FakeClock) -> Self {
         self.clock = Some(clock.clone());
+        self
+    }
+
+    /// Gives the data directory a file system of its own, of this size.
+    #[must_use]
+    pub fn disk(mut self, size: &str) -> Self {
+        self.disk = Some(size.to_owned());
+        self
+    }
+
+    /// Runs the process with these environment variables, too.
+    #[must_use]
+    pub fn env(mut self, env: Vec<(String, String)>) -> Self {
+        self.env.extend(env);
         self
     }
 

@@ -186,11 +186,11 @@ impl Budget {
     pub(crate) fn add_foreign(&self, conn: &Connection, foreign: &Reservation) -> Result<()> {
         let mut guard = self.lock();
         if guard.as_ref().is_none_or(|state| state.day.number < foreign.day) {
-            let never = UnixMs(i64::MIN); // the first admission asks the calendar
-            let day = Window::load(conn, (self.tenant, Period::Day), foreign.day, never)?;
+            // The first admission asks the calendar.
+            let day = Window::load(conn, (self.tenant, Period::Day), foreign.day, Window::UNASKED)?;
             let month = match guard.as_ref().map(|state| state.month) {
                 Some(month) if month.number >= foreign.month => month,
-                Some(_) | None => Window::load(conn, (self.tenant, Period::Month), foreign.month, never)?,
+                Some(_) | None => Window::load(conn, (self.tenant, Period::Month), foreign.month, Window::UNASKED)?,
             };
             let concurrent = guard.as_ref().map_or(0, |state| state.concurrent);
             *guard = Some(State { concurrent, ..State::new(day, month) });

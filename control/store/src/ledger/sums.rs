@@ -65,6 +65,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// The end of a window of which only another process's reservations are known yet.
+    pub(crate) const UNASKED: UnixMs = UnixMs(i64::MIN);
+
     pub(crate) fn used(&self) -> NanoUsd {
         self.posted.saturating_add(self.pending).saturating_add(self.held)
     }
@@ -97,7 +100,8 @@ impl Window {
     }
 
     /// The window to go on with. In another zone, or under a clock that went back, the calendar may be behind `old`, or
-    /// behind the newest window that was posted into before this start: windows only move forward.
+    /// behind the newest window that was posted into before this start: windows only move forward. An `old` that no
+    /// calendar was asked for is that of another process's reservations.
     pub(crate) fn current(
         conn: &Connection,
         of: (TenantKey, Period),
@@ -106,10 +110,11 @@ impl Window {
     ) -> Result<Self> {
         let period = of.1;
         let now = period.number(windows);
-        let number = match old {
-            Some(old) => old.number.max(now),
-            None => newest(conn, of)?.filter(|newest| period.is_plausible(*newest, now)).unwrap_or(now),
+        let floor = match old {
+            Some(old) if old.ends_at != Self::UNASKED => now,
+            Some(_) | None => newest(conn, of)?.filter(|newest| period.is_plausible(*newest, now)).unwrap_or(now),
         };
+        let number = old.map_or(floor, |old| old.number.max(floor));
         let ends_at = period.end(number, zone);
         match old {
             Some(old) if old.number == number => Ok(Self { ends_at, ..old }),

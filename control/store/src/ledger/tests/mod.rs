@@ -4,6 +4,7 @@
 //! - `admission`: caps, rates, windows, zones
 //! - `ending`: settlements, each exactly once
 //! - `model`: random histories beside a model that is too simple to be wrong
+//! - `history`: the same with deaths, hand-overs and replays in it
 //! - `crash`: what a process leaves when it dies, whole or torn
 //! - `kill`: real processes, really killed
 //! - `handover`: two owners at once
@@ -14,6 +15,7 @@ mod crash;
 mod disk;
 mod ending;
 mod handover;
+mod history;
 mod kill;
 mod model;
 pub(crate) mod world;

@@ -1,0 +1,164 @@
+// Stands between the gateway and the kernel's calls that make files durable, on the real binary.
+//
+// OPENCLAWMU_TEST_SYNC_FAILS names a file. While it exists, a sync of a file whose path contains its text fails with EIO, and
+// what was written since the last good sync is gone, as on a file system that drops the pages that it could not write.
+// OPENCLAWMU_TEST_SYNC_LOG names a file that gets a line for each reservation, each sync of the in-flight table and each
+// write to the port OPENCLAWMU_TEST_UPSTREAM_PORT, in their order.
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define SLOT_BYTES 256
+#define FILES 65536
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+// As the kernel does, a failure is reported once through each descriptor.
+static int failures, reported[FILES];
+
+static void say(const char *what) {
+    const char *path = getenv("OPENCLAWMU_TEST_SYNC_LOG");
+    if (!path) return;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) abort();
+    dprintf(fd, "%s\n", what);
+    close(fd);
+}
+
+static int path_of(int fd, char *path, size_t size) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, size - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return 1;
+}
+
+static int is_table(int fd) {
+    char path[4096];
+    return path_of(fd, path, sizeof path) && strstr(path, "/inflight/");
+}
+
+// Where the last good state of a write-ahead log is kept; only logs are small enough and written by one thread.
+static int shadow_of(const char *path, char *shadow, size_t size) {
+    size_t length = strlen(path);
+    if (length < 4 || strcmp(path + length - 4, "-wal")) return 0;
+    snprintf(shadow, size, "%s.synced", path);
+    return 1;
+}
+
+static void copy(const char *from, const char *to) {
+    char buffer[65536];
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (out < 0) abort();
+    off_t at = 0;
+    ssize_t got;
+    while (in >= 0 && (got = read(in, buffer, sizeof buffer)) > 0) {
+        if (write(out, buffer, got) != got) abort();
+        at += got;
+    }
+    if (ftruncate(out, at)) abort();
+    if (in >= 0) close(in);
+    close(out);
+}
+
+static int told_to_fail(const char *path) {
+    const char *control = getenv("OPENCLAWMU_TEST_SYNC_FAILS");
+    char which[256] = {0};
+    int fd = control ? open(control, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return 0;
+    ssize_t length = read(fd, which, sizeof which - 1);
+    close(fd);
+    return length > 0 && strstr(path, which) != NULL;
+}
+
+static int synced(int fd, const char *name) {
+    int (*real)(int) = dlsym(RTLD_NEXT, name);
+    char path[4096], shadow[4200];
+    if (!path_of(fd, path, sizeof path)) return real(fd);
+    int table = is_table(fd), has_shadow = shadow_of(path, shadow, sizeof shadow) && getenv("OPENCLAWMU_TEST_SYNC_FAILS");
+    if (table) say("sync begins");
+    pthread_mutex_lock(&lock);
+    int result = 0;
+    if (told_to_fail(path)) {
+        if (has_shadow) {
+            copy(shadow, path);
+            failures++;
+            if (fd < FILES) reported[fd] = failures;
+        }
+        errno = EIO;
+        result = -1;
+    } else if (has_shadow && fd < FILES && reported[fd] != failures) {
+        reported[fd] = failures;
+        errno = EIO;
+        result = -1;
+    } else {
+        result = real(fd);
+        if (!result && has_shadow) copy(path, shadow);
+    }
+    int error = errno;
+    pthread_mutex_unlock(&lock);
+    if (table) say(result ? "sync failed" : "synced");
+    errno = error;
+    return result;
+}
+
+int fsync(int fd) { return synced(fd, "fsync"); }
+int fdatasync(int fd) { return synced(fd, "fdatasync"); }
+
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
+    ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
+    ssize_t result = real(fd, bytes, count, at);
+    // A whole slot that is not zeros is a reservation.
+    if (count == SLOT_BYTES && at % SLOT_BYTES == 0 && ((const char *)bytes)[0] && is_table(fd)) say("reserved");
+    return result;
+}
+
+static void sending(int fd) {
+    const char *port = getenv("OPENCLAWMU_TEST_UPSTREAM_PORT");
+    struct sockaddr_in peer;
+    socklen_t size = sizeof peer;
+    if (port && !getpeername(fd, (struct sockaddr *)&peer, &size) && peer.sin_family == AF_INET
+        && ntohs(peer.sin_port) == atoi(port))
+        say("sent upstream");
+}
+
+ssize_t send(int fd, const void *bytes, size_t count, int flags) {
+    ssize_t (*real)(int, const void *, size_t, int) = dlsym(RTLD_NEXT, "send");
+    sending(fd);
+    return real(fd, bytes, count, flags);
+}
+
+ssize_t sendto(int fd, const void *bytes, size_t count, int flags, const struct sockaddr *to, socklen_t size) {
+    ssize_t (*real)(int, const void *, size_t, int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "sendto");
+    sending(fd);
+    return real(fd, bytes, count, flags, to, size);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+    ssize_t (*real)(int, const struct msghdr *, int) = dlsym(RTLD_NEXT, "sendmsg");
+    sending(fd);
+    return real(fd, message, flags);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    sending(fd);
+    return real(fd, bytes, count);
+}
+
+ssize_t writev(int fd, const struct iovec *pieces, int count) {
+    ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
+    sending(fd);
+    return real(fd, pieces, count);
+}
