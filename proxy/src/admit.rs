@@ -8,6 +8,7 @@ use openclawmu_store::{
 
 use crate::authenticate::Caller;
 use crate::catalog::Target;
+use crate::dialect::openai::service::AskedTier;
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
@@ -30,10 +31,30 @@ const COUNTED_BYTES: usize = 256 << 10;
 pub(crate) struct Admitted {
     /// The right to make it.
     pub(crate) ticket: Ticket,
-    /// The cap on each answer that must be sent upstream, for the reservation to hold.
-    pub(crate) cap: Option<Cap>,
+    /// What must be sent upstream, for the reservation to hold.
+    pub(crate) promise: Promise,
     /// The model's encoding, where it is public.
     pub(crate) tokenizer: Option<Tokenizer>,
+    /// What counts where the answer is silent.
+    pub(crate) unstated: Unstated,
+}
+
+/// What the reservation relies on and the request must therefore say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Promise {
+    /// The cap on each answer.
+    pub(crate) cap: Option<Cap>,
+    /// The ordinary service tier is named, since a provider's project may be set to a dearer one.
+    pub(crate) ordinary_tier: bool,
+}
+
+/// What an answer may leave unsaid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unstated {
+    /// The service tier: the dearer of the ordinary one and the one that was asked for.
+    pub(crate) service_tier: ServiceTier,
+    /// Images of the prompt that are billed by the piece.
+    pub(crate) input_images: u32,
 }
 
 /// A cap on each answer's tokens.
@@ -69,7 +90,8 @@ pub(crate) async fn admit(
     let model = store.name_key(&target.model).await.map_err(unavailable)?;
     let upstream = target.upstream.key(store).await.map_err(unavailable)?;
     let label = store.label_key(caller.policy.tenant_key, &call.label);
-    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt };
+    let service_tier = service_tier(call, &price.price)?;
+    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt, service_tier };
     wish.grant()
 }
 
@@ -82,6 +104,23 @@ struct Wish<'a> {
     keys: (u32, u32),
     label: LabelKey,
     attempt: u16,
+    service_tier: ServiceTier,
+}
+
+/// The tier that a request is to be served at, which must have a price of its own.
+fn service_tier(call: &Call, price: &ModelPrice) -> Result<ServiceTier, Refusal> {
+    match call.ask.service_tier {
+        AskedTier::Auto | AskedTier::Named(ServiceTier::Standard) => Ok(ServiceTier::Standard),
+        AskedTier::Named(tier) if price.lists(tier) => Ok(tier),
+        AskedTier::Named(tier) => Err(Refusal::bad(
+            "service_tier",
+            format!(
+                "The rate card has no `{}` price for `{}`; use `default` or leave `service_tier` out.",
+                tier.name(),
+                call.ask.model
+            ),
+        )),
+    }
 }
 
 impl Wish<'_> {
@@ -110,7 +149,29 @@ impl Wish<'_> {
     }
 
     fn admitted(&self, ticket: Ticket, cap: Option<Cap>) -> Admitted {
-        Admitted { ticket, cap, tokenizer: self.price.price.tokenizer }
+        let price = &self.price.price;
+        let input_images = if price.bills_input_images() { self.call.ask.parts.images } else { 0 };
+        let service_tier = match self.service_tier {
+            ServiceTier::Priority => ServiceTier::Priority,
+            ServiceTier::Standard | ServiceTier::Batch | ServiceTier::Flex => ServiceTier::Standard,
+        };
+        Admitted {
+            ticket,
+            promise: Promise { cap, ordinary_tier: self.must_name_tier() },
+            tokenizer: price.tokenizer,
+            unstated: Unstated { service_tier, input_images },
+        }
+    }
+
+    /// Whether the provider could choose a tier that costs more than was reserved of a budget in dollars.
+    fn must_name_tier(&self) -> bool {
+        let (quota, price) = (&self.caller.policy.quota, &self.price.price);
+        let capped = quota.usd_per_day.is_some() || quota.usd_per_month.is_some();
+        self.call.ask.service_tier == AskedTier::Auto && capped && price.lists(ServiceTier::Priority)
+    }
+
+    fn bound(&self, input_tokens: u32, output_tokens: u32) -> Bound {
+        Bound { input_tokens, output_tokens, input_images: self.call.ask.parts.images, ..Bound::default() }
     }
 
     fn refuse(&self, refused: Refused) -> Refusal {
@@ -134,9 +195,9 @@ impl Wish<'_> {
             upstream: self.keys.1,
             price: &self.price.price,
             rate_card: self.price.card,
-            bound: Bound { input_tokens, output_tokens: self.output_all(output_each), ..Bound::default() },
+            bound: self.bound(input_tokens, self.output_all(output_each)),
             prompt_estimate: estimate_tokens(self.call.body.len()),
-            service_tier: ServiceTier::Standard,
+            service_tier: self.service_tier,
             label: self.label,
             markup: policy.markup,
         })
@@ -201,8 +262,7 @@ impl Wish<'_> {
         if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || self.call.route == AiRoute::Embeddings {
             return None;
         }
-        let bound = Bound { input_tokens: input, ..Bound::default() };
-        let affordable = |left| self.price.price.affordable_output(left, bound, ServiceTier::Standard);
+        let affordable = |left| self.price.price.affordable_output(left, self.bound(input, 0), self.service_tier);
         let by_usd = usd_left.map_or(u32::MAX, affordable);
         let by_tokens = tokens_left
             .map_or(u32::MAX, |left| u32::try_from(left.saturating_sub(u64::from(input))).unwrap_or(u32::MAX));

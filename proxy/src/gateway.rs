@@ -73,7 +73,7 @@ impl Gateway {
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
             let admitted = admit(&shared.store, caller, &call, target, attempt).await?;
-            let outbound = route(&call, target, admitted.cap);
+            let outbound = route(&call, target, admitted.promise);
             match forward(session, &target.upstream, ai, &outbound, &admitted.ticket).await {
                 Ok(reply) => {
                     return self.deliver(Exchange { session, ctx, call: &call }, target, admitted, reply).await;
@@ -112,9 +112,9 @@ impl Gateway {
         reply: Reply,
     ) -> Result<(), Stop> {
         let (shared, Exchange { session, ctx, call }) = (&*self.shared, exchange);
-        let Admitted { ticket, cap, tokenizer } = admitted;
-        let (model, cut) = ((target.model.as_str(), tokenizer), shared.cut.subscribe());
-        let relayed = Relay { session, call, ticket: &ticket, cap, model, cut }.run(reply).await;
+        let Admitted { ticket, promise, tokenizer, unstated } = admitted;
+        let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
+        let relayed = Relay { session, call, ticket: &ticket, cap, model, unstated, cut }.run(reply).await;
         let settled = settle::settle(&shared.metrics, &target.upstream.name, ticket, &relayed);
         ctx.status = 200;
         match relayed.ending {

@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openclawmu_store::{Outcome, Ticket, Tokenizer, Usage};
+use openclawmu_store::{Outcome, ServiceTier, Ticket, Tokenizer, Usage};
 use pingora::proxy::Session;
 use tokio::sync::watch;
 
-use crate::admit::{Cap, count_tokens, estimate_tokens};
+use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
 use crate::answer::Head;
 use crate::dialect::openai::reply as openai;
 use crate::forward::{Reply, client_gone};
@@ -37,6 +37,8 @@ pub(crate) struct Relayed {
     pub(crate) outcome: Outcome,
     /// What it used.
     pub(crate) usage: Usage,
+    /// The tier that it is billed at.
+    pub(crate) service_tier: ServiceTier,
     /// The usage is ours, not the provider's.
     pub(crate) estimated: bool,
     /// Milliseconds from admission to its first byte.
@@ -78,6 +80,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) model: (&'a str, Option<Tokenizer>),
     /// Turns true when the process can wait no longer.
     pub(crate) cut: watch::Receiver<bool>,
+    /// What counts where the answer is silent.
+    pub(crate) unstated: Unstated,
 }
 
 /// How a stream came to its end.
@@ -124,9 +128,11 @@ impl Relay<'_> {
             let refusal = Refusal::Upstream { code: "upstream_broken", message };
             return self.nothing_delivered(Broken::Upstream(refusal), first_byte_ms);
         };
-        let usage = said.usage.unwrap_or_else(|| self.estimate(said.text_bytes, 0));
+        let usage = said.usage.map_or_else(|| self.estimate(said.text_bytes, 0), |usage| self.with_images(usage));
+        let (outcome, estimated) = (Outcome::Complete, said.usage.is_none());
+        let service_tier = said.service_tier.unwrap_or(self.unstated.service_tier);
         let ending = Ending::Whole { content_type, body };
-        Relayed { outcome: Outcome::Complete, usage, estimated: said.usage.is_none(), first_byte_ms, ending }
+        Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending }
     }
 
     /// An answer of which the client got nothing. The provider may have worked, but what for can't be told; a client that left
@@ -137,7 +143,8 @@ impl Relay<'_> {
             Broken::Upstream(refusal) => (Outcome::Void, Usage::default(), Ending::Refusal(refusal)),
             Broken::Shutdown => (Outcome::Void, Usage::default(), Ending::Refusal(Refusal::Store)),
         };
-        Relayed { outcome, usage, estimated: true, first_byte_ms, ending }
+        let service_tier = self.unstated.service_tier;
+        Relayed { outcome, usage, service_tier, estimated: true, first_byte_ms, ending }
     }
 
     async fn stream(&mut self, mut reply: Reply) -> Relayed {
@@ -169,9 +176,12 @@ impl Relay<'_> {
             (false, true) => Outcome::Void,
             (false, false) => Outcome::Partial,
         };
-        let mut usage = counted.usage.unwrap_or_else(|| self.estimate(counted.text_bytes, counted.text_events));
+        let mut usage = counted
+            .usage
+            .map_or_else(|| self.estimate(counted.text_bytes, counted.text_events), |usage| self.with_images(usage));
         usage.tool_calls = counted.tool_calls;
-        Relayed { outcome, usage, estimated: counted.usage.is_none(), first_byte_ms, ending }
+        let service_tier = counted.service_tier.unwrap_or(self.unstated.service_tier);
+        Relayed { outcome, usage, service_tier, estimated: counted.usage.is_none(), first_byte_ms, ending }
     }
 
     async fn begin(&mut self, content_type: &str) -> pingora::Result<()> {
@@ -255,13 +265,18 @@ impl Relay<'_> {
     fn estimate(&self, text_bytes: usize, text_events: u32) -> Usage {
         let input =
             count_tokens(&self.call.body, self.model.1).unwrap_or_else(|| estimate_tokens(self.call.body.len()));
-        Usage { input, output: estimate_tokens(text_bytes).max(text_events), ..Usage::default() }
+        self.with_images(Usage { input, output: estimate_tokens(text_bytes).max(text_events), ..Usage::default() })
+    }
+
+    /// Images of the prompt are billed whether the provider counts them or not.
+    fn with_images(&self, usage: Usage) -> Usage {
+        Usage { input_images: self.unstated.input_images, ..usage }
     }
 
     /// The same without counting the prompt token by token.
     fn rough(&self, counted: &Counted) -> Usage {
         let output = estimate_tokens(counted.text_bytes).max(counted.text_events);
-        Usage { input: estimate_tokens(self.call.body.len()), output, ..Usage::default() }
+        self.with_images(Usage { input: estimate_tokens(self.call.body.len()), output, ..Usage::default() })
     }
 }
 
@@ -270,6 +285,8 @@ impl Relay<'_> {
 struct Counted {
     /// The provider's usage; the last statement wins.
     usage: Option<Usage>,
+    /// The service tier; the last statement wins.
+    service_tier: Option<ServiceTier>,
     text_bytes: usize,
     /// Events that carried text: providers send about one a token.
     text_events: u32,
@@ -286,6 +303,7 @@ impl Counted {
 
     fn add(&mut self, event: &openai::Event) {
         self.usage = event.usage.or(self.usage);
+        self.service_tier = event.service_tier.or(self.service_tier);
         self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
         self.text_events += u32::from(event.text_bytes > 0);
         self.tool_calls += event.tool_calls;

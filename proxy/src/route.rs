@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::admit::Cap;
+use crate::admit::Promise;
 use crate::catalog::Target;
 use crate::dialect::openai::request::{self, Edits};
 use crate::read::Call;
@@ -20,10 +20,11 @@ pub(crate) struct Outbound {
 }
 
 /// Builds it; nothing is copied when nothing must change.
-pub(crate) fn route(call: &Call, target: &Target, cap: Option<Cap>) -> Outbound {
+pub(crate) fn route(call: &Call, target: &Target, promise: Promise) -> Outbound {
     let edits = Edits {
         model: (call.ask.model != target.model).then_some(target.model.as_str()),
-        cap: cap.map(|cap| (cap.field, cap.tokens)),
+        cap: promise.cap.map(|cap| (cap.field, cap.tokens)),
+        ordinary_tier: promise.ordinary_tier,
         force_usage: call.ask.stream && !call.ask.wants_usage && call.route != AiRoute::Embeddings,
     };
     let body = if edits == Edits::default() {

@@ -22,7 +22,7 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, rel
         http_status: if relayed.outcome == Outcome::Void { 502 } else { 200 },
         estimated: relayed.estimated,
         usage: relayed.usage,
-        service_tier: ServiceTier::Standard,
+        service_tier: relayed.service_tier,
         first_byte_ms: relayed.first_byte_ms,
     });
     if settled.over_reserved {

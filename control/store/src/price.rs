@@ -174,6 +174,16 @@ impl ModelPrice {
         u32::try_from(product / i128::from(price)).unwrap_or(u32::MAX)
     }
 
+    /// Whether images of a prompt have a price of their own, at whatever level.
+    #[must_use]
+    pub fn bills_input_images(&self) -> bool {
+        let services = [&self.batch, &self.flex, &self.priority].into_iter().flatten();
+        let base = std::iter::once((&self.base, &self.tiers)).chain(services.map(|own| (&own.base, &own.tiers)));
+        let mut sets =
+            base.flat_map(|(base, tiers)| std::iter::once(base).chain(tiers.iter().map(|tier| &tier.prices)));
+        sets.any(|prices| prices.input_image.is_some())
+    }
+
     /// Whether `tier` has prices of its own.
     #[must_use]
     pub fn lists(&self, tier: ServiceTier) -> bool {

@@ -3,7 +3,9 @@
 //! - `request`: what a request asks for, and the fields that the gateway owns
 //! - `parts`: what a prompt holds besides text
 //! - `reply`: usage and text of an answer, whole or in events
+//! - `service`: the service tier that is asked for and served at
 
 pub(crate) mod parts;
 pub(crate) mod reply;
 pub(crate) mod request;
+pub(crate) mod service;

@@ -8,10 +8,11 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use openclawmu_store::Usage;
+use openclawmu_store::{ServiceTier, Usage};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::service;
 use crate::dialect::scan;
 
 static TOOL_CALLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
@@ -94,6 +95,8 @@ pub(crate) struct Whole {
     pub(crate) usage: Option<Usage>,
     /// Bytes of what the model produced, when the usage is missing.
     pub(crate) text_bytes: usize,
+    /// The service tier that it was served at, where it says so.
+    pub(crate) service_tier: Option<ServiceTier>,
 }
 
 /// Reads a whole answer; `None` when it is not a JSON object.
@@ -103,6 +106,10 @@ pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
     scan::members(body, |key, range| match key.as_ref() {
         "usage" => found.usage = body.get(range).and_then(usage),
         "choices" => choices = body.get(range),
+        "service_tier" => {
+            let name = body.get(range).and_then(|raw| serde_json::from_str::<Cow<'_, str>>(raw).ok());
+            found.service_tier = name.and_then(|name| service::served(&name));
+        }
         _ => {}
     })
     .ok()?;
@@ -135,6 +142,9 @@ pub(crate) struct Event {
     pub(crate) error: bool,
     /// It is `[DONE]`.
     pub(crate) done: bool,
+    /// The service tier, where the event says more than text: providers repeat it on every one, so it is read only from
+    /// those, of which a stream has its first and its last.
+    pub(crate) service_tier: Option<ServiceTier>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +155,8 @@ struct Chunk<'a> {
     usage: Option<RawUsage>,
     #[serde(default)]
     error: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    service_tier: Option<Cow<'a, str>>,
 }
 
 /// The bytes of text of an event that says nothing else: one choice whose delta is one `content`, unfinished, without usage
@@ -185,7 +197,8 @@ pub(crate) fn event(data: &[u8]) -> Event {
     let choices = chunk.choices.unwrap_or_default();
     let (text_bytes, tool_calls, finished) = delivered(&choices);
     let usage_only = choices.is_empty() && usage.is_some();
-    Event { usage, text_bytes, tool_calls, usage_only, finished, ..Event::default() }
+    let service_tier = chunk.service_tier.as_deref().and_then(service::served);
+    Event { usage, text_bytes, tool_calls, usage_only, finished, service_tier, ..Event::default() }
 }
 
 #[derive(Deserialize)]
@@ -283,7 +296,7 @@ mod tests {
     #[test]
     fn m_06_an_answer_without_usage_is_measured_by_its_text() {
         let body = br#"{"choices":[{"message":{"role":"assistant","content":"hello"}}]}"#;
-        assert_eq!(whole(body), Some(Whole { usage: None, text_bytes: 5 }));
+        assert_eq!(whole(body), Some(Whole { usage: None, text_bytes: 5, service_tier: None }));
         assert_eq!(whole(b"not json"), None);
         assert_eq!(whole(br#"{"usage":null,"choices":[]}"#).unwrap().usage, None);
     }
@@ -312,6 +325,22 @@ mod tests {
         assert!(event(b"[DONE]").done);
         assert!(event(br#"{"choices":[{"text":"abc","finish_reason":"length"}]}"#).finished);
         assert_eq!(event(b"{oops"), Event { text_bytes: 5, ..Event::default() });
+    }
+
+    #[test]
+    fn the_service_tier_is_read_from_a_whole_answer_and_from_a_streams_first_and_last_event() {
+        let tier = |body: &[u8]| whole(body).unwrap().service_tier;
+        assert_eq!(tier(br#"{"choices":[],"service_tier":"priority"}"#), Some(ServiceTier::Priority));
+        assert_eq!(tier(br#"{"choices":[],"service_tier":"default"}"#), Some(ServiceTier::Standard));
+        assert_eq!((tier(br#"{"service_tier":null}"#), tier(br#"{"service_tier":"scale"}"#)), (None, None));
+        let first = br#"{"service_tier":"flex","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}"#;
+        let plain = br#"{"service_tier":"flex","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"usage":null}"#;
+        let last = br#"{"service_tier":"flex","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        assert_eq!(plain_text(plain), Some(2), "the short way is still taken");
+        assert_eq!(
+            [&first[..], plain, last].map(|data| event(data).service_tier),
+            [Some(ServiceTier::Flex), None, Some(ServiceTier::Flex)]
+        );
     }
 
     proptest::proptest! {

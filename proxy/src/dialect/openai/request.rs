@@ -1,6 +1,6 @@
 //! What an `OpenAI` request asks for, and the fields that the gateway owns.
 //!
-//! The body is passed on byte for byte, except `model`, the output cap and `stream_options`; those are edited in place. A
+//! The body is passed on byte for byte, except `model`, the output cap, `stream_options` and `service_tier`; those are edited in place. A
 //! field that decides over money is read exactly once: a repeated one, or one that another parser could take for it, is refused.
 
 use std::ops::Range;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::parts::{self, Parts};
+use super::service::{self, AskedTier};
 use crate::dialect::scan;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
@@ -38,6 +39,8 @@ pub(crate) struct Ask {
     pub(crate) has_tools: bool,
     /// Bytes of a predicted output, which may be billed as output.
     pub(crate) prediction_bytes: u32,
+    /// The service tier that it wants.
+    pub(crate) service_tier: AskedTier,
     /// Where the owned fields stand.
     pub(crate) fields: Fields,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Fields {
     model: Option<Range<usize>>,
     cap: Option<Range<usize>>,
     stream_options: Option<Range<usize>>,
+    service_tier: Option<Range<usize>>,
     /// Whom the request is for: only read, never changed.
     pub(crate) user: Option<Range<usize>>,
     /// The client's own notes: only read, never changed.
@@ -65,6 +69,8 @@ pub(crate) struct Edits<'a> {
     pub(crate) cap: Option<(&'static str, u32)>,
     /// Force the usage event.
     pub(crate) force_usage: bool,
+    /// Name the ordinary service tier, so that the provider chooses no dearer one.
+    pub(crate) ordinary_tier: bool,
 }
 
 /// Fields that decide over money, each read exactly once.
@@ -171,10 +177,12 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
         },
         has_tools: raw.get(body, "tools").is_some() || raw.get(body, "functions").is_some(),
         prediction_bytes: raw.get(body, "prediction").map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX)),
+        service_tier: service::asked(raw.get(body, "service_tier"))?,
         fields: Fields {
             model: raw.range("model"),
             cap: cap_name.and_then(|name| raw.range(name)),
             stream_options: raw.range("stream_options"),
+            service_tier: raw.range("service_tier"),
             user: raw.user.take(),
             metadata: raw.metadata.take(),
             first: body.find('{').map_or(0, |at| at + 1),
@@ -233,16 +241,6 @@ fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> 
 
 /// Options that change the price in ways that the rate card does not state.
 fn refuse_unpriced(raw: &Raw, body: &str) -> Result<(), Refusal> {
-    let tier: Option<Option<String>> = parse(raw.get(body, "service_tier"), "service_tier", "a string")?;
-    if let Some(tier) = tier.flatten()
-        && tier != "auto"
-        && tier != "default"
-    {
-        return Err(Refusal::bad(
-            "service_tier",
-            format!("The service tier `{tier}` is not priced by the rate card; use `default` or leave it out."),
-        ));
-    }
     match raw.get(body, "web_search_options") {
         None | Some("null") => Ok(()),
         Some(_) => Err(Refusal::bad(
@@ -308,6 +306,12 @@ pub(crate) fn edit(body: &[u8], fields: &Fields, edits: &Edits<'_>) -> Vec<u8> {
         match &fields.stream_options {
             Some(place) => changes.push((place.clone(), forced_options(body.get(place.clone()).unwrap_or_default()))),
             None => added.push_str("\"stream_options\":{\"include_usage\":true},"),
+        }
+    }
+    if edits.ordinary_tier {
+        match &fields.service_tier {
+            Some(place) => changes.push((place.clone(), "\"default\"".to_owned())),
+            None => added.push_str("\"service_tier\":\"default\","),
         }
     }
     if !added.is_empty() {
@@ -387,8 +391,7 @@ mod tests {
 
     #[test]
     fn what_the_rate_card_does_not_price_is_refused() {
-        assert!(chat(r#"{"model":"m","service_tier":"priority"}"#).is_err());
-        assert!(chat(r#"{"model":"m","service_tier":"flex"}"#).is_err());
+        assert!(chat(r#"{"model":"m","service_tier":"scale"}"#).is_err());
         assert!(chat(r#"{"model":"m","web_search_options":{}}"#).is_err());
         assert!(chat(r#"{"model":"m","service_tier":"auto","web_search_options":null}"#).is_ok());
     }
@@ -408,9 +411,10 @@ mod tests {
     fn edits_touch_nothing_else() {
         let body = r#" { "x":[1, 2], "model" : "fast", "stream":true,"max_tokens":9,"y":"\u00e9" }"#;
         let ask = chat(body).unwrap();
-        let edits = Edits { model: Some("gpt\"4"), cap: Some(("max_tokens", 5)), force_usage: true };
+        let edits =
+            Edits { model: Some("gpt\"4"), cap: Some(("max_tokens", 5)), force_usage: true, ordinary_tier: true };
         let edited = String::from_utf8(edit(body.as_bytes(), &ask.fields, &edits)).unwrap();
-        let expected = r#" {"stream_options":{"include_usage":true}, "x":[1, 2], "model" : "gpt\"4", "stream":true,"max_tokens":5,"y":"\u00e9" }"#;
+        let expected = r#" {"stream_options":{"include_usage":true},"service_tier":"default", "x":[1, 2], "model" : "gpt\"4", "stream":true,"max_tokens":5,"y":"\u00e9" }"#;
         assert_eq!(edited, expected);
         assert_eq!(edit(body.as_bytes(), &ask.fields, &Edits::default()), body.as_bytes());
     }
@@ -432,6 +436,14 @@ mod tests {
             assert_eq!(value["stream_options"].get("k").is_some(), options.contains('k'));
         }
         assert!(chat(r#"{"model":"m","stream_options":{"include_usage":"yes"}}"#).is_err());
+    }
+
+    #[test]
+    fn the_ordinary_tier_takes_the_place_of_auto() {
+        let body = r#"{"service_tier":"auto","model":"m"}"#;
+        let edits = Edits { ordinary_tier: true, ..Edits::default() };
+        let edited = edit(body.as_bytes(), &chat(body).unwrap().fields, &edits);
+        assert_eq!(edited, br#"{"service_tier":"default","model":"m"}"#);
     }
 
     #[test]
