@@ -30,6 +30,12 @@ fn routes() -> Vec<(Method, &'static str, Value)> {
             "/v1/rates",
             json!({ "effective_from": "2026-01-01T00:00:00Z", "models": { "alpha": { "input": "0", "output": "0" } } }),
         ),
+        (Method::GET, "/v1/rates/history", Value::Null),
+        (
+            Method::POST,
+            "/v1/rates/import",
+            json!({ "prices": { "models": { "alpha": { "input": "0", "output": "0" } } }, "replace_overrides": true }),
+        ),
         (Method::GET, "/v1/config", Value::Null),
         (Method::POST, "/v1/config/reload", json!({})),
     ]

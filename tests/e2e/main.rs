@@ -29,6 +29,7 @@ mod isolation;
 mod label;
 mod metering;
 mod quota;
+mod rate;
 mod rate_limit;
 mod report;
 mod route;

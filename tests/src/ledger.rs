@@ -29,6 +29,10 @@ pub struct Row {
     pub outcome: String,
     /// The most that it could have cost, in nano-dollars.
     pub reserved: i128,
+    /// The service tier that it is billed at.
+    pub service_tier: String,
+    /// Images of the prompt that are billed.
+    pub input_images: u64,
 }
 
 /// Opens the database of a data directory, read only.
@@ -47,7 +51,7 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
     let mut query = connection
         .prepare(
             "SELECT l.cost_nanos, l.held_nanos, l.input_tokens, l.cache_read_tokens, l.output_tokens, l.reasoning_tokens, l.estimated,
-                    l.request_id, l.outcome, l.reserved_nanos
+                    l.request_id, l.outcome, l.reserved_nanos, l.service_tier, l.input_images
              FROM ledger l JOIN tenants t ON t.row_id = l.tenant WHERE t.id = ?1 ORDER BY l.id",
         )
         .expect("the ledger's columns");
@@ -65,6 +69,8 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
                 request_id: row.get(7)?,
                 outcome: row.get(8)?,
                 reserved: i128::from(row.get::<_, i64>(9)?),
+                service_tier: row.get(10)?,
+                input_images: count(11)?,
             })
         })
         .expect("the ledger");

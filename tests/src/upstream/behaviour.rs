@@ -92,6 +92,8 @@ pub struct Behaviour {
     pub cached_tokens: u64,
     /// Reasoning tokens, inside the completion tokens.
     pub reasoning_tokens: u64,
+    /// The service tier that the answer names; `None` names none.
+    pub service_tier: Option<&'static str>,
     /// Bytes added to the answer of a non-stream chat, as padding of the text.
     pub padding_bytes: usize,
     /// A pause before the first byte.
@@ -112,6 +114,7 @@ impl Default for Behaviour {
             prompt_tokens: None,
             cached_tokens: 0,
             reasoning_tokens: 0,
+            service_tier: Some("default"),
             padding_bytes: 0,
             delay: Duration::ZERO,
             gate: None,

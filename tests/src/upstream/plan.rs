@@ -117,6 +117,7 @@ impl<'a> Speech<'a> {
             model: bill.model.clone(),
             choices,
             finish: if texts.len() < wanted { "length" } else { "stop" },
+            service_tier: behaviour.service_tier,
             with_usage: body["stream_options"]["include_usage"] == json!(true),
         };
         Self { behaviour, envelope, chat: path.ends_with("/chat/completions"), texts, total }

@@ -26,6 +26,8 @@ pub(super) struct Envelope {
     pub(super) model: String,
     pub(super) choices: u64,
     pub(super) finish: &'static str,
+    /// The service tier that it says it was served at.
+    pub(super) service_tier: Option<&'static str>,
     /// The client asked for `stream_options.include_usage`.
     pub(super) with_usage: bool,
 }
@@ -49,7 +51,7 @@ impl Envelope {
             .collect();
         let mut body = json!({
             "id": self.id("chatcmpl"), "object": "chat.completion", "created": CREATED, "model": self.model,
-            "choices": choices, "service_tier": "default", "system_fingerprint": "fp_scripted"
+            "choices": choices, "service_tier": self.service_tier, "system_fingerprint": "fp_scripted"
         });
         if let Some(usage) = usage {
             body["usage"] = usage.clone();
@@ -87,7 +89,7 @@ impl Envelope {
     fn framed(&self, choices: Value, usage: &Value) -> Value {
         let mut body = json!({
             "id": self.id("chatcmpl"), "object": "chat.completion.chunk", "created": CREATED, "model": self.model,
-            "service_tier": "default", "system_fingerprint": "fp_scripted", "choices": choices
+            "service_tier": self.service_tier, "system_fingerprint": "fp_scripted", "choices": choices
         });
         if self.with_usage {
             body["usage"] = usage.clone();
