@@ -20,6 +20,7 @@ mod admin_access;
 mod admin_api;
 mod auth;
 mod cli;
+mod complaint;
 mod crash;
 mod disk;
 mod drain;
