@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use openclawmu_store::{Store, UnixMs, UsageKey, UsageQuery, Windows};
+use openclawmu_store::{Store, StoreError, UsageKey, UsageQuery};
 use serde_json::{Value, json};
 
 use crate::authenticate::Caller;
@@ -63,7 +63,7 @@ pub(crate) fn quota(store: &Store, caller: &Caller) -> Result<Value, Refusal> {
     serde_json::to_value(status).map_err(|err| unavailable(&err))
 }
 
-/// `GET /v1/usage?from=&to=&group_by=`: by default this month up to now, by day and model.
+/// `GET /v1/usage?from=&to=&group_by=`: by default this month and today, by day and model.
 pub(crate) async fn usage(store: &Store, caller: &Caller, query: &str) -> Result<Value, Refusal> {
     let query = usage_query(store, caller, query)?;
     if let Err(err) = store.flush().await {
@@ -73,47 +73,32 @@ pub(crate) async fn usage(store: &Store, caller: &Caller, query: &str) -> Result
     let report = tokio::task::spawn_blocking(move || store.usage(&query))
         .await
         .map_err(|err| unavailable(&err))?
-        .map_err(|err| unavailable(&err))?;
+        .map_err(|err| refused(&err))?;
     serde_json::to_value(report).map_err(|err| unavailable(&err))
 }
 
 fn usage_query(store: &Store, caller: &Caller, text: &str) -> Result<UsageQuery, Refusal> {
-    let now = store.clock().now();
-    let month_ms = Windows::at(now, &caller.policy.zone).month_started_at.0;
-    let mut query = UsageQuery {
-        tenant: Some(caller.policy.tenant.clone()),
-        from: UnixMs(month_ms),
-        to: now.plus_ms(1),
-        group_by: BTreeSet::from([UsageKey::Day, UsageKey::Model]),
-    };
+    let (mut from, mut to) = (None, None);
+    let mut keys = BTreeSet::from([UsageKey::Day, UsageKey::Model]);
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode(&value.replace('+', "%20"))
             .ok_or_else(|| Refusal::bad("query", "The query is not UTF-8."))?;
         match name {
-            "from" => query.from = instant("from", &value)?,
-            "to" => query.to = instant("to", &value)?,
-            "group_by" => query.group_by = group_by(&value)?,
+            "from" => from = Some(value),
+            "to" => to = Some(value),
+            "group_by" => keys = group_by(&value)?,
             other => {
                 return Err(Refusal::bad("query", format!("`{other}` is not one of from, to, group_by.")));
             }
         }
     }
-    if query.to <= query.from || query.to.0.saturating_sub(query.from.0) > MAX_RANGE_MS {
+    let tenant = &caller.policy.tenant;
+    let span = store.usage_span(tenant, from.as_deref(), to.as_deref()).map_err(|err| refused(&err))?;
+    if span.to == span.from || span.to.0.saturating_sub(span.from.0) > MAX_RANGE_MS {
         return Err(Refusal::bad("to", "`to` must be after `from`, by at most 400 days."));
     }
-    Ok(query)
-}
-
-/// A date (midnight UTC) or an instant.
-fn instant(name: &'static str, text: &str) -> Result<UnixMs, Refusal> {
-    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    UnixMs::parse_rfc3339(&whole).map_err(|_| {
-        Refusal::bad(
-            name,
-            format!("`{name}` must be a date such as 2026-11-01 or an instant such as 2026-11-01T00:00:00Z."),
-        )
-    })
+    Ok(UsageQuery { tenant: Some(tenant.clone()), range: span.range, group_by: keys })
 }
 
 fn group_by(text: &str) -> Result<BTreeSet<UsageKey>, Refusal> {
@@ -124,6 +109,12 @@ fn group_by(text: &str) -> Result<BTreeSet<UsageKey>, Refusal> {
         _ => Err(Refusal::bad("group_by", format!("`{name}` is not one of day, model, token."))),
     };
     text.split(',').filter(|name| !name.is_empty()).map(key).collect()
+}
+
+fn refused(err: &StoreError) -> Refusal {
+    let StoreError::Invalid { field, message } = err else { return unavailable(err) };
+    let field = if field == "from" { "from" } else { "to" };
+    Refusal::bad(field, format!("`{field}` {message}."))
 }
 
 fn unavailable(err: &dyn std::fmt::Display) -> Refusal {

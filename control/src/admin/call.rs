@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use openclawmu_store::{Actor, TenantId, TokenId};
+use openclawmu_store::{Actor, ReservationId, TenantId, TokenId};
 use serde::de::DeserializeOwned;
 
 use crate::admin::idempotency::{self, OnceKey};
@@ -37,6 +37,9 @@ pub(super) struct TenantPath(pub(super) TenantId);
 
 /// The tenant and the token that the path names.
 pub(super) struct TokenPath(pub(super) TenantId, pub(super) TokenId);
+
+/// The tenant and the event of its ledger that the path names.
+pub(super) struct EventPath(pub(super) TenantId, pub(super) ReservationId);
 
 /// The query, without any name that the route does not know.
 pub(super) struct Params<T>(pub(super) T);
@@ -89,6 +92,15 @@ impl FromRequestParts<AdminState> for TokenPath {
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
         let tenant = id(parts, state, "id", "tenant").await?;
         Ok(Self(tenant, id(parts, state, "token", "token").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for EventPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let tenant = id(parts, state, "id", "tenant").await?;
+        Ok(Self(tenant, id(parts, state, "event", "event").await?))
     }
 }
 

@@ -8,16 +8,18 @@
 //! - `route`: every route, in one list
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `rate`, `quota`, `usage`, `archive`, `health`: one noun each
-//! - `refusal`: every error, in one match
+//! - `tenant`, `token`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`, `health`: one noun each
+//! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
 mod answer;
 mod archive;
 mod attempts;
 mod call;
+mod credit;
 mod gate;
 mod health;
+mod hold;
 mod idempotency;
 mod listen;
 mod page;
@@ -26,9 +28,12 @@ mod period;
 mod quota;
 mod rate;
 mod rate_import;
+mod reconcile;
 mod refusal;
+mod request;
 mod route;
 mod state;
+mod stream;
 mod tenant;
 mod token;
 mod usage;

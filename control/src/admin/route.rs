@@ -10,7 +10,9 @@ use http::{Method, StatusCode};
 use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::admin::{answer, archive, gate, health, quota, rate, rate_import, tenant, token, usage};
+use crate::admin::{
+    answer, archive, credit, gate, health, hold, quota, rate, rate_import, reconcile, request, tenant, token, usage,
+};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub enum Access {
 pub struct Endpoint {
     /// Its method.
     pub method: Method,
-    /// Its path, with `{id}` and `{token}` for what varies.
+    /// Its path, with `{id}`, `{token}` and `{event}` for what varies.
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
@@ -51,8 +53,14 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::DELETE, "/v1/tenants/{id}/tokens/{token}", delete(token::revoke)),
         (Method::POST, "/v1/tenants/{id}/tokens/{token}/rotate", post(token::rotate)),
         (Method::GET, "/v1/tenants/{id}/usage", get(usage::tenant)),
+        (Method::GET, "/v1/tenants/{id}/requests", get(request::list)),
         (Method::GET, "/v1/tenants/{id}/quota", get(quota::get)),
+        (Method::POST, "/v1/tenants/{id}/credits", post(credit::create)),
+        (Method::GET, "/v1/tenants/{id}/held", get(hold::list)),
+        (Method::POST, "/v1/tenants/{id}/held/{event}/resolve", post(hold::resolve)),
+        (Method::GET, "/v1/held", get(hold::all)),
         (Method::GET, "/v1/reports/usage", get(usage::report)),
+        (Method::GET, "/v1/reports/reconcile", get(reconcile::get)),
         (Method::GET, "/v1/rates", get(rate::get)),
         (Method::PUT, "/v1/rates", put(rate::put)),
         (Method::GET, "/v1/rates/history", get(rate::history)),

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openclawmu_store::Store;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::admin::attempts::Attempts;
+use crate::admin::stream::PATIENCE;
 use crate::key::{AdminKeys, MasterKey};
 
 /// Reports that may be summed at once: each reads much of the ledger.
@@ -39,6 +41,8 @@ pub struct AdminState {
     pub(super) hooks: Hooks,
     pub(super) attempts: Arc<Attempts>,
     pub(super) reports: Arc<Semaphore>,
+    /// How long a client may leave a part of a report waiting.
+    pub(super) patience: Duration,
 }
 
 impl AdminState {
@@ -52,6 +56,7 @@ impl AdminState {
             hooks,
             attempts: Arc::new(Attempts::default()),
             reports: Arc::new(Semaphore::new(REPORTS)),
+            patience: PATIENCE,
         }
     }
 }

@@ -1,21 +1,22 @@
-//! `/v1/tenants/{id}/usage` and `/v1/reports/usage`: what was used and what it cost, as JSON or CSV.
+//! `/v1/tenants/{id}/usage` and `/v1/reports/usage`: what was used and what it cost, as JSON, CSV or FOCUS.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
-use jiff::tz::TimeZone;
-use openclawmu_store::{Store, StoreError, TenantId, UsageKey, UsageLine, UsageQuery, UsageSums};
+use http::header::ACCEPT;
+use openclawmu_store::{
+    CsvColumns, StoreError, TenantId, UnixMs, UsageKey, UsageLine, UsageQuery, UsageRange, UsageRow,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::admin::call::{Params, TenantPath};
 use crate::admin::period;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
+use crate::admin::stream::{Kind, answer};
 
 /// Which of a tenant's usage to sum.
 #[derive(Debug, Deserialize)]
@@ -27,45 +28,51 @@ pub(super) struct UsageParams {
     to: Option<String>,
     #[serde(default)]
     group_by: Option<String>,
+    #[serde(default)]
+    format: Option<Format>,
+    #[serde(default)]
+    include: Option<Include>,
 }
 
-/// `GET /v1/tenants/{id}/usage`: from the first of the month until now where the call does not say; by day, model and
-/// token likewise. A date is its first moment in the tenant's zone; `to` is exclusive.
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    Json,
+    Csv,
+    Focus,
+}
+
+/// What a CSV has beside the stable columns.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Include {
+    Markup,
+}
+
+/// `GET /v1/tenants/{id}/usage`: from the first of the month to the end of today where the call does not say; by day, model
+/// and token likewise. A date is its first moment in the tenant's zone; `to` is exclusive.
 pub(super) async fn tenant(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
     Params(params): Params<UsageParams>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let query = params.query(&state, id)?;
-    if wants_csv(&headers) {
-        return csv_answer(&state, query, "usage.csv").await;
-    }
-    let (from, to) = (query.from.rfc3339(), query.to.rfc3339());
-    let report = summed(&state, move |store| store.usage(&query)).await?;
-    Ok(Json(json!({"from": from, "to": to, "rows": report.rows, "total": report.total})).into_response())
-}
-
-impl UsageParams {
-    fn query(self, state: &AdminState, id: TenantId) -> Result<UsageQuery, Refusal> {
-        // A tenant that was deleted has its rows still, and no zone any more.
-        let zone = match state.store.tenant(&id) {
-            Ok(tenant) => TimeZone::get(&tenant.timezone).unwrap_or(TimeZone::UTC),
-            Err(StoreError::NotFound(_)) => TimeZone::UTC,
-            Err(err) => return Err(err.into()),
-        };
-        let now = state.store.clock().now();
-        let bound =
-            |field: &str, text: Option<String>| text.map(|text| period::instant(field, &text, &zone)).transpose();
-        let from = bound("from", self.from)?.unwrap_or_else(|| period::month_start(now, &zone));
-        let to = bound("to", self.to)?.unwrap_or(now.plus_ms(1));
-        if to < from {
-            return Err(Refusal::invalid("to", "to must not be before from"));
+    let span = state.store.usage_span(&id, params.from.as_deref(), params.to.as_deref())?;
+    let group_by = keys(params.group_by.as_deref().unwrap_or("day,model,token"))?;
+    let query = UsageQuery { tenant: Some(id), range: span.range, group_by };
+    let accepted = if wants_csv(&headers) { Format::Csv } else { Format::Json };
+    match params.format.unwrap_or(accepted) {
+        Format::Json => {
+            let head = Head { period: None, from: span.from, to: span.to };
+            answer(&state, Kind::json(), move |store, to| {
+                let mut rows = Rows::<UsageRow>::begin(to, &head)?;
+                let total = store.usage_rows(&query, &mut |row| rows.push(&row))?;
+                rows.end(&total)
+            })
+            .await
         }
-        let keys = self.group_by.unwrap_or_else(|| "day,model,token".to_owned());
-        let names = keys.split(',').map(str::trim).filter(|key| !key.is_empty());
-        let group_by = names.map(str::parse).collect::<Result<BTreeSet<UsageKey>, StoreError>>()?;
-        Ok(UsageQuery { tenant: Some(id), from, to, group_by })
+        other @ (Format::Csv | Format::Focus) => tabular(&state, query, (other, params.include), "usage").await,
     }
 }
 
@@ -75,86 +82,124 @@ impl UsageParams {
 pub(super) struct ReportParams {
     period: String,
     #[serde(default)]
-    format: Format,
+    format: Option<Format>,
     #[serde(default)]
     tenant: Option<String>,
+    #[serde(default)]
+    group_by: Option<String>,
+    #[serde(default)]
+    include: Option<Include>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    #[default]
-    Json,
-    Csv,
-}
-
-/// `GET /v1/reports/usage?period=YYYY-MM`: a calendar month in UTC, of all tenants or of one.
+/// `GET /v1/reports/usage?period=YYYY-MM`: a month of each tenant's own calendar, of all tenants or of one: its total is what
+/// the month's budgets have posted. `group_by` may add day, user and tag to what the lines are by.
 pub(super) async fn report(
     State(state): State<AdminState>,
     Params(params): Params<ReportParams>,
 ) -> Result<Response, Refusal> {
-    let (from, to) = period::month(&params.period)?;
+    let period = period::month(&params.period)?;
     let tenant =
         params.tenant.map(|id| id.parse::<TenantId>().map_err(|_| Refusal::not_found("tenant"))).transpose()?;
-    let query = UsageQuery { tenant, from, to, group_by: BTreeSet::new() };
-    match params.format {
-        Format::Csv => csv_answer(&state, query, &format!("usage-{}.csv", params.period)).await,
+    let group_by = keys(params.group_by.as_deref().unwrap_or_default())?;
+    let query = UsageQuery { tenant, range: UsageRange::Month(period.month), group_by };
+    match params.format.unwrap_or(Format::Json) {
         Format::Json => {
-            let (rows, total) = summed(&state, move |store| json_report(store, &query)).await?;
-            let body = json!({"period": params.period, "from": from.rfc3339(), "to": to.rfc3339(), "rows": rows, "total": total});
-            Ok(Json(body).into_response())
+            let head = Head { period: Some(params.period), from: period.from, to: period.to };
+            answer(&state, Kind::json(), move |store, to| {
+                let mut rows = Rows::<UsageLine>::begin(to, &head)?;
+                let total = store.usage_lines(&query, &mut |line| rows.push(&line))?;
+                rows.end(&total)
+            })
+            .await
+        }
+        other @ (Format::Csv | Format::Focus) => {
+            tabular(&state, query, (other, params.include), &format!("usage-{}", params.period)).await
         }
     }
 }
 
-/// The sums of a report's lines.
-#[derive(Debug, Serialize)]
-struct ReportTotal {
-    #[serde(flatten)]
-    sums: UsageSums,
-    storage_byte_days: u64,
-    estimated_rows: u64,
-}
-
-/// The lines that the CSV has, and their sums.
-fn json_report(store: &Store, query: &UsageQuery) -> Result<(Vec<UsageLine>, ReportTotal), StoreError> {
-    let mut rows = Vec::new();
-    let sums = store.usage_lines(query, &mut |line| {
-        rows.push(line);
-        Ok(())
-    })?;
-    let storage_byte_days = rows.iter().map(|line| line.storage_byte_days).sum();
-    let estimated_rows = rows.iter().map(|line| line.estimated_rows).sum();
-    Ok((rows, ReportTotal { sums, storage_byte_days, estimated_rows }))
-}
-
-async fn csv_answer(state: &AdminState, query: UsageQuery, name: &str) -> Result<Response, Refusal> {
-    let body = summed(state, move |store| {
-        let mut body = Vec::new();
-        store.usage_csv(&query, &mut body).map(|()| body)
+/// CSV or FOCUS.
+async fn tabular(
+    state: &AdminState,
+    query: UsageQuery,
+    (format, include): (Format, Option<Include>),
+    name: &str,
+) -> Result<Response, Refusal> {
+    let columns = match include {
+        Some(Include::Markup) => CsvColumns::CostAndMarkup,
+        None => CsvColumns::Cost,
+    };
+    let file = if format == Format::Focus { format!("{name}-focus.csv") } else { format!("{name}.csv") };
+    answer(state, Kind::csv(file), move |store, to| match format {
+        Format::Focus => store.usage_focus(&query, to),
+        Format::Csv | Format::Json => store.usage_csv(&query, columns, to),
     })
-    .await?;
-    let headers = [
-        (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
-        (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
-    ];
-    Ok((headers, body).into_response())
+    .await
 }
 
-/// Sums on a thread of its own, few at a time: it may take long and must hold up nobody else.
-async fn summed<T, F>(state: &AdminState, sum: F) -> Result<T, Refusal>
-where
-    T: Send + 'static,
-    F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-{
-    let _permit = state.reports.acquire().await.map_err(|err| Refusal::internal(&err))?;
-    let store = state.store.clone();
-    let report = tokio::task::spawn_blocking(move || sum(&store)).await.map_err(|err| Refusal::internal(&err))?;
-    Ok(report?)
+fn keys(text: &str) -> Result<BTreeSet<UsageKey>, StoreError> {
+    text.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::parse).collect()
+}
+
+/// What a JSON report begins with.
+struct Head {
+    period: Option<String>,
+    from: UnixMs,
+    to: UnixMs,
+}
+
+/// A JSON report that is written row by row: `{"period"?,"from","to","rows":[...],"total":{...}}`.
+struct Rows<'a, T> {
+    to: &'a mut dyn Write,
+    is_first: bool,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<'a, T: Serialize> Rows<'a, T> {
+    fn begin(to: &'a mut dyn Write, head: &Head) -> Result<Self, StoreError> {
+        let mut rows = Self { to, is_first: true, of: std::marker::PhantomData };
+        rows.text("{")?;
+        if let Some(period) = &head.period {
+            rows.text("\"period\":")?;
+            rows.value(period)?;
+            rows.text(",")?;
+        }
+        rows.text("\"from\":")?;
+        rows.value(&head.from.rfc3339())?;
+        rows.text(",\"to\":")?;
+        rows.value(&head.to.rfc3339())?;
+        rows.text(",\"rows\":[")?;
+        Ok(rows)
+    }
+
+    fn push(&mut self, row: &T) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.is_first) {
+            self.text(",")?;
+        }
+        self.value(row)
+    }
+
+    fn end(mut self, total: &impl Serialize) -> Result<(), StoreError> {
+        self.text("],\"total\":")?;
+        self.value(total)?;
+        self.text("}")
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), StoreError> {
+        self.to.write_all(text.as_bytes()).map_err(|err| refused(&err))
+    }
+
+    fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), StoreError> {
+        serde_json::to_writer(&mut *self.to, value).map_err(|err| refused(&err))
+    }
+}
+
+fn refused(err: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("the report can't be written: {err}"))
 }
 
 /// Whether CSV is what the caller would rather have: the first of the two that it names.
-fn wants_csv(headers: &HeaderMap) -> bool {
+pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
     let accepted =
         headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let mut types = accepted.filter_map(|part| part.split(';').next()).map(str::trim);

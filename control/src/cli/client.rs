@@ -3,14 +3,15 @@
 //! The key is read from the environment alone, since a command line is for everybody on the machine to see. It goes to
 //! the named URL and nowhere else: no proxy, no redirect.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
-use reqwest::Url;
 use reqwest::redirect::Policy;
+use reqwest::{Response, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -18,8 +19,10 @@ use crate::cli::command::Connection;
 
 /// The variable that holds the admin key.
 const KEY_VARIABLE: &str = "OPENCLAWMU_ADMIN_KEY";
-/// A report over a large ledger may take its time.
+/// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long one may take that is as large as the ledger.
+const LONG_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 /// Rows asked for at once when a whole list is wanted; the most that the API gives.
 const PAGE: &str = "1000";
 
@@ -95,6 +98,34 @@ impl Client {
 
     /// The answer's body as the API sent it.
     pub(crate) async fn text(&self, call: Call<'_>) -> anyhow::Result<String> {
+        self.text_within(TIMEOUT, call).await
+    }
+
+    /// The same of a call that may take long over a large ledger.
+    pub(crate) async fn long_text(&self, call: Call<'_>) -> anyhow::Result<String> {
+        self.text_within(LONG_TIMEOUT, call).await
+    }
+
+    async fn text_within(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<String> {
+        let response = self.send(timeout, call).await?;
+        response.text().await.with_context(|| self.broke_off())
+    }
+
+    /// Writes the answer's body to `to` as it comes, whatever its size.
+    pub(crate) async fn copy(&self, call: Call<'_>, to: &mut dyn Write) -> anyhow::Result<()> {
+        let mut response = self.send(LONG_TIMEOUT, call).await?;
+        while let Some(chunk) = response.chunk().await.with_context(|| self.broke_off())? {
+            to.write_all(&chunk)?;
+        }
+        Ok(to.flush()?)
+    }
+
+    fn broke_off(&self) -> String {
+        format!("the answer of {} broke off", self.place)
+    }
+
+    /// An answer that is no refusal.
+    async fn send(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<Response> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| anyhow::anyhow!("the URL can't have a path"))?
@@ -104,7 +135,7 @@ impl Client {
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
         }
-        let mut request = self.http.request(call.method, url);
+        let mut request = self.http.request(call.method, url).timeout(timeout);
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
@@ -115,8 +146,11 @@ impl Client {
         };
         let response = request.send().await.map_err(|err| self.unreachable(err))?;
         let status = response.status();
-        let text = response.text().await.with_context(|| format!("the answer of {} broke off", self.place))?;
-        if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.with_context(|| self.broke_off())?;
+        Err(refusal(status, &text))
     }
 
     /// The answer as JSON.
@@ -163,7 +197,7 @@ impl Client {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(TIMEOUT)
+    reqwest::Client::builder().no_proxy().redirect(Policy::none())
 }
 
 /// The API's message and hint, as one error.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cli::client::Client;
+use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{ArchiveCommand, BillingCommand, RateCommand, TenantCommand, archive, billing, rate, tenant};
 
 /// What the operator can do through the admin API.
@@ -53,12 +54,28 @@ impl Connection {
 /// The API's refusal with its hint, or why the API could not be reached: to be printed, with exit code 1.
 pub async fn run(command: AdminCommand, connection: Connection) -> anyhow::Result<()> {
     let client = Client::new(&connection)?;
-    let text = execute(&command, &client, connection.json).await?;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // A reader such as `head` has seen enough.
-        Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+    let mut stdout = std::io::stdout().lock();
+    if let AdminCommand::Billing(command) = &command
+        && let Some(copied) = billing::copy(command, &client, &mut stdout).await
+    {
+        return copied.or_else(seen_enough);
     }
+    let text = match execute(&command, &client, connection.json).await {
+        Ok(text) => text,
+        Err(err) => {
+            if let Some(differ) = err.downcast_ref::<BooksDiffer>() {
+                stdout.write_all(differ.said.as_bytes())?;
+            }
+            return Err(err);
+        }
+    };
+    stdout.write_all(text.as_bytes()).map_err(anyhow::Error::from).or_else(seen_enough)
+}
+
+/// A reader such as `head` has seen enough.
+fn seen_enough(err: anyhow::Error) -> anyhow::Result<()> {
+    let cause = err.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    if cause == Some(ErrorKind::BrokenPipe) { Ok(()) } else { Err(err) }
 }
 
 /// What `command` prints.

@@ -4,6 +4,7 @@
 //!
 //! - `command`: the commands and how one is run
 //! - `tenant`, `token`, `billing`, `rate`, `archive`: one noun each; `rate_import`: the difference that a price list makes
+//! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
 
@@ -12,12 +13,17 @@ mod archive;
 mod billing;
 mod client;
 mod command;
+mod credit;
 mod duration;
+mod hold;
 mod rate;
 mod rate_import;
+mod reconcile;
+mod request;
 mod table;
 mod tenant;
 mod token;
+mod usage;
 mod value;
 
 #[cfg(test)]
@@ -26,7 +32,10 @@ mod tests;
 pub use archive::ArchiveCommand;
 pub use billing::BillingCommand;
 pub use command::{AdminCommand, Connection, run};
+pub use hold::ResolveFlags;
 pub use rate::RateCommand;
 pub use rate_import::ImportFlags;
+pub use request::RequestFlags;
 pub use tenant::{QuotaFlags, TenantCommand, TenantFlags};
 pub use token::{TokenCommand, TokenFlags};
+pub use usage::{ReportFlags, RollupFlags, RollupFormat};

@@ -101,6 +101,17 @@ fn every_command_of_the_contract_is_there() {
         "billing report acme --period 2026-11 --csv",
         "billing report acme --period 2026-11 --json",
         "billing summary",
+        "billing report --period 2026-11 --focus",
+        "billing report acme --csv --markup --group-by day,user,tag",
+        "billing rollup --tenant acme --from 2026-11-01 --to 2026-12-01 --format json",
+        "billing rollup --tenant acme --format csv",
+        "billing requests acme --model gpt-4o --status 200 --limit 10 --csv",
+        "billing credit acme 5.00 --reason broken",
+        "billing resolve",
+        "billing resolve --tenant acme --list",
+        "billing resolve --all --release --reason refunded",
+        "billing resolve evt_0000010000000001 --post --reason invoiced",
+        "billing reconcile --tenant acme --json",
         "rates list",
         "rates import conf/rates.json",
         "rates import map.json --dry-run --effective-from 2026-12-01 --replace-overrides --only gpt-5*,claude-opus-5 --json",
@@ -145,6 +156,14 @@ fn a_mistake_is_a_usage_error() {
         "tenants token rotate acme --grace soon",
         "billing report acme --period November",
         "billing report acme --csv --json",
+        "billing report acme --markup",
+        "billing credit acme 0 --reason x",
+        "billing credit acme -5 --reason x",
+        "billing credit acme 5",
+        "billing resolve --all --release",
+        "billing resolve --all --release --post --reason x",
+        "billing resolve evt_1 --release --reason x",
+        "billing rollup --from 2026-11-01",
         "rates show x --at now",
         "rates import",
         "rates import x --effective-from soon",
@@ -304,4 +323,41 @@ async fn a_url_needs_the_key_and_a_missing_gateway_is_said_plainly() {
     for wrong in ["127.0.0.1:8081", "ftp://x", "", "unix:/x"] {
         assert!(Client::of_url(wrong, SecretString::from(KEY)).is_err(), "{wrong}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_holds_and_the_books_over_the_socket() {
+    let scene = Scene::new().await.with_a_hold().await;
+    scene.bill("m", 1).await;
+    let served = Served::start(&scene).await;
+    let client = client_of(&served.sock);
+    let held = said(&client, "billing resolve").await;
+    let event = held.split_whitespace().find(|word| word.starts_with("evt_")).expect("an event").to_owned();
+    assert!(held.contains("0.002000000") && held.contains("acme"), "{held}");
+    assert_eq!(said_json(&client, "billing resolve --list --tenant acme").await["data"][0]["id"], event);
+    assert!(refused(&client, "billing resolve --release --reason x").await.contains("--all"));
+    let unknown = "billing resolve evt_0000000000000001 --release --reason x";
+    assert!(refused(&client, unknown).await.contains("nothing is held for evt_0000000000000001"));
+    assert_eq!(
+        said(&client, &format!("billing resolve {event} --post --reason invoiced")).await,
+        format!("{event}: 0.002000000 USD released, 0.002000000 USD posted\n")
+    );
+    assert_eq!(said(&client, "billing resolve").await, "nothing is held\n");
+    let given = said(&client, "billing credit acme 0.001 --reason sorry").await;
+    assert!(given.starts_with("0.001000000 USD were given back to acme on 2026-11-22 as evt_"), "{given}");
+
+    let rollup = said(&client, "billing rollup --tenant acme").await;
+    assert!(rollup.contains("2026-11-22") && rollup.contains("0.007000000 USD in 2 requests"), "{rollup}");
+    let json = said(&client, "billing rollup --tenant acme --from 2026-11-22 --to 2026-11-23 --format json").await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["rows"][0]["day"], &json["rows"][0]["cost_usd"]), (&json!("2026-11-22"), &json!("0.007000000")));
+    let csv = said(&client, "billing rollup --tenant acme --format csv").await;
+    assert!(csv.lines().nth(1).unwrap().starts_with("2026-11-22,2026-11-23,acme,"), "{csv}");
+    assert!(said(&client, "billing report acme --period 2026-11 --focus").await.starts_with("BilledCost,"));
+    let log = said(&client, "billing requests acme --outcome credit").await;
+    assert!(log.contains("credit") && log.contains("-0.001000000"), "{log}");
+    assert_eq!(said(&client, "billing requests acme --csv").await.lines().count(), 6);
+    assert!(said(&client, "billing reconcile").await.contains("the books agree\n"));
+    assert_eq!(said_json(&client, "billing reconcile").await["difference_count"], 0);
+    served.stop().await;
 }

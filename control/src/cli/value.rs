@@ -33,6 +33,12 @@ pub(crate) fn usd(text: &str) -> Result<Limit, String> {
     Ok(Limit(Value::from(amount.to_short_string())))
 }
 
+/// `5.00`: more than nothing.
+pub(crate) fn positive_usd(text: &str) -> Result<NanoUsd, String> {
+    let amount: NanoUsd = plain(text)?.parse().map_err(|err: openclawmu_store::AmountError| err.to_string())?;
+    if amount > NanoUsd::ZERO { Ok(amount) } else { Err("an amount must be more than nothing".to_owned()) }
+}
+
 /// `5000000`, `5_000_000`, or `none`.
 pub(crate) fn count(text: &str) -> Result<Limit, String> {
     if text == NONE {

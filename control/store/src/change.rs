@@ -19,11 +19,15 @@ use crate::store::Store;
 /// What a change does, inside the transaction, at the moment it runs.
 pub(crate) type Task<T> = Box<dyn FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send>;
 
+/// What follows a change, on the writer's thread.
+type OnCommit = Box<dyn FnOnce() + Send>;
+
 /// A change that has not happened yet. Await it to make it; a future that is dropped midway may still have made it.
 #[must_use = "a change happens when it is awaited"]
 pub struct Change<T> {
     store: Store,
     task: Task<T>,
+    on_commit: OnCommit,
     after: fn(&Store),
 }
 
@@ -38,7 +42,7 @@ impl<T: Send + 'static> Change<T> {
         store: &Store,
         task: impl FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send + 'static,
     ) -> Self {
-        Self { store: store.clone(), task: Box::new(task), after: |_| {} }
+        Self { store: store.clone(), task: Box::new(task), on_commit: Box::new(|| {}), after: |_| {} }
     }
 
     /// Runs `after` once the change is durable. What it does must also come about without it, if later.
@@ -49,8 +53,15 @@ impl<T: Send + 'static> Change<T> {
 
     /// The same change with its outcome turned into another; `turn` runs inside the transaction, so it must be quick.
     pub fn map<U>(self, turn: impl FnOnce(T) -> U + Send + 'static) -> Change<U> {
-        let Self { store, task, after } = self;
-        Change { store, task: Box::new(move |tx, now| task(tx, now).map(turn)), after }
+        let Self { store, task, on_commit, after } = self;
+        Change { store, task: Box::new(move |tx, now| task(tx, now).map(turn)), on_commit, after }
+    }
+
+    /// Runs `on_commit` exactly once when the change is durable, even where nobody waits for it any more; never for an answer
+    /// that was kept. For what is in memory and would be read from the disk again after a start.
+    pub(crate) fn on_commit(mut self, on_commit: impl FnOnce() + Send + 'static) -> Self {
+        self.on_commit = Box::new(on_commit);
+        self
     }
 
     /// Makes the change unless `key` has made it already; then gives the answer that was kept.
@@ -58,9 +69,14 @@ impl<T: Send + 'static> Change<T> {
     /// # Errors
     /// Those of the change, and [`crate::StoreError::KeyReused`] when the key came with another request.
     pub async fn once(self, key: Option<Idempotency<T>>) -> Result<Answered<T>> {
-        let Self { store, task, after } = self;
+        let Self { store, task, on_commit, after } = self;
         let clock = Arc::clone(store.clock());
-        let answered = store.inner.writer().run(move |tx| idempotency::once(tx, clock.now(), key, task)).await?;
+        let once = move |tx: &Transaction<'_>| idempotency::once(tx, clock.now(), key, task);
+        let follow = move |answered: &Answered<T>| match answered {
+            Answered::Now(_) => on_commit(),
+            Answered::Before(_) => {}
+        };
+        let answered = store.inner.writer().run_then(once, follow).await?;
         after(&store);
         Ok(answered)
     }
@@ -70,9 +86,9 @@ impl<T: Send + 'static> Change<T> {
     /// # Errors
     /// Those of the change.
     pub fn wait(self) -> Result<T> {
-        let Self { store, task, after } = self;
+        let Self { store, task, on_commit, after } = self;
         let clock = Arc::clone(store.clock());
-        let done = store.inner.writer().run_blocking(move |tx| task(tx, clock.now()))?;
+        let done = store.inner.writer().run_blocking_then(move |tx| task(tx, clock.now()), |_| on_commit())?;
         after(&store);
         Ok(done)
     }
@@ -83,10 +99,10 @@ impl<T: Send + 'static> IntoFuture for Change<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { store, task, after } = self;
+        let Self { store, task, on_commit, after } = self;
         Box::pin(async move {
             let clock = Arc::clone(store.clock());
-            let done = store.inner.writer().run(move |tx| task(tx, clock.now())).await?;
+            let done = store.inner.writer().run_then(move |tx| task(tx, clock.now()), |_| on_commit()).await?;
             after(&store);
             Ok(done)
         })

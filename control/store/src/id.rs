@@ -22,6 +22,12 @@ pub enum IdError {
     /// Not a token id.
     #[error("a token id is 12 characters of 0-9, A-Z and a-z")]
     Token,
+    /// Not a request id.
+    #[error("a request id is `req_` and 32 hexadecimal digits")]
+    Request,
+    /// Not an event id.
+    #[error("an event id is `evt_` and 16 hexadecimal digits")]
+    Event,
 }
 
 impl TenantId {
@@ -119,6 +125,15 @@ impl fmt::Display for RequestId {
     }
 }
 
+impl FromStr for RequestId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix("req_").filter(|digits| is_hex(digits, 32)).ok_or(IdError::Request)?;
+        u128::from_str_radix(digits, 16).map(Self).map_err(|_| IdError::Request)
+    }
+}
+
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -142,6 +157,38 @@ impl ReservationId {
     }
 }
 
+/// The id of a row's event, the same in every export.
+impl fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt_{:016x}", self.0)
+    }
+}
+
+impl FromStr for ReservationId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.strip_prefix("evt_").filter(|digits| is_hex(digits, 16)).ok_or(IdError::Event)?;
+        i64::from_str_radix(digits, 16).map(Self).map_err(|_| IdError::Event)
+    }
+}
+
+macro_rules! shown_id {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+shown_id!(RequestId, ReservationId);
+
+/// Whether `text` is `count` lower-case hexadecimal digits.
+fn is_hex(text: &str, count: usize) -> bool {
+    text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +201,25 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a_b", "a.b", "é", "x".repeat(33).as_str(), "a/b", "a\0"] {
             assert!(bad.parse::<TenantId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn event_and_request_ids_are_read_back_and_nothing_else_is() {
+        let event = ReservationId::new(3, 7).unwrap();
+        assert_eq!((event.to_string().as_str(), event.to_string().parse()), ("evt_0000030000000007", Ok(event)));
+        let request = RequestId(0xabc);
+        assert_eq!(request.to_string().parse(), Ok(request));
+        for bad in [
+            "",
+            "evt_",
+            "evt_000003000000000g",
+            "evt_0000030000000007 ",
+            "evt_ffffffffffffffff",
+            "evt_+000030000000007",
+        ] {
+            assert_eq!(bad.parse::<ReservationId>(), Err(IdError::Event), "{bad}");
+        }
+        assert_eq!("req_1".parse::<RequestId>(), Err(IdError::Request));
     }
 
     #[test]

@@ -42,8 +42,10 @@ pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, T
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use label::Label;
 pub use ledger::{
-    Archive, BudgetKind, Demand, End, LedgerRow, Outcome, QuotaStatus, RateKind, RateStanding, Refused, Reservation,
-    Settled, Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums,
+    Archive, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction, LedgerRow, NewCredit,
+    NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused, RequestCursor, RequestQuery,
+    RequestRow, RequestUsage, Reservation, Resolution, Settled, Settlement, Standing, Ticket, UsageKey, UsageLine,
+    UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};

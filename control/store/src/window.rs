@@ -8,6 +8,9 @@ use jiff::{Timestamp, ToSpan, civil};
 
 use crate::clock::UnixMs;
 
+/// Days from 1970 to past the end of the calendar, which is the year 9999.
+const MOST_DAYS: i32 = 4_000_000;
+
 /// A time zone in which a tenant's days and months begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
@@ -27,6 +30,21 @@ impl Zone {
     #[must_use]
     pub fn utc() -> Self {
         Self(TimeZone::UTC)
+    }
+
+    /// Reads an instant (RFC 3339), or a date for its first moment here.
+    #[must_use]
+    pub fn instant(&self, text: &str) -> Option<UnixMs> {
+        match text.parse::<civil::Date>().ok().filter(|_| text.len() == 10) {
+            Some(date) => Some(start_of(date, self)).filter(|at| at.0 != i64::MAX),
+            None => UnixMs::parse_rfc3339(text).ok(),
+        }
+    }
+
+    /// The number of the day whose first moment `at` is; `None` for any other moment.
+    pub(crate) fn day_that_starts_at(&self, at: UnixMs) -> Option<i32> {
+        let day = Windows::at(at, self).day;
+        (Windows::end_of_day(day.saturating_sub(1), self) == at).then_some(day)
     }
 }
 
@@ -59,6 +77,12 @@ impl Windows {
             day_ends_at: start_of(date.saturating_add(1.day()), zone),
             month_ends_at: start_of(next_month, zone),
         }
+    }
+
+    /// The month window that the days of a calendar are in: that of day `day`.
+    pub(crate) fn month_of_day(day: i32) -> i32 {
+        let known = day.clamp(-MOST_DAYS, MOST_DAYS);
+        month_number(civil::date(1970, 1, 1).saturating_add(known.days()))
     }
 
     /// When day window `day` ends in `zone`, whatever zone it was opened in.
@@ -172,6 +196,24 @@ mod tests {
             assert_eq!(Windows::end_of_day(windows.day, &zone), windows.day_ends_at, "{name}");
             assert_eq!(Windows::end_of_month(windows.month, &zone), windows.month_ends_at, "{name}");
         }
+    }
+
+    #[test]
+    fn a_date_is_its_first_moment_and_only_that_begins_the_day() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let midnight = at("2026-06-30T22:00:00Z");
+        assert_eq!(berlin.instant("2026-07-01"), Some(midnight));
+        assert_eq!(berlin.instant("2026-07-01T00:00:00Z"), Some(at("2026-07-01T00:00:00Z")));
+        for bad in ["", "yesterday", "2026-02-30", "2026-07-01T00:00:00", "20260701"] {
+            assert_eq!(berlin.instant(bad), None, "{bad}");
+        }
+        let day = Windows::at(midnight, &berlin).day;
+        assert_eq!((day_name(day).as_str(), berlin.day_that_starts_at(midnight)), ("2026-07-01", Some(day)));
+        assert_eq!(berlin.day_that_starts_at(midnight.plus_ms(1)), None);
+        assert_eq!(Windows::month_of_day(day), Windows::at(midnight, &berlin).month);
+        let beirut = Zone::parse("Asia/Beirut").unwrap();
+        let skipped = beirut.instant("2024-03-31").unwrap();
+        assert_eq!(beirut.day_that_starts_at(skipped), Some(Windows::at(skipped, &beirut).day));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use openclawmu_store::{
     Actor, Bound, Demand, Durability, End, LabelKey, Markup, ModelPrice, NanoUsd, NewTenant, NewToken, Outcome,
     PinnedPrice, Policy, Quota, QuotaStatus, Refused, RequestId, ServiceTier, Store, StoreOptions, SystemClock, Ticket,
-    UnixMs, Usage, UsageQuery,
+    Usage, UsageQuery, UsageRange,
 };
 
 const MODEL: &str = "gpt-test-2026";
@@ -104,7 +104,7 @@ fn end(input: u32, output: u32) -> End {
 }
 
 fn billed(store: &Store) -> (u64, NanoUsd) {
-    let all = UsageQuery { tenant: None, from: UnixMs(0), to: UnixMs(i64::MAX), group_by: BTreeSet::new() };
+    let all = UsageQuery { tenant: None, range: UsageRange::Days { from: 0, to: i32::MAX }, group_by: BTreeSet::new() };
     let total = store.usage(&all).unwrap().total;
     (total.requests, total.cost_usd)
 }

@@ -11,7 +11,9 @@ use crate::admin::{Access, Endpoint, endpoints};
 
 /// Every route with its ids filled in.
 fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
-    let fill = |path: &str| path.replace("{id}", "acme").replace("{token}", &scene.token_id());
+    let event = "evt_0000000000000000";
+    let fill =
+        |path: &str| path.replace("{id}", "acme").replace("{token}", &scene.token_id()).replace("{event}", event);
     endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(endpoint.path))).collect()
 }
 

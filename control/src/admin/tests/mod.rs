@@ -6,11 +6,13 @@
 
 mod access;
 mod body;
+mod credit;
 mod idempotency;
 mod listen;
 mod page;
 mod rate_import;
 pub(crate) mod scene;
 pub(crate) mod served;
+mod stream;
 mod tenant;
 mod usage;

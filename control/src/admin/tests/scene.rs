@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_store::{
     Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, ServiceTier, Store,
-    StoreOptions, UnixMs, Usage,
+    StoreOptions, Ticket, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -127,6 +127,22 @@ impl Scene {
 
     /// A call that has been served and billed: 1,000 tokens in, 500 out, at 2 and 4 USD per million.
     pub(crate) async fn bill(&self, model: &str, request_id: u128) -> NanoUsd {
+        let ticket = self.admit(model, request_id).await;
+        let usage = Usage { input: 1_000, output: 500, ..Usage::default() };
+        let settled = ticket.settle(End {
+            outcome: Outcome::Complete,
+            http_status: 200,
+            estimated: false,
+            usage,
+            service_tier: ServiceTier::Standard,
+            first_byte_ms: 1,
+        });
+        self.store.flush().await.unwrap();
+        settled.cost
+    }
+
+    /// A call that may cost as much and is in flight.
+    async fn admit(&self, model: &str, request_id: u128) -> Ticket {
         let policy = self.store.authenticate(&self.token, HERE).unwrap();
         let price = Arc::new(ModelPrice::flat(NanoUsd(2_000_000_000), NanoUsd(4_000_000_000)));
         let demand = Demand {
@@ -147,18 +163,40 @@ impl Scene {
             label: LabelKey::default(),
             markup: policy.markup,
         };
-        let ticket = self.store.admit(&demand).unwrap();
-        let usage = Usage { input: 1_000, output: 500, ..Usage::default() };
-        let settled = ticket.settle(End {
-            outcome: Outcome::Complete,
-            http_status: 200,
-            estimated: false,
-            usage,
-            service_tier: ServiceTier::Standard,
-            first_byte_ms: 1,
-        });
+        self.store.admit(&demand).unwrap()
+    }
+
+    /// The scene after its process died with one call of `m` in flight, priced by a rate card of the same prices: its prompt
+    /// is billed and the rest is held.
+    pub(crate) async fn with_a_hold(self) -> Self {
+        let rates = json!({"models": {"m": {"input": "2", "output": "4"}}});
+        assert_eq!(self.call(Method::PUT, "/v1/rates", Some(&rates)).await.status, 200);
+        let open = self.admit("m", 9).await;
         self.store.flush().await.unwrap();
-        settled.cost
+        let dir = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), dir.path());
+        drop(open);
+        let options = StoreOptions {
+            dir: dir.path().to_owned(),
+            clock: self.clock.clone(),
+            takeover: Duration::ZERO,
+            durability: Durability::default(),
+        };
+        let store = Store::open(&options).unwrap();
+        let state = state_of(&store);
+        Self { app: router(state.clone()), dir, store, state, clock: self.clock, token: self.token }
+    }
+}
+
+/// Copies a data directory as a process that dies leaves it.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to.join("inflight")).unwrap();
+    for folder in ["", "inflight"] {
+        for entry in std::fs::read_dir(from.join(folder)).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), to.join(folder).join(entry.file_name())).unwrap();
+            }
+        }
     }
 }
 

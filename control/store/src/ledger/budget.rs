@@ -212,6 +212,27 @@ impl Budget {
         }
     }
 
+    /// The windows that a row of this moment posts into: day and month. They are in memory afterwards, so that a row which is
+    /// written later is not in them until [`Budget::adjust`] says so.
+    pub(crate) fn windows(&self, reader: &Reader, limits: Limits<'_>) -> Result<(i32, i32)> {
+        let mut guard = self.lock();
+        let state = current(&mut guard, self.tenant, reader, limits)?;
+        Ok((state.day.number, state.month.number))
+    }
+
+    /// Adds the bill of a row that had no reservation to its windows, where they are the current ones. To be called once
+    /// for each row, after its commit.
+    pub(crate) fn adjust(&self, (day, month): (i32, i32), bill: Bill) {
+        if let Some(state) = self.lock().as_mut() {
+            state.each_window(day, month, |window| window.post(bill));
+        }
+    }
+
+    /// A copy of the windows as they were last used; `None` before the first use.
+    pub(crate) fn look(&self) -> Option<[(Period, Window); 2]> {
+        self.lock().as_ref().map(|state| [(Period::Day, state.day), (Period::Month, state.month)])
+    }
+
     /// A copy of the windows and the rates' standing, for the quota routes.
     pub(crate) fn inspect<T>(
         &self,

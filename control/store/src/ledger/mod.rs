@@ -4,7 +4,6 @@
 //! - `rollup`: the sums of rows by day, kept beside them
 //! - `slot`: a row's bytes while it is in flight
 //! - `inflight`: the table of slots, which survives a killed process
-//! - `label_file`: labels of what is in flight, until they are stored
 //! - `syncer`: makes the table survive a power loss, where that is asked for
 //! - `sums`: what a calendar window holds, and which is the current one
 //! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
@@ -12,18 +11,24 @@
 //! - `ticket`: one admitted attempt, and its end
 //! - `recovery`: what dead and departing owners left in flight
 //! - `standing`: what a tenant has used and has left, for the quota routes
-//! - `report`: sums of rows
+//! - `report`: sums of rows; `request`: the rows themselves
 //! - `archive`: months of rows, moved to compressed files
+//! - `adjustment`: compensating rows; `credit`, `hold`: the two kinds
+//! - `reconcile`: whether all of that agrees
 //! - `state`: the parts together
 
+mod adjustment;
 pub(crate) mod admission;
 mod archive;
 pub(crate) mod bucket;
 pub(crate) mod budget;
+mod credit;
+mod hold;
 pub(crate) mod inflight;
-pub(crate) mod label_file;
+mod reconcile;
 pub(crate) mod recovery;
 mod report;
+mod request;
 pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod slot;
@@ -39,7 +44,13 @@ pub use admission::Demand;
 pub use archive::Archive;
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};
-pub use report::{UsageKey, UsageLine, UsageQuery, UsageReport, UsageRow, UsageSums};
+pub use credit::{Credit, NewCredit};
+pub use hold::{Hold, HoldAction, NewResolution, Resolution};
+pub use reconcile::{Difference, Reconciled};
+pub use report::{
+    CsvColumns, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
+};
+pub use request::{RequestCursor, RequestQuery, RequestRow, RequestUsage};
 pub use row::{LedgerRow, Outcome, Reservation, Settlement};
 pub use standing::QuotaStatus;
 pub(crate) use state::Ledger;

@@ -1,39 +1,47 @@
-//! Sums of ledger rows: what was used and what it cost, as JSON rows or CSV.
+//! Usage reports: what was used and what it cost, as JSON rows, CSV or FOCUS.
 //!
-//! Sums are made by the engine, in integers, on a reader; nothing here is on a request's path. The token columns are
-//! disjoint: `output_tokens` is without the reasoning; audio counts as input and output; `cache_write_tokens` is both
-//! kinds of cache write. `requests` counts distinct client requests, whatever came of them, so a request with a fallback
-//! counts once in each row that it touches and once in the total: the total may be less than the rows' sum.
+//! Reports are made of `usage_days`, the sums that are kept beside the rows, never of the rows themselves; only a range that
+//! begins or ends within a tenant's day is summed from rows. Sums are made by the engine, in integers, on a reader; nothing
+//! here is on a request's path, and nothing here holds a report in memory: each row is given away as it is read.
+//!
+//! What a row shows is pinned: costs, counts, rate card, and the names of models, upstreams, tokens, users and tags never
+//! change. The one exception is a tenant's display name, which is what it is called now.
 
 mod csv;
+mod focus;
+mod group;
 mod line;
+mod range;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::TenantId;
+use crate::ledger::report::group::{Dimension, Group};
+use crate::ledger::report::range::Source;
 use crate::money::NanoUsd;
 use crate::store::Store;
 use crate::window::day_name;
 
+pub use csv::CsvColumns;
+pub(crate) use csv::{neutral, refused, writer};
 pub use line::UsageLine;
+pub use range::{UsageRange, UsageSpan};
+pub(crate) use range::{check_archives, tenant_row};
 
 /// Which rows to sum, and how to group them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageQuery {
     /// One tenant's, also after its end; `None` is all tenants'.
     pub tenant: Option<TenantId>,
-    /// Admitted at this instant or later.
-    pub from: UnixMs,
-    /// Admitted before this instant.
-    pub to: UnixMs,
+    /// Which time.
+    pub range: UsageRange,
     /// One row for each combination of these; empty is one row.
     pub group_by: BTreeSet<UsageKey>,
 }
@@ -43,14 +51,15 @@ pub struct UsageQuery {
 pub enum UsageKey {
     /// The tenant's calendar day that admitted the request.
     Day,
-    /// The model.
+    /// The model; what a credit gave back is under the name `credit`.
     Model,
     /// The token.
     Token,
-}
-
-impl UsageKey {
-    const ALL: [Self; 3] = [Self::Day, Self::Model, Self::Token];
+    /// The end user that the client named.
+    User,
+    /// A tag that the client gave. A request with several tags is in the row of each; one without is in that of the empty
+    /// tag. The total counts each request once.
+    Tag,
 }
 
 impl FromStr for UsageKey {
@@ -61,7 +70,11 @@ impl FromStr for UsageKey {
             "day" => Ok(Self::Day),
             "model" => Ok(Self::Model),
             "token" => Ok(Self::Token),
-            other => Err(StoreError::invalid("group_by", format!("`{other}` is not one of day, model, token"))),
+            "user" => Ok(Self::User),
+            "tag" => Ok(Self::Tag),
+            other => {
+                Err(StoreError::invalid("group_by", format!("`{other}` is not one of day, model, token, user, tag")))
+            }
         }
     }
 }
@@ -78,15 +91,22 @@ pub struct UsageRow {
     /// The token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// The end user; empty where none was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// One tag; empty for what has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// The sums.
     #[serde(flatten)]
     pub sums: UsageSums,
 }
 
-/// The sums of some ledger rows.
+/// The sums of some ledger rows. The token counts are disjoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct UsageSums {
-    /// Distinct client requests.
+    /// Client requests, whatever came of them. In a row of one model or upstream the attempts that it made: a request that
+    /// fell back is in the row of each model that it tried, and once in the total, which may be less than the rows' sum.
     pub requests: u64,
     /// Uncached prompt tokens, audio too.
     pub input_tokens: u64,
@@ -102,8 +122,38 @@ pub struct UsageSums {
     pub tool_calls: u64,
     /// Seconds of sandbox run time.
     pub sandbox_seconds: u64,
-    /// The cost.
+    /// The cost: what providers charge, less what was credited. Budgets count this.
     pub cost_usd: NanoUsd,
+    /// What the operator adds to it.
+    pub markup_usd: NanoUsd,
+    /// Both together: what the tenant is billed.
+    pub billed_usd: NanoUsd,
+}
+
+impl UsageSums {
+    /// All tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        let counts = [
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        ];
+        counts.into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// The sums over all lines of a report, which has more columns than [`UsageSums`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UsageTotal {
+    /// The sums.
+    #[serde(flatten)]
+    pub sums: UsageSums,
+    /// Bytes of storage times days; not metered yet.
+    pub storage_byte_days: u64,
+    /// Rows whose usage the gateway estimated.
+    pub estimated_rows: u64,
 }
 
 /// A usage report.
@@ -115,80 +165,58 @@ pub struct UsageReport {
     pub total: UsageSums,
 }
 
-/// The columns of [`UsageSums`], in its order. A sum past 2^63 is an error of the engine, not a wrong number.
-const SUMS: &str = "count(DISTINCT l.request_id), coalesce(sum(l.input_tokens + l.input_audio_tokens), 0), coalesce(sum(l.cache_read_tokens), 0),
-    coalesce(sum(l.cache_write_tokens + l.cache_write_1h_tokens), 0), coalesce(sum(l.output_tokens + l.output_audio_tokens), 0),
-    coalesce(sum(l.reasoning_tokens), 0), coalesce(sum(l.tool_calls), 0), 0, coalesce(sum(l.cost_nanos), 0)";
-
-/// The `IN` lets the engine use the index of (tenant, admitted_at_ms) for one tenant and for all.
-const ROWS: &str = "FROM ledger l WHERE l.tenant IN (SELECT row_id FROM tenants WHERE :tenant IS NULL OR id = :tenant)
-    AND l.admitted_at_ms >= :from AND l.admitted_at_ms < :to";
-
 impl Store {
-    /// Sums what `query` asks for. May take long: not for an async thread.
+    /// Sums what `query` asks for, all rows at once: for reports that are known to be small. May take long: not for an
+    /// async thread.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there never was such a tenant.
+    /// Those of [`Store::usage_rows`].
     pub fn usage(&self, query: &UsageQuery) -> Result<UsageReport> {
+        let mut rows = Vec::new();
+        let total = self.usage_rows(query, &mut |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(UsageReport { rows, total })
+    }
+
+    /// Gives each row of the report to `each`, in order, and returns the sums over all of them, of the same moment. May take
+    /// long: not for an async thread.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there never was such a tenant, [`StoreError::Invalid`] when the range's detail is
+    /// archived, and whatever `each` fails with.
+    pub fn usage_rows(&self, query: &UsageQuery, each: &mut dyn FnMut(UsageRow) -> Result<()>) -> Result<UsageSums> {
+        self.read_report(query, |conn, source| {
+            let by: BTreeSet<Dimension> = query.group_by.iter().map(|key| Dimension::from(*key)).collect();
+            group::read(conn, source, &by, &mut |group| each(row(group)))?;
+            Ok(group::total(conn, source)?.sums)
+        })
+    }
+
+    /// Reads in one transaction, so that the total is that of the rows.
+    fn read_report<T>(&self, query: &UsageQuery, read: impl FnOnce(&Connection, &Source) -> Result<T>) -> Result<T> {
         self.inner.reader.with(|conn| {
-            // One transaction, so that the total is that of the rows.
             let tx = conn.unchecked_transaction()?;
-            check_tenant(&tx, query)?;
-            let rows = grouped(&tx, query)?;
-            Ok(UsageReport { rows, total: total(&tx, query)? })
+            let source = Source::of(&tx, query.tenant.as_ref(), query.range)?;
+            read(&tx, &source)
         })
     }
 }
 
-fn total(conn: &Connection, query: &UsageQuery) -> Result<UsageSums> {
-    let sql = format!("SELECT {SUMS} {ROWS}");
-    let params = named_params! {":tenant": query.tenant.as_ref().map(TenantId::as_str), ":from": query.from.0, ":to": query.to.0};
-    Ok(conn.prepare_cached(&sql)?.query_row(params, |row| sums(row, 0))?)
+impl From<UsageKey> for Dimension {
+    fn from(key: UsageKey) -> Self {
+        match key {
+            UsageKey::Day => Self::Day,
+            UsageKey::Model => Self::Model,
+            UsageKey::Token => Self::Token,
+            UsageKey::User => Self::User,
+            UsageKey::Tag => Self::Tag,
+        }
+    }
 }
 
-fn grouped(conn: &Connection, query: &UsageQuery) -> Result<Vec<UsageRow>> {
-    let grouped_by = |key| query.group_by.contains(&key);
-    let keys = UsageKey::ALL.map(|key| match (grouped_by(key), key) {
-        (false, _) => "NULL",
-        (true, UsageKey::Day) => "l.day",
-        (true, UsageKey::Model) => "coalesce((SELECT name FROM names WHERE row_id = l.model), '')",
-        (true, UsageKey::Token) => "coalesce((SELECT id FROM tokens WHERE row_id = l.token), '')",
-    });
-    let sql = format!("SELECT {}, {SUMS} {ROWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3", keys.join(", "));
-    let mut statement = conn.prepare_cached(&sql)?;
-    let params = named_params! {":tenant": query.tenant.as_ref().map(TenantId::as_str), ":from": query.from.0, ":to": query.to.0};
-    let rows = statement.query_map(params, |row| {
-        let day: Option<i32> = row.get(0)?;
-        Ok(UsageRow { day: day.map(day_name), model: row.get(1)?, token: row.get(2)?, sums: sums(row, 3)? })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Reads [`SUMS`], which begin at column `first`.
-fn sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
-    let count = |at: usize| {
-        let sum: i64 = row.get(first + at)?;
-        u64::try_from(sum).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(first + at, sum))
-    };
-    Ok(UsageSums {
-        requests: count(0)?,
-        input_tokens: count(1)?,
-        cache_read_tokens: count(2)?,
-        cache_write_tokens: count(3)?,
-        output_tokens: count(4)?,
-        reasoning_tokens: count(5)?,
-        tool_calls: count(6)?,
-        sandbox_seconds: count(7)?,
-        cost_usd: NanoUsd(row.get(first + 8)?),
-    })
-}
-
-/// A tenant that is gone has its ledger rows still; one that never was is a mistake.
-fn check_tenant(conn: &Connection, query: &UsageQuery) -> Result<()> {
-    let Some(tenant) = &query.tenant else { return Ok(()) };
-    let known = conn
-        .prepare_cached("SELECT 1 FROM tenants WHERE id = ?1")?
-        .query_row([tenant.as_str()], |_| Ok(()))
-        .optional()?;
-    known.ok_or(StoreError::NotFound("tenant"))
+fn row(group: Group) -> UsageRow {
+    let Group { day, model, token, user, tag, sums, .. } = group;
+    UsageRow { day: day.map(day_name), model, token, user, tag, sums }
 }

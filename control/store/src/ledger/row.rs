@@ -50,6 +50,12 @@ impl Outcome {
         Self::ALL.iter().find(|(outcome, ..)| *outcome == self).map_or("", |(_, name, _)| name)
     }
 
+    /// The outcome of that name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known, _)| *known == name).map(|(outcome, ..)| *outcome)
+    }
+
     pub(crate) fn code(self) -> u8 {
         Self::ALL.iter().find(|(outcome, ..)| *outcome == self).map_or(0, |(.., code)| *code)
     }
@@ -130,8 +136,8 @@ pub struct LedgerRow {
     pub cost: NanoUsd,
     /// Of the reservation, what stays blocked because the provider may have billed it.
     pub held: NanoUsd,
-    /// The same in tokens.
-    pub held_tokens: u64,
+    /// The same in tokens. Below zero in the row that ends a hold.
+    pub held_tokens: i64,
 }
 
 /// What a resolved reservation does to its windows.
@@ -140,7 +146,7 @@ pub(crate) struct Bill {
     pub(crate) cost: NanoUsd,
     pub(crate) held: NanoUsd,
     pub(crate) tokens: u64,
-    pub(crate) held_tokens: u64,
+    pub(crate) held_tokens: i64,
 }
 
 impl LedgerRow {
@@ -219,14 +225,21 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.cost = sum.cost.saturating_add(bill.cost);
             sum.held = sum.held.saturating_add(bill.held);
             sum.tokens += bill.tokens;
-            sum.held_tokens += bill.held_tokens;
+            sum.held_tokens = sum.held_tokens.saturating_add(bill.held_tokens);
         }
     }
     rollup.write(tx)?;
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {
-        let (tokens, held_tokens) = (signed(sum.tokens), signed(sum.held_tokens));
-        post.execute(params![tenant.0, kind.name(), number, sum.cost.0, sum.held.0, tokens, held_tokens])?;
+        post.execute(params![
+            tenant.0,
+            kind.name(),
+            number,
+            sum.cost.0,
+            sum.held.0,
+            signed(sum.tokens),
+            sum.held_tokens
+        ])?;
     }
     Ok(())
 }
@@ -259,7 +272,7 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
         row.markup().0,
         held.0,
         signed(r.reserved_tokens),
-        signed(*held_tokens),
+        *held_tokens,
     ];
     let usage = s.usage.counts();
     let usage = usage.iter().map(|count| count as &dyn rusqlite::ToSql);
@@ -276,7 +289,7 @@ pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<B
             cost: NanoUsd(row.get(0)?),
             held: NanoUsd(row.get(1)?),
             tokens: count(row, 2)?,
-            held_tokens: count(row, 3)?,
+            held_tokens: row.get(3)?,
         })
     });
     Ok(bill.optional()?)

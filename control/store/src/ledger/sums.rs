@@ -130,10 +130,15 @@ impl Window {
     /// Resolves a reservation of this window: pending becomes posted and held.
     pub(crate) fn resolve(&mut self, reservation: &Reservation, bill: Bill) {
         self.release(reservation.reserved, reservation.reserved_tokens);
+        self.post(bill);
+    }
+
+    /// Adds the bill of a row.
+    pub(crate) fn post(&mut self, bill: Bill) {
         self.posted = self.posted.saturating_add(bill.cost);
         self.held = self.held.saturating_add(bill.held);
         self.posted_tokens = self.posted_tokens.saturating_add(bill.tokens);
-        self.held_tokens = self.held_tokens.saturating_add(bill.held_tokens);
+        self.held_tokens = self.held_tokens.saturating_add_signed(bill.held_tokens);
     }
 
     pub(crate) fn release(&mut self, usd: NanoUsd, tokens: u64) {

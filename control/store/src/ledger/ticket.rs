@@ -6,7 +6,7 @@ use crate::error::{Result, StoreError};
 use crate::id::ReservationId;
 use crate::ledger::Ledger;
 use crate::ledger::budget::{Budget, Standing};
-use crate::ledger::row::{LedgerRow, Outcome, Reservation, Settlement};
+use crate::ledger::row::{LedgerRow, Outcome, Reservation, Settlement, signed};
 use crate::money::NanoUsd;
 use crate::price::ModelPrice;
 use crate::quota::Quota;
@@ -205,7 +205,7 @@ pub(crate) fn recovered_row(reservation: Reservation, relayed: Usage, price: Opt
         settlement,
         cost,
         held: reservation.reserved.saturating_sub(cost),
-        held_tokens: reservation.reserved_tokens.saturating_sub(usage.total_tokens()),
+        held_tokens: signed(reservation.reserved_tokens.saturating_sub(usage.total_tokens())),
     }
 }
 

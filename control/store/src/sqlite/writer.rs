@@ -18,7 +18,6 @@ use tokio::sync::oneshot;
 
 use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
-use crate::ledger::label_file::LabelFile;
 use crate::ledger::row::{self, LedgerRow};
 use crate::sqlite::open;
 use crate::sqlite::wal::Log;
@@ -45,7 +44,6 @@ pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
 struct Queue {
     rows: Vec<Posting>,
     labels: Vec<NewLabel>,
-    label_file: LabelFile,
     tasks: Vec<Task>,
     closing: bool,
     idle: bool,
@@ -60,14 +58,6 @@ struct Shared {
 }
 
 impl Shared {
-    /// Clears the file of labels, unless more of them have come since.
-    fn labels_are_stored(&self) {
-        let mut queue = self.lock();
-        if queue.labels.is_empty() {
-            queue.label_file.clear();
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,10 +76,9 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(database: &Path, label_file: LabelFile, on_posted: OnPosted) -> Result<Self> {
+    pub(crate) fn start(database: &Path, on_posted: OnPosted) -> Result<Self> {
         let mut conn = open::writable(database)?;
         let shared = Arc::new(Shared::default());
-        shared.lock().label_file = label_file;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -121,7 +110,6 @@ impl Writer {
     /// Queues a label; it is stored before any row that is posted after it.
     pub(crate) fn post_label(&self, label: NewLabel) {
         let mut queue = self.shared.lock();
-        queue.label_file.append(&label);
         queue.labels.push(label);
         if std::mem::take(&mut queue.idle) {
             drop(queue);
@@ -135,12 +123,27 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
+        self.run_then(task, |_| {}).await
+    }
+
+    /// [`Writer::run`], and `after` on the writer's thread once the task's change is durable, whether or not the caller
+    /// still waits for it. It must be quick and own no part of the store.
+    pub(crate) async fn run_then<T, F, A>(&self, task: F, after: A) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
         let task: Task = Box::new(move |tx| {
             let result = in_savepoint(tx, task);
             Box::new(move |committed| {
+                let done = committed.and(result);
+                if let Ok(value) = &done {
+                    after(value);
+                }
                 // A caller that went away doesn't want the answer.
-                drop(sender.send(committed.and(result)));
+                drop(sender.send(done));
             })
         });
         self.push_task(task)?;
@@ -153,10 +156,26 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
+        self.run_blocking_then(task, |_| {})
+    }
+
+    /// [`Writer::run_then`] for callers outside an async runtime.
+    pub(crate) fn run_blocking_then<T, F, A>(&self, task: F, after: A) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.push_task(Box::new(move |tx| {
             let result = in_savepoint(tx, task);
-            Box::new(move |committed| drop(sender.send(committed.and(result))))
+            Box::new(move |committed| {
+                let done = committed.and(result);
+                if let Ok(value) = &done {
+                    after(value);
+                }
+                drop(sender.send(done));
+            })
         }))?;
         receiver.recv().map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
     }
@@ -250,10 +269,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                 Ok(()) => {
                     on_posted(&batch.rows);
                     batch.rows.clear();
-                    if !batch.labels.is_empty() {
-                        batch.labels.clear();
-                        shared.labels_are_stored();
-                    }
+                    batch.labels.clear();
                 }
                 Err(err) => {
                     tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
@@ -374,7 +390,7 @@ mod tests {
         let (report, posted) = channel();
         let on_posted: OnPosted =
             Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
-        (Writer::start(&database, LabelFile::default(), on_posted).unwrap(), posted)
+        (Writer::start(&database, on_posted).unwrap(), posted)
     }
 
     fn count(dir: &Path, table: &str) -> i64 {

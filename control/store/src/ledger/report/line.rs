@@ -1,11 +1,12 @@
 //! The usage report at its finest: one line for each tenant, model, upstream, token and rate card.
 
-use rusqlite::{Row, named_params};
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::id::TenantId;
-use crate::ledger::report::{ROWS, SUMS, UsageKey, UsageQuery, UsageSums, check_tenant, sums, total};
+use crate::ledger::report::group::{self, Dimension, Group};
+use crate::ledger::report::{UsageQuery, UsageTotal};
 use crate::money::NanoUsd;
 use crate::store::Store;
 use crate::window::day_name;
@@ -13,7 +14,7 @@ use crate::window::day_name;
 /// One line. Its fields are the CSV's columns, whose names and order never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UsageLine {
-    /// The calendar day (`YYYY-MM-DD`, in the tenant's zone) where the lines are by day, else the query's own bound.
+    /// The calendar day (`YYYY-MM-DD`, in the tenant's zone) where the lines are by day, else the range's own beginning.
     pub period_start: String,
     /// The end of the same, exclusive.
     pub period_end: String,
@@ -21,27 +22,27 @@ pub struct UsageLine {
     pub tenant: String,
     /// Its name as it is now.
     pub tenant_name: String,
-    /// The model that ran.
+    /// The model that ran; `credit` where money was given back.
     pub model: String,
     /// Where it ran.
     pub upstream: String,
     /// The token's id.
     pub token: String,
-    /// See [`UsageSums::requests`].
+    /// Attempts: see [`crate::UsageSums::requests`].
     pub requests: u64,
-    /// See [`UsageSums::input_tokens`].
+    /// See [`crate::UsageSums::input_tokens`].
     pub input_tokens: u64,
-    /// See [`UsageSums::cache_read_tokens`].
+    /// See [`crate::UsageSums::cache_read_tokens`].
     pub cache_read_tokens: u64,
-    /// See [`UsageSums::cache_write_tokens`].
+    /// See [`crate::UsageSums::cache_write_tokens`].
     pub cache_write_tokens: u64,
-    /// See [`UsageSums::output_tokens`].
+    /// See [`crate::UsageSums::output_tokens`].
     pub output_tokens: u64,
-    /// See [`UsageSums::reasoning_tokens`].
+    /// See [`crate::UsageSums::reasoning_tokens`].
     pub reasoning_tokens: u64,
-    /// See [`UsageSums::tool_calls`].
+    /// See [`crate::UsageSums::tool_calls`].
     pub tool_calls: u64,
-    /// See [`UsageSums::sandbox_seconds`].
+    /// See [`crate::UsageSums::sandbox_seconds`].
     pub sandbox_seconds: u64,
     /// Bytes of storage times days; not metered yet.
     pub storage_byte_days: u64,
@@ -51,48 +52,52 @@ pub struct UsageLine {
     pub estimated_rows: u64,
     /// The cost.
     pub cost_usd: NanoUsd,
+    /// The end user, where the lines are by user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// One tag, where the lines are by tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// See [`crate::UsageSums::markup_usd`].
+    pub markup_usd: NanoUsd,
+    /// See [`crate::UsageSums::billed_usd`].
+    pub billed_usd: NanoUsd,
 }
 
+/// What every line is by; more, where the query says so.
+pub(super) const FINEST: [Dimension; 5] =
+    [Dimension::Tenant, Dimension::Model, Dimension::Upstream, Dimension::Token, Dimension::RateCard];
+
 impl Store {
-    /// Gives each line to `each`, by day too where `query` groups by day; its other groups don't matter here. Returns the
-    /// sums over all of them, of the same moment. May take long: not for an async thread.
+    /// Gives each line to `each`, by day, user and tag too where `query` groups by them. Returns the sums over all of them,
+    /// of the same moment. May take long: not for an async thread.
     ///
     /// # Errors
-    /// [`crate::StoreError::NotFound`] when there never was such a tenant, and whatever `each` fails with.
-    pub fn usage_lines(&self, query: &UsageQuery, each: &mut dyn FnMut(UsageLine) -> Result<()>) -> Result<UsageSums> {
-        self.inner.reader.with(|conn| {
-            let tx = conn.unchecked_transaction()?;
-            check_tenant(&tx, query)?;
-            let day = if query.group_by.contains(&UsageKey::Day) { "l.day" } else { "NULL" };
-            let sql = format!(
-                "SELECT {day}, (SELECT id FROM tenants WHERE row_id = l.tenant), (SELECT name FROM tenants WHERE row_id = l.tenant),
-                    coalesce((SELECT name FROM names WHERE row_id = l.model), ''), coalesce((SELECT name FROM names WHERE row_id = l.upstream), ''),
-                    coalesce((SELECT id FROM tokens WHERE row_id = l.token), ''), l.rate_card, sum(l.estimated), {SUMS} {ROWS}
-                 GROUP BY 1, l.tenant, l.model, l.upstream, l.token, l.rate_card ORDER BY 1, 2, 4, 5, l.token, l.rate_card"
-            );
-            let mut statement = tx.prepare_cached(&sql)?;
-            let params = named_params! {":tenant": query.tenant.as_ref().map(TenantId::as_str), ":from": query.from.0, ":to": query.to.0};
-            let mut rows = statement.query(params)?;
-            while let Some(row) = rows.next()? {
-                each(line(query, row)?)?;
-            }
-            total(&tx, query)
+    /// Those of [`Store::usage_rows`].
+    pub fn usage_lines(&self, query: &UsageQuery, each: &mut dyn FnMut(UsageLine) -> Result<()>) -> Result<UsageTotal> {
+        self.read_report(query, |conn, source| {
+            let period = query.range.shown();
+            group::read(conn, source, &dimensions(query), &mut |group| each(line(&period, group)))?;
+            group::total(conn, source)
         })
     }
 }
 
-fn line(query: &UsageQuery, row: &Row<'_>) -> rusqlite::Result<UsageLine> {
-    let day: Option<i32> = row.get(0)?;
-    let estimated_rows: i64 = row.get(7)?;
-    let sums = sums(row, 8)?;
-    Ok(UsageLine {
-        period_start: day.map_or_else(|| query.from.rfc3339(), day_name),
-        period_end: day.map_or_else(|| query.to.rfc3339(), |day| day_name(day.saturating_add(1))),
-        tenant: row.get(1)?,
-        tenant_name: row.get(2)?,
-        model: row.get(3)?,
-        upstream: row.get(4)?,
-        token: row.get(5)?,
+/// What the lines of `query` are by.
+pub(super) fn dimensions(query: &UsageQuery) -> BTreeSet<Dimension> {
+    query.group_by.iter().map(|key| Dimension::from(*key)).chain(FINEST).collect()
+}
+
+pub(super) fn line(period: &(String, String), group: Group) -> UsageLine {
+    let Group { day, sums, .. } = group;
+    UsageLine {
+        period_start: day.map_or_else(|| period.0.clone(), day_name),
+        period_end: day.map_or_else(|| period.1.clone(), |day| day_name(day.saturating_add(1))),
+        tenant: group.tenant.unwrap_or_default(),
+        tenant_name: group.tenant_name.unwrap_or_default(),
+        model: group.model.unwrap_or_default(),
+        upstream: group.upstream.unwrap_or_default(),
+        token: group.token.unwrap_or_default(),
         requests: sums.requests,
         input_tokens: sums.input_tokens,
         cache_read_tokens: sums.cache_read_tokens,
@@ -102,9 +107,12 @@ fn line(query: &UsageQuery, row: &Row<'_>) -> rusqlite::Result<UsageLine> {
         tool_calls: sums.tool_calls,
         sandbox_seconds: sums.sandbox_seconds,
         storage_byte_days: 0,
-        rate_card: row.get(6)?,
-        estimated_rows: u64::try_from(estimated_rows)
-            .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(7, estimated_rows))?,
+        rate_card: group.rate_card.unwrap_or_default(),
+        estimated_rows: group.estimated_rows,
         cost_usd: sums.cost_usd,
-    })
+        user: group.user,
+        tag: group.tag,
+        markup_usd: sums.markup_usd,
+        billed_usd: sums.billed_usd,
+    }
 }

@@ -5,11 +5,13 @@
 //! - `ending`: settlements, each exactly once
 //! - `model`: random histories beside a model that is too simple to be wrong
 //! - `history`: the same with deaths, hand-overs and replays in it
+//! - `adjustment`: credits and the ends of holds; `request`: the log; `reconcile`: whether the books agree
 //! - `crash`: what a process leaves when it dies, whole or torn
 //! - `kill`: real processes, really killed
 //! - `handover`: two owners at once
 //! - `disk`: no space left
 
+mod adjustment;
 mod admission;
 mod crash;
 mod disk;
@@ -18,4 +20,6 @@ mod handover;
 mod history;
 mod kill;
 mod model;
+mod reconcile;
+mod request;
 pub(crate) mod world;

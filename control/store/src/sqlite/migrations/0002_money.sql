@@ -68,6 +68,8 @@ FROM ledger ORDER BY id;
 DROP TABLE ledger;
 ALTER TABLE ledger_2 RENAME TO ledger;
 CREATE INDEX ledger_of_tenant ON ledger (tenant, admitted_at_ms);
+-- Rows of attempts that died: few, whatever else there is.
+CREATE INDEX ledger_held ON ledger (tenant) WHERE held_nanos > 0 OR held_tokens > 0;
 
 -- Why a compensating row of the ledger was posted, and which row's hold it ends: at most one for each.
 CREATE TABLE adjustments (
