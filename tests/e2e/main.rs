@@ -19,8 +19,8 @@
 mod admin_access;
 mod admin_api;
 mod auth;
+mod billing;
 mod cli;
-mod complaint;
 mod crash;
 mod disk;
 mod drain;
