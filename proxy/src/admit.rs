@@ -91,7 +91,8 @@ pub(crate) async fn admit(
     let upstream = target.upstream.key(store).await.map_err(unavailable)?;
     let label = store.label_key(caller.policy.tenant_key, &call.label);
     let service_tier = service_tier(call, &price.price)?;
-    let wish = Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt, service_tier };
+    let wish =
+        Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt, service_tier, target };
     wish.grant()
 }
 
@@ -105,6 +106,7 @@ struct Wish<'a> {
     label: LabelKey,
     attempt: u16,
     service_tier: ServiceTier,
+    target: &'a Target,
 }
 
 /// The tier that a request is to be served at, which must have a price of its own.
@@ -167,7 +169,8 @@ impl Wish<'_> {
     fn must_name_tier(&self) -> bool {
         let (quota, price) = (&self.caller.policy.quota, &self.price.price);
         let capped = quota.usd_per_day.is_some() || quota.usd_per_month.is_some();
-        self.call.ask.service_tier == AskedTier::Auto && capped && price.lists(ServiceTier::Priority)
+        let dearer = self.target.upstream.may_choose_tier && price.lists(ServiceTier::Priority);
+        self.call.ask.service_tier == AskedTier::Auto && capped && dearer
     }
 
     fn bound(&self, input_tokens: u32, output_tokens: u32) -> Bound {

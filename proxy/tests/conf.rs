@@ -100,6 +100,13 @@ fn the_rate_card_prices_every_model_it_names() {
     {
         assert!(card.models.contains_key(name), "{name}");
     }
+    for (name, tiers) in [
+        ("gpt-4o", &[ServiceTier::Batch, ServiceTier::Priority][..]),
+        ("gpt-5", &[ServiceTier::Batch, ServiceTier::Flex, ServiceTier::Priority]),
+        ("claude-sonnet-4-5", &[ServiceTier::Batch]),
+    ] {
+        assert!(tiers.iter().all(|tier| card.models[name].lists(*tier)), "{name}");
+    }
     for (name, price) in &card.models {
         price.check().unwrap();
         let free = name.contains("moderation");

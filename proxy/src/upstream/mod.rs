@@ -29,6 +29,9 @@ pub(crate) struct Upstream {
     pub(crate) models: Vec<String>,
     /// How it is reached.
     pub(crate) backend: Backend,
+    /// Whether its provider may serve a request that names no service tier at a dearer one, as `OpenAI`'s projects can be
+    /// set to. Google's can't, and its servers refuse fields that they don't know.
+    pub(crate) may_choose_tier: bool,
     key: OnceCell<u32>,
 }
 
@@ -47,6 +50,10 @@ impl Upstream {
     }
 }
 
+fn is_google(host: &str) -> bool {
+    host == "googleapis.com" || host.ends_with(".googleapis.com")
+}
+
 /// All configured upstreams, over one pool.
 pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, String> {
     let pools = Pools::new(POOL_SIZE);
@@ -61,8 +68,20 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
                 name: config.name.as_str().into(),
                 models: config.models.clone(),
                 backend,
+                may_choose_tier: !config.base_url.as_ref().and_then(|url| url.host()).is_some_and(is_google),
                 key: OnceCell::new(),
             }))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_google;
+
+    #[test]
+    fn googles_servers_are_told_by_their_whole_domain() {
+        assert!(is_google("generativelanguage.googleapis.com") && is_google("googleapis.com"));
+        assert!(!is_google("api.openai.com") && !is_google("evilgoogleapis.com") && !is_google("googleapis.com.evil"));
+    }
 }
