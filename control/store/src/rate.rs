@@ -186,15 +186,23 @@ impl Store {
     }
 }
 
-/// What a model cost at an upstream under one version, for who has a connection and no store yet.
+/// What a model cost at an upstream under one version, for who has a connection and no store yet. Only the names that may
+/// decide are read: a version can list thousands, and a recovery asks for every reservation.
 pub(crate) fn priced_row(conn: &Connection, card: u32, (upstream, model): (&str, &str)) -> Result<Option<ModelPrice>> {
     let mut statement = conn.prepare_cached(
-        "SELECT version, effective_from_ms, created_at_ms, models, source FROM rate_cards WHERE version = ?1",
+        "SELECT listed.key, listed.value FROM rate_cards, json_each(rate_cards.models) AS listed
+         WHERE rate_cards.version = ?1 AND (listed.key IN (?2, ?3) OR (substr(listed.key, -1) = '*' AND
+            substr(listed.key, 1, length(listed.key) - 1)
+                IN (substr(?2, 1, length(listed.key) - 1), substr(?3, 1, length(listed.key) - 1))))",
     )?;
-    let mut rows = statement.query([card])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let card = read(row)?;
-    let at = card.effective_from;
+    let mut rows = statement.query(params![card, model, format!("{upstream}/{model}")])?;
+    let mut models = ModelPrices::new();
+    while let Some(row) = rows.next()? {
+        let price: Option<String> = row.get(1)?;
+        models.insert(row.get(0)?, price.map(|price| serde_json::from_str(&price)).transpose()?);
+    }
+    let (at, source) = (UnixMs(0), RateSource::default());
+    let card = RateCard { version: card, effective_from: at, created_at: at, source, models };
     let price = RateTable::new(vec![card], at).price_at(upstream, model);
     Ok(price.map(|pinned| ModelPrice::clone(&pinned.price)))
 }
