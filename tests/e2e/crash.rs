@@ -18,9 +18,12 @@ fn load(client: &Client, workers: usize, stop: &Arc<AtomicBool>) -> Vec<JoinHand
             let (client, stop) = (client.clone(), Arc::clone(stop));
             tokio::spawn(async move {
                 let mut answered = Vec::new();
+                let mut user = 0;
                 while !stop.load(Ordering::SeqCst) {
                     let mut body = chat("flat", "hello", 10);
                     body["stream"] = json!(worker % 2 == 0);
+                    user += 1;
+                    body["user"] = json!(format!("user-{worker}-{user}"));
                     match client.try_post("/v1/chat/completions", &body).await {
                         Ok(reply) if reply.status == 200 => {
                             let whole = worker % 2 == 1 || reply.text().contains("[DONE]");
@@ -57,6 +60,7 @@ async fn killed_under_load_the_cap_still_holds_for_ledger_and_provider() {
             worker.await.expect("a worker");
         }
         scene.restarted().await;
+        assert_eq!(ledger::integrity(&scene.gateway.data()), "ok", "round {round}");
         let client = scene.gateway.client(&tenant.token);
         let budget = scene.admin().budget(&tenant.id, "usd_per_day").await;
         assert!(budget.posted + budget.pending + budget.held <= cap, "round {round}: {budget:?}");
@@ -93,6 +97,8 @@ async fn killed_again_and_again_no_answered_request_is_without_its_row() {
         assert_eq!(ledger::integrity(&scene.gateway.data()), "ok", "round {round}");
     }
     assert!(!answered.is_empty());
+    let users = ledger::users(&scene.gateway.data());
+    assert!(users.len() >= answered.len() && users.iter().all(|(_, user)| user.starts_with("user-")), "{users:?}");
     let rows = scene.rows();
     for id in &answered {
         let own: Vec<_> = rows.iter().filter(|row| row.request_id == *id).collect();
@@ -135,7 +141,7 @@ async fn a_request_in_flight_at_a_kill_becomes_one_row_however_often_it_is_recov
     scene.restarted().await;
 }
 
-/// D-05
+/// D-05; `LiteLLM` 13202, 40291, bifrost 3547: limits multiply by processes
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_data_directory_refuses_to_start() {
     let scene = Scene::new().await;

@@ -9,7 +9,7 @@ use openclawmu_tests::{Behaviour, Gate, Scene, times};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// S8-07, SIGTERM
+/// S8-07, SIGTERM; `LiteLLM` 38157, 34805: spend is lost at shutdown
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_open_streams_finish_and_settles_them() {
     let mut scene = Scene::new().await;

@@ -21,6 +21,7 @@ mod admin_api;
 mod auth;
 mod billing;
 mod cli;
+mod complaint;
 mod crash;
 mod disk;
 mod drain;

@@ -23,7 +23,7 @@ async fn spray(client: &Client, count: usize, body: impl Fn(usize) -> (&'static 
     replies
 }
 
-///
+/// Q-01; `LiteLLM` 34732, 26672, 23714: requests at once overspend
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_at_once_on_a_budget_of_ten_reach_the_upstream_at_most_ten_times() {
     let cap = TEN_TOKENS * 10;
@@ -66,7 +66,7 @@ async fn reservations_in_flight_count_against_the_cap() {
     assert_eq!(scene.client.chat(&chat("flat", "hello", 10)).await.status, 200, "and can be spent");
 }
 
-///
+/// Q-03; tensorzero 3648: a 502 for want of `max_tokens`
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_output_cap_a_tight_budget_injects_one_and_reserves_it() {
     let scene = Scene::with_quota(json!({ "usd_per_day": "0.005", "on_tight_budget": "clamp" })).await;
@@ -249,7 +249,7 @@ async fn a_spent_budget_is_429_with_the_seconds_to_the_reset_and_no_retry() {
     assert_eq!(scene.upstream.calls(), 1);
 }
 
-///
+/// Q-13; `LiteLLM` 35913: a model without a price is free
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_or_unpriced_model_is_refused_never_free() {
     let upstream = Upstream::start().await;

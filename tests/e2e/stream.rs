@@ -173,7 +173,7 @@ async fn an_upstream_that_stalls_ends_in_an_error_event_and_settles() {
     until_true("the upstream's connection is closed", || exchange.closed_at().is_some()).await;
 }
 
-/// S8-05: the bound of the check is one second
+/// S8-05; `LiteLLM` 13774, 37140: the upstream goes on generating after the client left. The bound of the check is one second
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_cuts_the_upstream() {
     let scene = Scene::new().await;

@@ -85,7 +85,7 @@ async fn a_clock_set_back_over_a_restart_reopens_nothing_either() {
     scene.client.chat(&chat("flat", "hi", 10)).await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
-/// ledger.md: the window follows the tenant's time zone
+/// ledger.md: the window follows the tenant's time zone; `LiteLLM` 34896: budgets reset at a strange hour
 #[tokio::test(flavor = "multi_thread")]
 async fn the_day_begins_at_midnight_of_the_tenants_zone() {
     let (scene, clock, _dir) = clocked(json!({})).await;
@@ -105,4 +105,31 @@ async fn the_day_begins_at_midnight_of_the_tenants_zone() {
     assert_eq!(client.chat(&chat("flat", "hi", 10)).await.status, 200);
     let refused = json!({ "id": "nowhere", "timezone": "Mars/Olympus" });
     assert_eq!(scene.admin().post("/v1/tenants", &refused).await.status, 400);
+}
+
+/// ledger.md, DST; `LiteLLM` 34896: the day that has 23 hours and the one that has 25 end at midnight on the wall
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_on_which_the_clocks_are_turned_ends_at_midnight_on_the_wall() {
+    let (scene, clock, _dir) = clocked(json!({})).await;
+    scene.upstream.always(Behaviour::words(10));
+    // New York's 14th of March 2027 has 23 hours, its 7th of November 25: from 05:00 to 04:00 UTC, and from 04:00 to 05:00.
+    for (id, starts, hours) in [("spring", 1_805_000_400, 23), ("autumn", 1_825_560_000, 25)] {
+        let body = json!({ "id": id, "timezone": "America/New_York", "quota": { "usd_per_day": usd(100_000) } });
+        let tenant = scene.admin().tenant_of(body).await;
+        let client = scene.client.with_token(&tenant.token);
+        let ask = chat("flat", "hi", 10);
+        set(&clock, starts - 60);
+        assert_eq!(client.chat(&ask).await.status, 200, "{id}: the day before");
+        set(&clock, starts + 60);
+        assert_eq!(client.chat(&ask).await.status, 200, "{id}: the day");
+        let reply = client.chat(&ask).await;
+        reply.refused(429, "insufficient_quota", "insufficient_quota");
+        let wait: i64 = reply.header("retry-after").and_then(|text| text.parse().ok()).expect("retry-after");
+        let left = hours * 3_600 - 60;
+        assert!((left - 60..=left).contains(&wait), "{id}: {wait} of {left}");
+        set(&clock, starts + hours * 3_600 - 120);
+        client.chat(&ask).await.refused(429, "insufficient_quota", "insufficient_quota");
+        set(&clock, starts + hours * 3_600 + 1);
+        assert_eq!(client.chat(&ask).await.status, 200, "{id}: the day after");
+    }
 }

@@ -98,10 +98,47 @@ pub fn count(data: &Path, table: &str) -> i64 {
     open(data).query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get(0)).expect("a table")
 }
 
-/// `PRAGMA integrity_check`: `ok`, or what is wrong.
+/// `ok`, or what is wrong: the file by `PRAGMA integrity_check`, the sums of windows and of days by the rows.
 #[must_use]
 pub fn integrity(data: &Path) -> String {
-    open(data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict")
+    let connection = open(data);
+    connection.execute_batch("BEGIN").expect("one snapshot");
+    let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).expect("a count") };
+    let keys = "month, tenant, day, model, upstream, token, rate_card, label";
+    let of_rows = format!(
+        "SELECT {keys}, sum(attempt = 0), count(*), sum(estimated), sum(input_tokens), sum(cache_read_tokens), sum(output_tokens),
+            sum(reasoning_tokens), sum(tool_calls), sum(cost_nanos), sum(markup_nanos), sum(held_nanos)
+         FROM ledger WHERE outcome NOT IN ('credit', 'resolved') GROUP BY {keys}"
+    );
+    let days = format!(
+        "SELECT {keys}, requests, attempts, estimated_rows, input_tokens, cache_read_tokens, output_tokens, reasoning_tokens,
+            tool_calls, cost_nanos, markup_nanos, held_nanos FROM usage_days"
+    );
+    let of_windows = |kind: &str| {
+        format!("SELECT tenant, '{kind}', {kind}, sum(cost_nanos), sum(held_nanos) FROM ledger GROUP BY tenant, {kind}")
+    };
+    let windows = "SELECT tenant, kind, number, posted_nanos, held_nanos FROM windows".to_owned();
+    let both = format!("{} UNION ALL {}", of_windows("day"), of_windows("month"));
+    for (what, kept, summed) in [("usage_days", days, of_rows), ("windows", windows, both)] {
+        let differing =
+            count(&format!("SELECT count(*) FROM (SELECT * FROM ({kept}) EXCEPT SELECT * FROM ({summed}))"))
+                + count(&format!("SELECT count(*) FROM (SELECT * FROM ({summed}) EXCEPT SELECT * FROM ({kept}))"));
+        if differing != 0 {
+            return format!("{what} is not the sum of its rows");
+        }
+    }
+    connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a verdict")
+}
+
+/// The end user of each request that said one.
+#[must_use]
+pub fn users(data: &Path) -> Vec<(String, String)> {
+    let connection = open(data);
+    let mut query = connection
+        .prepare("SELECT l.request_id, coalesce(b.user, '') FROM ledger l LEFT JOIN labels b ON b.key = l.label WHERE l.label <> 0")
+        .expect("the labels");
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+    rows.map(|row| row.expect("text")).collect()
 }
 
 /// Every row of every table as text, to see whether anything changed. Tables named in `but` are left out.

@@ -1,7 +1,7 @@
 //! Whom and what a request is for, as its client says: an end user and tags, for reports.
 //!
 //! A label's key is made of what it says, so that an admission never waits for a label to be stored. Its text is queued
-//! before the request's row is, and committed with it or earlier.
+//! before the request's row is, and committed with it or earlier; until then a file beside the in-flight table has it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -79,10 +79,28 @@ fn cut(text: &str) -> String {
 pub(crate) struct Labels(RwLock<HashSet<LabelKey>>);
 
 /// A label to be stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewLabel {
     key: LabelKey,
     label: Label,
+}
+
+impl NewLabel {
+    pub(crate) fn new(tenant: TenantKey, label: &Label) -> Self {
+        Self { key: label.key(tenant), label: label.clone() }
+    }
+
+    /// One line that [`NewLabel::from_line`] reads.
+    pub(crate) fn to_line(&self) -> serde_json::Result<String> {
+        let Label { user, tags } = &self.label;
+        Ok(serde_json::to_string(&(self.key.0, user, tags))? + "\n")
+    }
+
+    /// `None` for a line that was cut off.
+    pub(crate) fn from_line(line: &[u8]) -> Option<Self> {
+        let (key, user, tags) = serde_json::from_slice(line).ok()?;
+        Some(Self { key: LabelKey(key), label: Label { user, tags } })
+    }
 }
 
 impl Store {
@@ -94,7 +112,7 @@ impl Store {
         if key == LabelKey::default() || seen.read().unwrap_or_else(PoisonError::into_inner).contains(&key) {
             return key;
         }
-        self.inner.writer().post_label(NewLabel { key, label: label.clone() });
+        self.inner.writer().post_label(NewLabel::new(tenant, label));
         let mut seen = seen.write().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= KEPT {
             seen.clear();

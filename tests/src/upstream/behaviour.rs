@@ -90,6 +90,8 @@ pub struct Behaviour {
     pub prompt_tokens: Option<u64>,
     /// Of these, tokens that came from the cache.
     pub cached_tokens: u64,
+    /// The answer is a call of the request's first tool; its words are the arguments.
+    pub calls_tool: bool,
     /// Reasoning tokens, inside the completion tokens.
     pub reasoning_tokens: u64,
     /// The service tier that the answer names; `None` names none.
@@ -113,6 +115,7 @@ impl Default for Behaviour {
             texts: None,
             prompt_tokens: None,
             cached_tokens: 0,
+            calls_tool: false,
             reasoning_tokens: 0,
             service_tier: Some("default"),
             padding_bytes: 0,

@@ -112,12 +112,15 @@ impl<'a> Speech<'a> {
         let wanted = behaviour.texts.as_ref().map_or(behaviour.words, Vec::len);
         let mut total = bill.clone();
         total.completion = u64::try_from(texts.len()).expect("small") * choices + behaviour.reasoning_tokens;
+        let tool = body["tools"][0]["function"]["name"].as_str().filter(|_| behaviour.calls_tool).map(str::to_owned);
+        let finish = if tool.is_some() { "tool_calls" } else { "stop" };
         let envelope = Envelope {
             sequence,
             model: bill.model.clone(),
             choices,
-            finish: if texts.len() < wanted { "length" } else { "stop" },
+            finish: if texts.len() < wanted { "length" } else { finish },
             service_tier: behaviour.service_tier,
+            tool,
             with_usage: body["stream_options"]["include_usage"] == json!(true),
         };
         Self { behaviour, envelope, chat: path.ends_with("/chat/completions"), texts, total }
@@ -156,7 +159,7 @@ impl<'a> Speech<'a> {
                 return;
             }
             for index in 0..self.envelope.choices {
-                steps.push(Step::Body { bytes: self.content(index, text), tokens: 1 });
+                steps.push(Step::Body { bytes: self.content(index, at, text), tokens: 1 });
             }
         }
         if !interrupted(steps, self.texts.len(), self.behaviour) {
@@ -173,7 +176,7 @@ impl<'a> Speech<'a> {
             return;
         }
         if matches!(self.behaviour.fault, Fault::Endless) {
-            steps.push(Step::Repeat(self.content(0, &"word ".repeat(200))));
+            steps.push(Step::Repeat(self.content(0, 1, &"word ".repeat(200))));
             return;
         }
         let finish = Some(self.envelope.finish);
@@ -191,9 +194,9 @@ impl<'a> Speech<'a> {
         steps.push(Step::Complete);
     }
 
-    fn content(&self, index: u64, text: &str) -> Vec<u8> {
+    fn content(&self, index: u64, at: usize, text: &str) -> Vec<u8> {
         wire::event(&if self.chat {
-            self.envelope.chunk(index, &json!({ "content": text }), None)
+            self.envelope.chunk(index, &self.envelope.delta(at, text), None)
         } else {
             self.envelope.completion(text, None, None)
         })

@@ -30,6 +30,8 @@ pub(super) struct Envelope {
     pub(super) service_tier: Option<&'static str>,
     /// The client asked for `stream_options.include_usage`.
     pub(super) with_usage: bool,
+    /// The name of the tool that the answer calls, instead of saying anything.
+    pub(super) tool: Option<String>,
 }
 
 impl Envelope {
@@ -39,11 +41,18 @@ impl Envelope {
 
     /// `chat.completion`.
     pub(super) fn chat(&self, text: &str, usage: Option<&Value>) -> Value {
+        let message = match &self.tool {
+            None => json!({ "role": "assistant", "content": text, "refusal": null, "annotations": [] }),
+            Some(name) => json!({
+                "role": "assistant", "content": null, "refusal": null, "annotations": [],
+                "tool_calls": [{ "id": self.id("call"), "type": "function", "function": { "name": name, "arguments": text } }]
+            }),
+        };
         let choices: Vec<Value> = (0..self.choices)
             .map(|index| {
                 json!({
                     "index": index,
-                    "message": { "role": "assistant", "content": text, "refusal": null, "annotations": [] },
+                    "message": message,
                     "logprobs": null,
                     "finish_reason": self.finish
                 })
@@ -79,6 +88,17 @@ impl Envelope {
             json!([{ "index": index, "delta": delta, "logprobs": null, "finish_reason": finish }]),
             &Value::Null,
         )
+    }
+
+    /// The delta of the piece `at` of an answer's text.
+    pub(super) fn delta(&self, at: usize, text: &str) -> Value {
+        match &self.tool {
+            None => json!({ "content": text }),
+            Some(name) if at == 0 => json!({ "tool_calls": [{
+                "index": 0, "id": self.id("call"), "type": "function", "function": { "name": name, "arguments": text }
+            }] }),
+            Some(_) => json!({ "tool_calls": [{ "index": 0, "function": { "arguments": text } }] }),
+        }
     }
 
     /// The last chunk of a stream with usage: no choices.

@@ -17,6 +17,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::error::{Result, StoreError};
 use crate::id::ReservationId;
+use crate::ledger::label_file::{self, LabelFile};
 use crate::ledger::row::{Reservation, Settlement};
 use crate::ledger::slot::{self, Progress, SLOT_BYTES, TAIL_AT};
 use crate::money::NanoUsd;
@@ -136,6 +137,11 @@ impl InflightTable {
         }
     }
 
+    /// Where labels are kept that reservations of this table refer to.
+    pub(crate) fn label_file(&self) -> LabelFile {
+        LabelFile::beside(&self.path)
+    }
+
     /// Makes the file itself survive a power loss: its size and its name, so that [`InflightTable::sync`] has something to sync.
     pub(crate) fn persist(&self) -> std::io::Result<()> {
         self.lock.file().sync_all()?;
@@ -161,6 +167,9 @@ impl InflightTable {
             && err.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(%err, path = %self.path.display(), "the empty in-flight table could not be removed; the next start does it");
+        }
+        if self.in_use() == 0 {
+            label_file::remove(&self.path); // no row is left that could need them
         }
     }
 

@@ -4,6 +4,7 @@
 //! - `rollup`: the sums of rows by day, kept beside them
 //! - `slot`: a row's bytes while it is in flight
 //! - `inflight`: the table of slots, which survives a killed process
+//! - `label_file`: labels of what is in flight, until they are stored
 //! - `syncer`: makes the table survive a power loss, where that is asked for
 //! - `sums`: what a calendar window holds, and which is the current one
 //! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
@@ -25,6 +26,7 @@ pub(crate) mod budget;
 mod credit;
 mod hold;
 pub(crate) mod inflight;
+pub(crate) mod label_file;
 mod reconcile;
 pub(crate) mod recovery;
 mod report;

@@ -12,8 +12,10 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{Result, StoreError};
+use crate::label;
 use crate::ledger::Ledger;
 use crate::ledger::inflight::{self, FOLDER};
+use crate::ledger::label_file;
 use crate::ledger::row::{self, LedgerRow, Reservation};
 use crate::ledger::slot::Progress;
 use crate::ledger::ticket::{recovered_row, settled_row};
@@ -68,8 +70,10 @@ fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Resul
         .into_iter()
         .map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of))
         .collect::<Result<Vec<_>>>()?;
+    label::insert(&tx, &label_file::read(path)?)?;
     row::insert(&tx, rows.iter())?;
     tx.commit()?;
+    label_file::remove(path);
     if orphans > 0 {
         let aside = path.with_extension("orphans");
         tracing::error!(orphans, path = %aside.display(), "reservations of tenants that the database does not know were set aside: it has lost its newest commits");

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
+use crate::ledger::label_file::LabelFile;
 use crate::ledger::row::{self, LedgerRow};
 use crate::sqlite::open;
 use crate::sqlite::wal::Log;
@@ -44,6 +45,7 @@ pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
 struct Queue {
     rows: Vec<Posting>,
     labels: Vec<NewLabel>,
+    label_file: LabelFile,
     tasks: Vec<Task>,
     closing: bool,
     idle: bool,
@@ -58,6 +60,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// Clears the file of labels, unless more of them have come since.
+    fn labels_are_stored(&self) {
+        let mut queue = self.lock();
+        if queue.labels.is_empty() {
+            queue.label_file.clear();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,9 +86,10 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(database: &Path, on_posted: OnPosted) -> Result<Self> {
+    pub(crate) fn start(database: &Path, label_file: LabelFile, on_posted: OnPosted) -> Result<Self> {
         let mut conn = open::writable(database)?;
         let shared = Arc::new(Shared::default());
+        shared.lock().label_file = label_file;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -110,6 +121,7 @@ impl Writer {
     /// Queues a label; it is stored before any row that is posted after it.
     pub(crate) fn post_label(&self, label: NewLabel) {
         let mut queue = self.shared.lock();
+        queue.label_file.append(&label);
         queue.labels.push(label);
         if std::mem::take(&mut queue.idle) {
             drop(queue);
@@ -269,7 +281,10 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                 Ok(()) => {
                     on_posted(&batch.rows);
                     batch.rows.clear();
-                    batch.labels.clear();
+                    if !batch.labels.is_empty() {
+                        batch.labels.clear();
+                        shared.labels_are_stored();
+                    }
                 }
                 Err(err) => {
                     tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
@@ -390,7 +405,7 @@ mod tests {
         let (report, posted) = channel();
         let on_posted: OnPosted =
             Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
-        (Writer::start(&database, on_posted).unwrap(), posted)
+        (Writer::start(&database, LabelFile::default(), on_posted).unwrap(), posted)
     }
 
     fn count(dir: &Path, table: &str) -> i64 {

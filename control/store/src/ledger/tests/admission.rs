@@ -337,3 +337,27 @@ fn an_exact_fit_is_admitted_and_one_nano_less_is_not() {
     }
     assert_eq!(super::world::price().upper_bound(BOUND, ServiceTier::Standard), RESERVED);
 }
+
+/// `LiteLLM` 35766: each request sums the ledger up.
+#[test]
+fn no_admission_reads_the_ledger_or_its_sums_by_day() {
+    let world = World::new(cap_of(2));
+    world.admit().unwrap().settle(end(Outcome::Complete, usage(100, 50)));
+    let books = world.books();
+    let conn = rusqlite::Connection::open(world.dir.path().join("openclawmu.db")).unwrap();
+    conn.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let world = world.reopen();
+    conn.execute_batch("ALTER TABLE ledger RENAME TO ledger_away; ALTER TABLE usage_days RENAME TO usage_days_away")
+        .unwrap();
+    let ticket = world.admit().unwrap();
+    let month = world.status().usd_per_month;
+    assert_eq!((month.posted, month.pending), (RESERVED, RESERVED), "a first admission knows what was spent");
+    assert!(matches!(world.admit(), Err(Refused::Budget { .. })));
+    world.clock.set(at("2026-12-01T00:00:00Z"));
+    let in_a_new_month = [world.admit().unwrap(), world.admit().unwrap()];
+    assert!(matches!(world.admit(), Err(Refused::Budget { .. })));
+    conn.execute_batch("ALTER TABLE ledger_away RENAME TO ledger; ALTER TABLE usage_days_away RENAME TO usage_days")
+        .unwrap();
+    in_a_new_month.into_iter().chain([ticket]).for_each(|ticket| _ = ticket.settle(end(Outcome::Void, usage(0, 0))));
+    assert_eq!(world.books().total(), books.total());
+}

@@ -327,7 +327,22 @@ fn d_02_a_log_cut_at_any_offset_opens_as_a_prefix_and_the_slots_complete_what_is
     let Logged { base, log, in_slots, orphan } = logged();
     assert!(log.len() > 200_000, "{}", log.len());
     let mut lengths = BTreeSet::new();
-    for (nth, cut) in (0..log.len()).step_by(512).chain([log.len()]).enumerate() {
+    // Every few hundred bytes, the ends of each frame (a header of 24 bytes and a page), and each byte of the log's head and
+    // of one frame in its middle.
+    let frame = |nth: usize| 32 + nth * (24 + 4_096);
+    let middle = log.len() / frame(1) / 2;
+    let mut cuts: BTreeSet<usize> = (0..log.len()).step_by(512).chain(log.len() - 1..=log.len()).collect();
+    cuts.extend(
+        (0..)
+            .map(frame)
+            .take_while(|end| *end <= log.len())
+            .flat_map(|end| [end - 1, end, end + 24].map(|at| at.min(log.len()))),
+    );
+    cuts.extend((0..64).chain(frame(middle)..frame(middle) + 24 + 64).chain(frame(middle + 1) - 64..frame(middle + 1)));
+    if std::env::var_os("OPENCLAWMU_SOAK").is_some_and(|soak| soak == "1") {
+        cuts.extend(frame(middle)..=frame(middle + 1));
+    }
+    for (nth, cut) in cuts.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FOLDER)).unwrap();
         fs::copy(base.path().join("openclawmu.db"), dir.path().join("openclawmu.db")).unwrap();
@@ -385,4 +400,39 @@ fn a_killed_world_opens_where_a_clock_went_back() {
     let (day, month) = (yesterday.status().usd_per_day, yesterday.status().usd_per_month);
     assert_eq!(day.posted.0 + day.held.0, RESERVED.0, "the newest day goes on");
     assert_eq!(month.posted.0 + month.held.0, RESERVED.0);
+}
+
+#[test]
+fn whom_a_request_in_flight_was_for_outlives_its_process() {
+    let world = World::new(cap_of(5));
+    let lock = Connection::open(world.dir.path().join("openclawmu.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap(); // nothing is stored any more
+    let admit = |user: &str, tag: &str| {
+        let mut label = crate::Label::default();
+        label.set_user(user);
+        label.add_tag(tag);
+        let key = world.store.label_key(world.tenant, &label);
+        world.store.admit(&crate::Demand { label: key, ..world.demand() }).unwrap()
+    };
+    let (open, settled) = (admit("ann", "night run"), admit("bob", "day run"));
+    settled.settle(end(Outcome::Complete, usage(100, 50)));
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(world.dir.path(), copy.path());
+    lock.execute_batch("ROLLBACK").unwrap();
+    let revived = world.revive(copy);
+    assert_eq!(revived.books().rows.len(), 2);
+    let conn = Connection::open(revived.dir.path().join("openclawmu.db")).unwrap();
+    let mut statement = conn
+        .prepare("SELECT user, tag FROM ledger JOIN labels l ON l.key = label JOIN label_tags t ON t.key = l.key ORDER BY id")
+        .unwrap();
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let found: Vec<(String, String)> = found.map(Result::unwrap).collect();
+    assert_eq!(found, [("ann".to_owned(), "night run".to_owned()), ("bob".to_owned(), "day run".to_owned())]);
+    let files = |world: &World| fs::read_dir(world.dir.path().join(FOLDER)).unwrap().count();
+    assert_eq!(files(&revived), 1, "the dead owner's labels are gone with its table");
+    open.settle(end(Outcome::Void, usage(0, 0)));
+    world.flush();
+    assert_eq!(files(&world), 2);
+    let closed = world.reopen();
+    assert_eq!(files(&closed), 1, "and a closed one's");
 }
