@@ -18,6 +18,7 @@
 
 mod admin_access;
 mod admin_api;
+mod archive;
 mod auth;
 mod billing;
 mod cli;
