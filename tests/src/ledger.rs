@@ -105,10 +105,12 @@ pub fn integrity(data: &Path) -> String {
     connection.execute_batch("BEGIN").expect("one snapshot");
     let count = |sql: &str| -> i64 { connection.query_row(sql, [], |row| row.get(0)).expect("a count") };
     let keys = "month, tenant, day, model, upstream, token, rate_card, label";
+    // What an operator corrects is money and nobody's attempt.
+    let attempted = "outcome NOT IN ('credit', 'resolved')";
     let of_rows = format!(
-        "SELECT {keys}, sum(attempt = 0), count(*), sum(estimated), sum(input_tokens), sum(cache_read_tokens), sum(output_tokens),
+        "SELECT {keys}, sum({attempted} AND attempt = 0), sum({attempted}), sum(estimated), sum(input_tokens), sum(cache_read_tokens), sum(output_tokens),
             sum(reasoning_tokens), sum(tool_calls), sum(cost_nanos), sum(markup_nanos), sum(held_nanos)
-         FROM ledger WHERE outcome NOT IN ('credit', 'resolved') GROUP BY {keys}"
+         FROM ledger GROUP BY {keys}"
     );
     let days = format!(
         "SELECT {keys}, requests, attempts, estimated_rows, input_tokens, cache_read_tokens, output_tokens, reasoning_tokens,
