@@ -9,14 +9,21 @@
 //! - `key`: the master key and the admin keys, and the files that hold them
 //! - `rate_import`: price lists from outside
 //! - `retention`: old request detail, moved to files
+//! - `stripe`: usage to Stripe, as meter events
+//! - `outbound`: URLs that the operator names
+//! - `webhook`: telling the operator's own systems, signed
 //! - `error`: what can go wrong with those
 
 pub mod admin;
 pub mod cli;
 mod error;
 mod key;
+mod outbound;
 mod rate_import;
 pub mod retention;
+pub mod stripe;
+pub mod webhook;
 
 pub use error::KeyError;
 pub use key::{AdminKeys, KeySource, MasterKey};
+pub use outbound::OutboundUrl;

@@ -19,6 +19,7 @@
 //! - `pieces`: bodies that come in pieces
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
+//! - `outbound`: webhooks and the nightly push
 //! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
 //!
 //! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
@@ -43,6 +44,7 @@ mod label;
 mod lifecycle;
 mod listen;
 mod metrics;
+mod outbound;
 mod own;
 mod pieces;
 mod read;

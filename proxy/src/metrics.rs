@@ -55,12 +55,30 @@ pub(crate) enum AttemptOutcome {
     ClientGone,
 }
 
+/// An attempt at a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    outcome: WebhookOutcome,
+}
+
+/// How an attempt at a webhook went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum WebhookOutcome {
+    /// The receiver took it.
+    Delivered,
+    /// It will be sent again.
+    Retried,
+    /// It was given up.
+    Failed,
+}
+
 /// Every metric.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    webhooks: Family<WebhookLabels, Counter>,
     /// Seconds from the request's head to the end of its answer.
     duration: Histogram,
     /// Open connections of the edge.
@@ -77,6 +95,7 @@ impl Metrics {
             registry: Registry::with_prefix("openclawmu"),
             requests: Family::default(),
             attempts: Family::default(),
+            webhooks: Family::default(),
             duration: Histogram::new(buckets),
             connections: Gauge::default(),
             over_reserved: Counter::default(),
@@ -88,6 +107,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("requests", "Finished requests of the edge", self.requests.clone());
         registry.register("upstream_requests", "Attempts at upstreams", self.attempts.clone());
+        registry.register("webhooks", "Attempts at webhooks", self.webhooks.clone());
         registry.register(
             "request_duration_seconds",
             "Time from a request's head to the end of its answer",
@@ -109,6 +129,11 @@ impl Metrics {
         self.attempts.get_or_create(&AttemptLabels { upstream: Upstream(Arc::clone(upstream)), outcome }).inc();
     }
 
+    /// Counts an attempt at a webhook.
+    pub(crate) fn webhook(&self, outcome: WebhookOutcome) {
+        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc();
+    }
+
     /// The Prometheus text, with what the store counts.
     pub(crate) fn render(&self, store: &Store) -> String {
         let mut text = String::new();
@@ -120,6 +145,12 @@ impl Metrics {
                 "gauge",
                 "Attempts in flight or not yet durable",
                 u64::try_from(store.in_flight()).unwrap_or(u64::MAX),
+            ),
+            (
+                "openclawmu_webhooks_pending",
+                "gauge",
+                "Webhooks that are still to be delivered",
+                store.pending_webhooks().unwrap_or(0),
             ),
         ] {
             // Writing to a string can't fail.

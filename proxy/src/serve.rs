@@ -26,6 +26,7 @@ use crate::gateway::Gateway;
 use crate::lifecycle::{self, Reload};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::Metrics;
+use crate::outbound;
 use crate::upstream;
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -99,6 +100,7 @@ impl Built {
         let keys = AdminKeys::load_or_create(&config.data_dir, config.admin.keys.clone())?;
         let master = MasterKey::load_or_create(&config.data_dir)?;
         let key_source = keys.source().clone();
+        store.set_alerts(config.alerts.alerts.clone());
         let shared = Arc::new(shared(config, store)?);
         let (stop, stopped) = watch::channel(false);
 
@@ -107,7 +109,17 @@ impl Built {
         let edge = Edge::new(proxy, &config.edge, shared.metrics.connections.clone());
         server.add_service(EdgeService::new(edge, &config.edge, stopped.clone()).map_err(|err| anyhow!(err))?);
 
-        let state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw));
+        let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;
+        let deliverer = outbound::deliverer(&shared, &config.alerts).map_err(|err| anyhow!(err))?;
+        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw));
+        if deliverer.is_some() {
+            state = state.with_webhook();
+        }
+        if let Some(stripe) = &stripe {
+            state = state.with_stripe(Arc::clone(stripe));
+        }
+        let nightly = outbound::nightly(stripe.as_ref(), config.stripe.as_ref());
+        outbound::serve(&mut server, deliverer, nightly, &stopped);
         let sock = config.data_dir.join("admin.sock");
         server.add_service(background_service(
             "admin",

@@ -62,6 +62,9 @@ fn the_examples_in_openclawmu_toml_parse() {
     let raw: RawConfig = toml::from_str(&opened.join("\n")).unwrap();
     assert_eq!((raw.upstreams.len(), raw.models.len()), (1, 1));
     assert!(raw.edge.tls.is_some() && raw.rates.file.is_some());
+    assert!(raw.alerts.webhook_url.is_some() && raw.alerts.webhook_secret.is_some());
+    assert!(raw.stripe.api_key.is_some() && raw.stripe.nightly_at.is_some() && raw.stripe.since.is_some());
+    assert_eq!(raw.stripe.meters.len(), 1);
 }
 
 #[test]
@@ -123,6 +126,16 @@ fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
         ("[edge]\nkeepalive_seconds = 0", "edge.keepalive_seconds"),
         ("[edge]\nkeepalive_requests = 0", "edge.keepalive_requests"),
         ("[edge]\nwrite_timeout_seconds = 0", "edge.write_timeout_seconds"),
+        ("[alerts]\nthresholds = [0]", "alerts.thresholds"),
+        ("[alerts]\nthresholds = [101]", "alerts.thresholds"),
+        ("[alerts]\nwebhook_url = \"http://h/\"", "alerts.webhook_secret: is missing"),
+        ("[alerts]\nwebhook_secret = \"env:HOME\"", "alerts.webhook_secret: signs nothing"),
+        ("[alerts]\nwebhook_url = \"ftp://h/\"\nwebhook_secret = \"env:PATH\"", "alerts.webhook_url"),
+        ("[alerts]\nwebhook_url = \"http://h/\"\nwebhook_secret = \"env:NOBODY_SETS_THIS\"", "alerts.webhook_secret"),
+        ("[stripe]\nnightly_at = \"02:00\"", "stripe.nightly_at: needs stripe.api_key"),
+        ("[stripe]\napi_key = \"env:HOME\"", "stripe.meter: is missing"),
+        ("[stripe]\napi_key = \"env:HOME\"\n[[stripe.meter]]\nevent_name = \"a\"\nvalue = \"b\"", "stripe.meter.value"),
+        ("[[stripe.meter]]\nevent_name = \"a\"\nvalue = \"tokens\"", "stripe.meter: needs stripe.api_key"),
     ] {
         let err = config::check(toml::from_str(text).unwrap()).unwrap_err().to_string();
         assert!(err.starts_with(key), "{err}");

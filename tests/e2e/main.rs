@@ -18,6 +18,7 @@
 
 mod admin_access;
 mod admin_api;
+mod alert;
 mod archive;
 mod auth;
 mod billing;
@@ -41,6 +42,7 @@ mod secrets;
 mod smuggling;
 mod start;
 mod stream;
+mod stripe;
 mod tls;
 mod token;
 mod upstream;

@@ -41,6 +41,9 @@ pub(super) struct TokenPath(pub(super) TenantId, pub(super) TokenId);
 /// The tenant and the event of its ledger that the path names.
 pub(super) struct EventPath(pub(super) TenantId, pub(super) ReservationId);
 
+/// The webhook that the path names.
+pub(super) struct WebhookPath(pub(super) String);
+
 /// The query, without any name that the route does not know.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -101,6 +104,14 @@ impl FromRequestParts<AdminState> for EventPath {
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
         let tenant = id(parts, state, "id", "tenant").await?;
         Ok(Self(tenant, id(parts, state, "event", "event").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for WebhookPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        Ok(Self(id(parts, state, "webhook", "webhook").await?))
     }
 }
 

@@ -73,6 +73,12 @@ pub(super) async fn create<T: Send + 'static>(
     }
 }
 
+/// The answer that a call with this key got before, if any; for a call that does more than one change.
+pub(super) fn replayed(state: &AdminState, once: &OnceKey) -> Result<Option<Response>, Refusal> {
+    let stored = state.store.idempotent_answer(&once.key, &once.request_hash)?;
+    stored.map(|stored| replay(state, &once.key, &stored)).transpose()
+}
+
 fn sealing<T: Send + 'static>(
     state: &AdminState,
     once: OnceKey,

@@ -8,10 +8,12 @@
 //! - `route`: every route, in one list
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`, `health`: one noun each
+//! - `tenant`, `token`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`, `alert`, `stripe`,
+//!   `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
+mod alert;
 mod answer;
 mod archive;
 mod attempts;
@@ -34,6 +36,7 @@ mod request;
 mod route;
 mod state;
 mod stream;
+mod stripe;
 mod tenant;
 mod token;
 mod usage;

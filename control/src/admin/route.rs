@@ -11,7 +11,8 @@ use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    answer, archive, credit, gate, health, hold, quota, rate, rate_import, reconcile, request, tenant, token, usage,
+    alert, answer, archive, credit, gate, health, hold, quota, rate, rate_import, reconcile, request, stripe, tenant,
+    token, usage,
 };
 
 /// Who may call a route.
@@ -28,7 +29,7 @@ pub enum Access {
 pub struct Endpoint {
     /// Its method.
     pub method: Method,
-    /// Its path, with `{id}`, `{token}` and `{event}` for what varies.
+    /// Its path, with `{id}`, `{token}`, `{event}` and `{webhook}` for what varies.
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
@@ -67,6 +68,11 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::GET, "/v1/archives", get(archive::list)),
         (Method::POST, "/v1/archives", post(archive::create)),
         (Method::POST, PRICE_LIST_PATH, post(rate_import::import).layer(DefaultBodyLimit::max(MAX_PRICE_LIST_BYTES))),
+        (Method::GET, "/v1/alerts", get(alert::list)),
+        (Method::GET, "/v1/alerts/{webhook}", get(alert::get)),
+        (Method::POST, "/v1/alerts/test", post(alert::test)),
+        (Method::POST, "/v1/billing/push/stripe", post(stripe::push)),
+        (Method::GET, "/v1/billing/push/stripe", get(stripe::progress)),
         (Method::GET, "/v1/config", get(health::config)),
     ]
 }

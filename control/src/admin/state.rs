@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::admin::attempts::Attempts;
 use crate::admin::stream::PATIENCE;
 use crate::key::{AdminKeys, MasterKey};
+use crate::stripe::StripePush;
 
 /// Reports that may be summed at once: each reads much of the ledger.
 const REPORTS: usize = 2;
@@ -43,6 +44,10 @@ pub struct AdminState {
     pub(super) reports: Arc<Semaphore>,
     /// How long a client may leave a part of a report waiting.
     pub(super) patience: Duration,
+    /// Whether somebody delivers webhooks.
+    pub(super) has_webhook: bool,
+    /// The way to Stripe, where there is one.
+    pub(super) stripe: Option<Arc<StripePush>>,
 }
 
 impl AdminState {
@@ -57,6 +62,20 @@ impl AdminState {
             attempts: Arc::new(Attempts::default()),
             reports: Arc::new(Semaphore::new(REPORTS)),
             patience: PATIENCE,
+            has_webhook: false,
+            stripe: None,
         }
+    }
+
+    /// The same with a webhook that is delivered to.
+    #[must_use]
+    pub fn with_webhook(self) -> Self {
+        Self { has_webhook: true, ..self }
+    }
+
+    /// The same with a way to Stripe.
+    #[must_use]
+    pub fn with_stripe(self, stripe: Arc<StripePush>) -> Self {
+        Self { stripe: Some(stripe), ..self }
     }
 }

@@ -7,9 +7,10 @@ use openclawmu_store::{NanoUsd, TenantId};
 
 use crate::cli::client::Client;
 use crate::cli::hold::ResolveFlags;
+use crate::cli::push::PushCommand;
 use crate::cli::request::RequestFlags;
 use crate::cli::usage::{ReportFlags, RollupFlags};
-use crate::cli::{credit, hold, reconcile, request, usage, value};
+use crate::cli::{credit, hold, push, reconcile, request, usage, value};
 
 /// What the operator can ask and do about usage and cost.
 #[derive(Debug, Subcommand)]
@@ -45,6 +46,9 @@ pub enum BillingCommand {
         #[arg(long)]
         tenant: Option<TenantId>,
     },
+    /// Send what was used to where it is billed
+    #[command(subcommand)]
+    Push(PushCommand),
 }
 
 pub(crate) async fn execute(command: &BillingCommand, client: &Client, json: bool) -> anyhow::Result<String> {
@@ -63,6 +67,7 @@ pub(crate) async fn execute(command: &BillingCommand, client: &Client, json: boo
         }
         BillingCommand::Resolve(flags) => hold::resolve(flags, client, json).await,
         BillingCommand::Reconcile { tenant } => reconcile::reconcile(tenant.as_ref(), client, json).await,
+        BillingCommand::Push(command) => push::execute(command, client, json).await,
     }
 }
 
@@ -75,6 +80,7 @@ pub(crate) async fn copy(command: &BillingCommand, client: &Client, to: &mut dyn
         BillingCommand::Summary { .. }
         | BillingCommand::Credit { .. }
         | BillingCommand::Resolve(_)
-        | BillingCommand::Reconcile { .. } => None,
+        | BillingCommand::Reconcile { .. }
+        | BillingCommand::Push(_) => None,
     }
 }

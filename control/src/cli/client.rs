@@ -106,7 +106,8 @@ impl Client {
         self.text_within(LONG_TIMEOUT, call).await
     }
 
-    async fn text_within(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<String> {
+    /// The same of a call that may take as long as `timeout`.
+    pub(crate) async fn text_within(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<String> {
         let response = self.send(timeout, call).await?;
         response.text().await.with_context(|| self.broke_off())
     }

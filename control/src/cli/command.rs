@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 
 use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
-use crate::cli::{ArchiveCommand, BillingCommand, RateCommand, TenantCommand, archive, billing, rate, tenant};
+use crate::cli::{
+    AlertCommand, ArchiveCommand, BillingCommand, RateCommand, TenantCommand, alert, archive, billing, rate, tenant,
+};
 
 /// What the operator can do through the admin API.
 #[derive(Debug, Subcommand)]
@@ -24,6 +26,9 @@ pub enum AdminCommand {
     /// Request detail of old months, in compressed files
     #[command(subcommand)]
     Archives(ArchiveCommand),
+    /// What is told when budgets are being spent
+    #[command(subcommand)]
+    Alerts(AlertCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -85,5 +90,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Billing(command) => billing::execute(command, client, json).await,
         AdminCommand::Rates(command) => rate::execute(command, client, json).await,
         AdminCommand::Archives(command) => archive::execute(command, client, json).await,
+        AdminCommand::Alerts(command) => alert::execute(command, client, json).await,
     }
 }

@@ -3,11 +3,12 @@
 //! No command reads the data directory's files or the database: whatever it says, the API said.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `billing`, `rate`, `archive`: one noun each; `rate_import`: the difference that a price list makes
-//! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`
+//! - `tenant`, `token`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference that a price list makes
+//! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
 
+mod alert;
 mod answer;
 mod archive;
 mod billing;
@@ -16,6 +17,7 @@ mod command;
 mod credit;
 mod duration;
 mod hold;
+mod push;
 mod rate;
 mod rate_import;
 mod reconcile;
@@ -29,10 +31,12 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use alert::AlertCommand;
 pub use archive::ArchiveCommand;
 pub use billing::BillingCommand;
 pub use command::{AdminCommand, Connection, run};
 pub use hold::ResolveFlags;
+pub use push::{PushCommand, StripeFlags};
 pub use rate::RateCommand;
 pub use rate_import::ImportFlags;
 pub use request::RequestFlags;

@@ -7,6 +7,8 @@
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
 //! - `tenant`, `token`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
+//! - `stripe`: what Stripe is told of usage, event by event
+//! - `webhook`: what is to be told outside, and whether it arrived
 //! - `ledger`: reservations, budgets, rows, reports
 //! - `sqlite`: the engine, private
 //! - `store`: opening and closing it all
@@ -29,9 +31,11 @@ mod rate;
 mod scene;
 mod sqlite;
 mod store;
+mod stripe;
 mod tenant;
 mod token;
 mod usage;
+mod webhook;
 mod window;
 
 pub use audit::{Actor, ActorKind};
@@ -42,7 +46,7 @@ pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, T
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use label::Label;
 pub use ledger::{
-    Archive, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction, LedgerRow, NewCredit,
+    Alerts, Archive, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction, LedgerRow, NewCredit,
     NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused, RequestCursor, RequestQuery,
     RequestRow, RequestUsage, Reservation, Resolution, Settled, Settlement, Standing, Ticket, UsageKey, UsageLine,
     UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
@@ -54,7 +58,9 @@ pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
 };
 pub use store::{Durability, Store, StoreOptions};
+pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
 pub use usage::{ServiceTier, Usage};
-pub use window::{Month, Windows, Zone, day_name};
+pub use webhook::{DueWebhook, Webhook, WebhookState};
+pub use window::{Month, Windows, Zone, day_name, day_of};

@@ -109,6 +109,12 @@ impl Store {
         self.inner.ledger.healthy()
     }
 
+    /// Whether this process owns the ledger; false for good once it has handed over.
+    #[must_use]
+    pub fn owns_ledger(&self) -> bool {
+        !*self.inner.ledger.draining.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The clock that the store was opened with.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {

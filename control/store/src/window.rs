@@ -130,6 +130,13 @@ impl Month {
     }
 }
 
+/// The day window's id of a date as `YYYY-MM-DD`; `None` when it is none.
+#[must_use]
+pub fn day_of(name: &str) -> Option<i32> {
+    let plain = name.len() == 10 && name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    name.parse().ok().filter(|_| plain).map(day_number)
+}
+
 /// The civil date of a day window's id, as `YYYY-MM-DD`.
 #[must_use]
 pub fn day_name(day: i32) -> String {

@@ -8,7 +8,9 @@ use openclawmu_store::{Durability, ModelPrice};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 
+use super::alerts::AlertsConfig;
 use super::raw::LogFormat;
+use super::stripe::StripeConfig;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
     /// Aliases.
     pub aliases: Vec<AliasConfig>,
+    /// What is told when budgets are being spent.
+    pub alerts: AlertsConfig,
+    /// Where usage is pushed to.
+    pub stripe: Option<StripeConfig>,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// The log filter.

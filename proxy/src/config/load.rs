@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::checked::{AdminConfig, Config, EdgeConfig, TlsConfig};
 use super::raw::{RawConfig, RawEdge};
 use super::upstream::{check_alias, upstreams};
+use super::{alerts, stripe};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -120,6 +121,8 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         detail_months: (raw.retention.detail_months > 0).then_some(raw.retention.detail_months),
         upstreams,
         aliases,
+        alerts: alerts::check(raw.alerts)?,
+        stripe: stripe::check(raw.stripe)?,
         log_format: raw.log.format,
         log_level: raw.log.level,
     })

@@ -4,17 +4,22 @@
 //! - `secret`: `env:NAME` and `file:PATH`
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
+//! - `alerts`, `stripe`: what is told outside, in both forms
 //! - `load`: from a file, the environment and the command line
 
+mod alerts;
 mod checked;
 mod load;
 mod raw;
 mod secret;
+mod stripe;
 mod upstream;
 
+pub use alerts::{AlertsConfig, RawAlerts};
 pub use checked::{
     AdminConfig, AliasConfig, Config, EdgeConfig, TargetConfig, TlsConfig, UpstreamConfig, UpstreamKind,
 };
 pub use load::{ConfigError, Overrides, check, find, load};
 pub use raw::{LogFormat, RawConfig};
 pub use secret::SecretRef;
+pub use stripe::{RawMeter, RawStripe, StripeConfig};

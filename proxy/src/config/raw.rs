@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use openclawmu_store::Durability;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::RawAlerts;
 use super::secret::SecretRef;
+use super::stripe::RawStripe;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -22,6 +24,10 @@ pub struct RawConfig {
     pub rates: RawRates,
     /// What stays in the database, and how long.
     pub retention: RawRetention,
+    /// What is told when budgets are being spent.
+    pub alerts: RawAlerts,
+    /// Where usage is pushed to.
+    pub stripe: RawStripe,
     /// Logging.
     pub log: RawLog,
     /// Where requests can go.

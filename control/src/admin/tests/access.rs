@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
 use http::{Method, Request};
-use openclawmu_store::{Clock, TenantId};
+use openclawmu_store::{Actor, Clock, TenantId};
 use serde_json::json;
 
 use crate::admin::tests::scene::{KEY, Scene, request};
@@ -12,8 +12,11 @@ use crate::admin::{Access, Endpoint, endpoints};
 /// Every route with its ids filled in.
 fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
     let event = "evt_0000000000000000";
-    let fill =
-        |path: &str| path.replace("{id}", "acme").replace("{token}", &scene.token_id()).replace("{event}", event);
+    let webhook = scene.store.test_webhook(&Actor::system()).wait().unwrap().id;
+    let fill = |path: &str| {
+        let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id());
+        path.replace("{event}", event).replace("{webhook}", &webhook)
+    };
     endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(endpoint.path))).collect()
 }
 

@@ -78,7 +78,11 @@ impl Store {
             counts_as_request: demand.attempt == 0,
         };
         let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
-        let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want)?;
+        let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want);
+        if matches!(&taken, Err(Refused::Budget { .. }) | Ok(Taken { opened: true, .. })) {
+            ledger.offer(budget.reached(ledger.alerts(), demand.quota));
+        }
+        let taken = taken?;
         let reserved = ledger.write_slot(demand, want, &taken, now);
         let (reservation, slot) = reserved.inspect_err(|_| budget.undo(&taken, want, demand.quota))?;
         let (price, quota) = (Arc::clone(demand.price), *demand.quota);

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::TenantKey;
+use crate::ledger::alert::{Alerts, Offer};
 use crate::ledger::bucket::{Bucket, RateStanding};
 use crate::ledger::row::{Bill, LedgerRow, Reservation};
 use crate::ledger::sums::{Period, Window};
@@ -25,6 +26,18 @@ pub enum BudgetKind {
     UsdPerMonth,
     /// `tokens_per_day`
     TokensPerDay,
+}
+
+impl BudgetKind {
+    /// The name in a quota.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UsdPerDay => "usd_per_day",
+            Self::UsdPerMonth => "usd_per_month",
+            Self::TokensPerDay => "tokens_per_day",
+        }
+    }
 }
 
 /// A rate bucket.
@@ -96,7 +109,7 @@ pub(crate) struct Want {
 pub(crate) struct State {
     pub(crate) day: Window,
     pub(crate) month: Window,
-    zone: Option<Zone>,
+    pub(crate) zone: Option<Zone>,
     requests: Bucket,
     tokens: Bucket,
     pub(crate) concurrent: u32,
@@ -105,7 +118,7 @@ pub(crate) struct State {
 /// One tenant's budget.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    tenant: TenantKey,
+    pub(crate) tenant: TenantKey,
     state: Mutex<Option<State>>,
 }
 
@@ -126,6 +139,8 @@ pub(crate) struct Taken {
     pub(crate) day: i32,
     pub(crate) month: i32,
     pub(crate) standing: Standing,
+    /// A window was opened or read from the store: its thresholds have not been looked at.
+    pub(crate) opened: bool,
 }
 
 impl Budget {
@@ -152,7 +167,13 @@ impl Budget {
         }
         state.tokens.take(want.tokens);
         state.concurrent = state.concurrent.saturating_add(1);
-        Ok(Taken { day: state.day.number, month: state.month.number, standing: state.standing(limits.quota) })
+        let opened = !(state.day.looked_at && state.month.looked_at);
+        Ok(Taken { day: state.day.number, month: state.month.number, standing: state.standing(limits.quota), opened })
+    }
+
+    /// What `see` makes of the state; `None` while there is none.
+    pub(crate) fn with<T>(&self, see: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.lock().as_mut().map(see)
     }
 
     /// Undoes [`Budget::take`] for a reservation that never came to be.
@@ -167,10 +188,10 @@ impl Budget {
         state.concurrent = state.concurrent.saturating_sub(1);
     }
 
-    /// Posts a row of this process's own reservation and ends its place in flight.
-    pub(crate) fn settle(&self, row: &LedgerRow, quota: &Quota) -> Standing {
+    /// Posts a row of this process's own reservation and ends its place in flight. Gives the thresholds that it reached.
+    pub(crate) fn settle(&self, row: &LedgerRow, quota: &Quota, alerts: Option<&Alerts>) -> (Standing, Vec<Offer>) {
         let mut guard = self.lock();
-        let Some(state) = guard.as_mut() else { return Standing::default() };
+        let Some(state) = guard.as_mut() else { return (Standing::default(), Vec::new()) };
         state.each_window(row.reservation.day, row.reservation.month, |window| {
             window.resolve(&row.reservation, row.bill())
         });
@@ -179,7 +200,14 @@ impl Budget {
             state.tokens.put_back(limit, unused);
         }
         state.concurrent = state.concurrent.saturating_sub(1);
-        state.standing(quota)
+        let mut reached = Vec::new();
+        if let Some(alerts) = alerts {
+            reached = state.reached(alerts, self.tenant, quota);
+            if (row.reservation.day, row.reservation.month) != (state.day.number, state.month.number) {
+                reached.extend(state.late(alerts, quota, &row.reservation));
+            }
+        }
+        (state.standing(quota), reached)
     }
 
     /// Counts a reservation that another process still holds. The caller reads `conn` in the snapshot that lacks its row.

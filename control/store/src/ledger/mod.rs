@@ -1,5 +1,6 @@
 //! Money: reservations before an attempt is sent, rows after it ends.
 //!
+//! - `alert`: thresholds of budgets, told once
 //! - `row`: what is written, once
 //! - `rollup`: the sums of rows by day, kept beside them
 //! - `slot`: a row's bytes while it is in flight
@@ -20,6 +21,7 @@
 
 mod adjustment;
 pub(crate) mod admission;
+pub(crate) mod alert;
 mod archive;
 pub(crate) mod bucket;
 pub(crate) mod budget;
@@ -43,6 +45,7 @@ mod tests;
 pub(crate) mod ticket;
 
 pub use admission::Demand;
+pub use alert::Alerts;
 pub use archive::Archive;
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};

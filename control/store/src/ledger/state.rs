@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::clock::Clock;
 use crate::error::{Result, StoreError};
 use crate::id::TenantKey;
+use crate::ledger::alert::Alerts;
 use crate::ledger::budget::Budget;
 use crate::ledger::inflight::{self, InflightTable};
 use crate::ledger::row;
@@ -24,6 +25,7 @@ pub(crate) struct Ledger {
     pub(crate) epoch: u32,
     pub(crate) count: AtomicU64,
     pub(crate) draining: RwLock<bool>,
+    pub(crate) alerts: OnceLock<Alerts>,
     pub(crate) clock: Arc<dyn Clock>,
     writer: Arc<Writer>,
 }
@@ -45,6 +47,7 @@ impl Ledger {
             epoch,
             count: AtomicU64::new(row::next_count(&open::read_only(database)?, epoch)?),
             draining: RwLock::new(false),
+            alerts: OnceLock::new(),
             clock,
         })
     }

@@ -62,6 +62,11 @@ pub(crate) struct Window {
     pub(crate) posted_tokens: u64,
     pub(crate) pending_tokens: u64,
     pub(crate) held_tokens: u64,
+    /// The highest threshold of each cap that was offered, in percent.
+    pub(crate) told_usd: u8,
+    pub(crate) told_tokens: u8,
+    /// Whether the thresholds were looked at since this window was read.
+    pub(crate) looked_at: bool,
 }
 
 impl Window {

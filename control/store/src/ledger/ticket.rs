@@ -156,8 +156,10 @@ impl Open {
         if let Err(err) = self.ledger.table.settle(self.slot, self.reservation.id, &settlement, cost) {
             tracing::warn!(%err, "a settlement could not be noted in the in-flight table; its row is queued all the same");
         }
-        let standing = self.budget.settle(&row, &self.quota);
+        let (standing, reached) = self.budget.settle(&row, &self.quota, self.ledger.alerts());
         self.ledger.writer().post(Posting { row, slot: self.slot });
+        // After the row: nothing is told that a crash could take back.
+        self.ledger.offer(reached);
         Settled { cost, standing, over_reserved: cost > self.reservation.reserved }
     }
 }

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
+use crate::ledger::alert::{self, Offer};
 use crate::ledger::label_file::LabelFile;
 use crate::ledger::row::{self, LedgerRow};
 use crate::sqlite::open;
@@ -46,9 +48,18 @@ struct Queue {
     rows: Vec<Posting>,
     labels: Vec<NewLabel>,
     label_file: LabelFile,
+    alerts: Vec<(UnixMs, Offer)>,
     tasks: Vec<Task>,
+    /// One of the tasks may change what somebody remembers.
+    changes: bool,
     closing: bool,
     idle: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty()
+    }
 }
 
 #[derive(Default)]
@@ -129,18 +140,46 @@ impl Writer {
         }
     }
 
+    /// Queues thresholds that were reached; they are told after the rows that were posted before them.
+    pub(crate) fn post_alerts(&self, alerts: impl Iterator<Item = (UnixMs, Offer)>) {
+        let mut queue = self.shared.lock();
+        queue.alerts.extend(alerts);
+        if std::mem::take(&mut queue.idle) {
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+    }
+
     /// Runs `task` inside a transaction and answers once it is durable. An error of the task rolls back the task alone.
     pub(crate) async fn run<T, F>(&self, task: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        self.run_then(task, |_| {}).await
+        self.answered(task, |_| {}, true).await
     }
 
     /// [`Writer::run`], and `after` on the writer's thread once the task's change is durable, whether or not the caller
     /// still waits for it. It must be quick and own no part of the store.
     pub(crate) async fn run_then<T, F, A>(&self, task: F, after: A) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        self.answered(task, after, true).await
+    }
+
+    /// [`Writer::run`] for a task that changes nothing of which a copy is kept in memory: [`Writer::generation`] stays.
+    pub(crate) async fn run_aside<T, F>(&self, task: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        self.answered(task, |_| {}, false).await
+    }
+
+    async fn answered<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -158,7 +197,7 @@ impl Writer {
                 drop(sender.send(done));
             })
         });
-        self.push_task(task)?;
+        self.push_task(task, changes)?;
         receiver.await.map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
     }
 
@@ -179,7 +218,7 @@ impl Writer {
         A: FnOnce(&T) + Send + 'static,
     {
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.push_task(Box::new(move |tx| {
+        let task: Task = Box::new(move |tx| {
             let result = in_savepoint(tx, task);
             Box::new(move |committed| {
                 let done = committed.and(result);
@@ -188,16 +227,18 @@ impl Writer {
                 }
                 drop(sender.send(done));
             })
-        }))?;
+        });
+        self.push_task(task, true)?;
         receiver.recv().map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
     }
 
-    fn push_task(&self, task: Task) -> Result<()> {
+    fn push_task(&self, task: Task, changes: bool) -> Result<()> {
         let mut queue = self.shared.lock();
         if queue.closing {
             return Err(StoreError::Unavailable("the store is closing".to_owned()));
         }
         queue.tasks.push(task);
+        queue.changes |= changes;
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
@@ -249,19 +290,21 @@ impl Drop for LastWill<'_> {
 struct Batch {
     rows: Vec<Posting>,
     labels: Vec<NewLabel>,
+    alerts: Vec<(UnixMs, Offer)>,
     tasks: Vec<Task>,
+    changes: bool,
     closing: bool,
 }
 
 impl Batch {
     fn has_work(&self) -> bool {
-        !(self.rows.is_empty() && self.labels.is_empty() && self.tasks.is_empty())
+        !(self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty())
     }
 }
 
 fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
-    // Rows and labels stay here until they are written; tasks are written or refused.
+    // Rows, labels and alerts stay here until they are written; tasks are written or refused.
     let mut batch = Batch::default();
     let mut log = Log::default();
     loop {
@@ -270,7 +313,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
         gather(shared, probing, &mut batch);
         if batch.has_work() || probing {
             let tasks = std::mem::take(&mut batch.tasks);
-            let changes = !tasks.is_empty();
+            let changes = std::mem::take(&mut batch.changes);
             let (replies, committed) = commit(conn, &mut log, &batch, tasks);
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
@@ -285,6 +328,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                         batch.labels.clear();
                         shared.labels_are_stored();
                     }
+                    batch.alerts.clear();
                 }
                 Err(err) => {
                     tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
@@ -310,7 +354,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
 /// Waits for work, lets rows gather unless a task waits, and takes all there is.
 fn gather(shared: &Shared, probing: bool, batch: &mut Batch) {
     let mut queue = shared.lock();
-    while !probing && queue.rows.is_empty() && queue.labels.is_empty() && queue.tasks.is_empty() && !queue.closing {
+    while !probing && queue.is_empty() && !queue.closing {
         queue.idle = true;
         queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
@@ -325,7 +369,9 @@ fn gather(shared: &Shared, probing: bool, batch: &mut Batch) {
     }
     batch.rows.append(&mut queue.rows);
     batch.labels.append(&mut queue.labels);
+    batch.alerts.append(&mut queue.alerts);
     batch.tasks.append(&mut queue.tasks);
+    batch.changes |= std::mem::take(&mut queue.changes);
     batch.closing = queue.closing;
 }
 
@@ -342,7 +388,9 @@ fn commit(conn: &mut Connection, log: &mut Log, batch: &Batch, tasks: Vec<Task>)
         }
     };
     let written = if batch.has_work() || !tasks.is_empty() {
-        label::insert(&tx, &batch.labels).and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
+        label::insert(&tx, &batch.labels)
+            .and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
+            .and_then(|()| alert::insert(&tx, &batch.alerts))
     } else {
         probe(&tx)
     };

@@ -162,6 +162,7 @@ CREATE TABLE webhook_outbox (
     last_error         TEXT
 ) STRICT;
 CREATE INDEX webhooks_due ON webhook_outbox (next_attempt_at_ms) WHERE next_attempt_at_ms IS NOT NULL;
+CREATE INDEX webhooks_done ON webhook_outbox (created_at_ms) WHERE next_attempt_at_ms IS NULL;
 
 -- Meter events for Stripe: written before they are sent, so that a second try has the first one's identifier.
 CREATE TABLE stripe_events (
@@ -171,13 +172,17 @@ CREATE TABLE stripe_events (
     meter         TEXT NOT NULL,
     seq           INTEGER NOT NULL,
     customer      TEXT NOT NULL,
+    -- What the meter counts; one meter counts one thing for ever.
+    measure       TEXT NOT NULL,
     value         INTEGER NOT NULL,
     event_at_ms   INTEGER NOT NULL,
     created_at_ms INTEGER NOT NULL,
+    -- Since when Stripe may have it without our knowing.
+    tried_at_ms   INTEGER,
     sent_at_ms    INTEGER,
     UNIQUE (tenant, day, meter, seq)
 ) STRICT;
-CREATE INDEX stripe_events_unsent ON stripe_events (created_at_ms) WHERE sent_at_ms IS NULL;
+CREATE INDEX stripe_events_unsent ON stripe_events (sent_at_ms) WHERE sent_at_ms IS NULL;
 
 CREATE TRIGGER ledger_is_append_only_update BEFORE UPDATE ON ledger
 BEGIN SELECT RAISE(ABORT, 'ledger rows never change: post a compensating row'); END;

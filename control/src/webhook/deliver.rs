@@ -1,0 +1,262 @@
+//! Sending what is due, until the receiver takes it or ten attempts have failed.
+//!
+//! Only the process that owns the ledger delivers. An attempt is on record before it is made: one that was cut, by a crash or
+//! the end of this process, is made again under the same id.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, StatusCode};
+use openclawmu_store::{DueWebhook, Store};
+use reqwest::redirect::Policy;
+use tokio::task::JoinSet;
+
+use crate::outbound::{OutboundUrl, cause};
+use crate::webhook::WebhookSecret;
+
+/// The longest time of one attempt, by the specification's advice of 15 to 30 s.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// When an attempt that nobody heard of again is made once more, in milliseconds: later than any attempt ends.
+const LEASE_MS: i64 = 30_000;
+/// Pauses after each failed attempt, in seconds, as the specification suggests.
+const PAUSES_SECONDS: [i64; 9] =
+    [5, 5 * 60, 30 * 60, 2 * 3_600, 5 * 3_600, 10 * 3_600, 14 * 3_600, 20 * 3_600, 24 * 3_600];
+/// The most that a receiver may ask us to wait, in seconds.
+const MAX_WAIT_SECONDS: i64 = 24 * 3_600;
+/// Pause between two looks at the outbox.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Webhooks taken at one look.
+const BATCH: u32 = 64;
+/// Attempts at once.
+const AT_ONCE: usize = 8;
+/// What is read of an answer, in bytes, so that its connection can be used again.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// How an attempt ended, for whoever counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// The receiver took it.
+    Delivered,
+    /// It will be sent again.
+    Retried,
+    /// It was given up.
+    Failed,
+}
+
+/// Whoever counts.
+type Seen = Arc<dyn Fn(DeliveryOutcome) + Send + Sync>;
+
+/// Sends webhooks to one URL.
+#[derive(Clone)]
+pub struct Deliverer {
+    store: Store,
+    http: reqwest::Client,
+    url: OutboundUrl,
+    secret: WebhookSecret,
+    seen: Seen,
+}
+
+impl fmt::Debug for Deliverer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliverer").finish_non_exhaustive()
+    }
+}
+
+/// What came of one attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Taken,
+    /// The receiver wants no more of it.
+    Gone,
+    Failed {
+        why: String,
+        /// The receiver's own wish, in seconds.
+        wait_seconds: Option<i64>,
+    },
+}
+
+impl Deliverer {
+    /// Sends `store`'s webhooks to `url`. The process has installed rustls' default provider.
+    ///
+    /// # Errors
+    /// The sentence to show when there can be no HTTP client.
+    pub fn new(
+        store: Store,
+        url: OutboundUrl,
+        secret: WebhookSecret,
+        seen: impl Fn(DeliveryOutcome) + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|err| format!("webhooks can't be sent: {err}"))?;
+        Ok(Self { store, http, url, secret, seen: Arc::new(seen) })
+    }
+
+    /// Delivers until `stop`; attempts in progress are cut then, and made again by the next process.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                () = self.deliver_due() => {}
+            }
+            tokio::select! {
+                () = &mut stop => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn deliver_due(&self) {
+        while self.store.owns_ledger() {
+            let due = match self.store.claim_webhooks(BATCH, LEASE_MS).await {
+                Ok(due) => due,
+                Err(err) => {
+                    tracing::error!(%err, "webhooks can't be read");
+                    return;
+                }
+            };
+            if due.is_empty() {
+                return;
+            }
+            let mut running = JoinSet::new();
+            for webhook in due {
+                if running.len() >= AT_ONCE {
+                    running.join_next().await;
+                }
+                let this = self.clone();
+                running.spawn(async move { this.deliver(&webhook).await });
+            }
+            while running.join_next().await.is_some() {}
+        }
+    }
+
+    async fn deliver(&self, webhook: &DueWebhook) {
+        let id = &webhook.id;
+        let (why, pause) = match self.attempt(webhook).await {
+            Verdict::Taken => {
+                (self.seen)(DeliveryOutcome::Delivered);
+                tracing::debug!(id, event = webhook.event, attempt = webhook.attempt, "a webhook was delivered");
+                if let Err(err) = self.store.webhook_delivered(id).await {
+                    tracing::error!(%err, id, "a webhook was delivered, which can't be noted: it will be sent again");
+                }
+                return;
+            }
+            Verdict::Gone => ("the receiver answered 410: it is gone".to_owned(), None),
+            Verdict::Failed { why, wait_seconds } => (why, pause_ms(webhook.attempt, wait_seconds)),
+        };
+        if pause.is_some() {
+            (self.seen)(DeliveryOutcome::Retried);
+            tracing::warn!(
+                id,
+                event = webhook.event,
+                attempt = webhook.attempt,
+                why,
+                "a webhook was not delivered; it will be sent again"
+            );
+        } else {
+            (self.seen)(DeliveryOutcome::Failed);
+            tracing::error!(
+                id,
+                event = webhook.event,
+                attempt = webhook.attempt,
+                why,
+                "a webhook was given up; see alerts.webhook_url"
+            );
+        }
+        if let Err(err) = self.store.webhook_failed(id, &why, pause).await {
+            tracing::error!(%err, id, "a failed webhook can't be noted: it will be sent again");
+        }
+    }
+
+    async fn attempt(&self, webhook: &DueWebhook) -> Verdict {
+        let now = self.store.clock().now().0.div_euclid(1_000);
+        let signature = self.secret.sign(&webhook.id, now, &webhook.payload);
+        let request = self
+            .http
+            .post(self.url.url().clone())
+            .header(USER_AGENT, concat!("openclawmu/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &webhook.id)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", signature)
+            .body(webhook.payload.clone());
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(err) => return Verdict::Failed { why: cause(&err.without_url()), wait_seconds: None },
+        };
+        let verdict = judge(response.status(), response.headers());
+        let mut read = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            read += chunk.len();
+            if read > MAX_ANSWER_BYTES {
+                break;
+            }
+        }
+        verdict
+    }
+}
+
+fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
+    if status.is_success() {
+        return Verdict::Taken;
+    }
+    if status == StatusCode::GONE {
+        return Verdict::Gone;
+    }
+    let wait_seconds =
+        headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    Verdict::Failed { why: format!("the receiver answered {}", status.as_u16()), wait_seconds }
+}
+
+/// Milliseconds until the next attempt, with up to a tenth more so that webhooks of one moment spread out; `None` after the
+/// last.
+fn pause_ms(attempt: u32, wait_seconds: Option<i64>) -> Option<i64> {
+    let failed = usize::try_from(attempt).unwrap_or(usize::MAX);
+    let planned = failed.checked_sub(1).and_then(|at| PAUSES_SECONDS.get(at)).copied()?;
+    let seconds = planned.max(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS));
+    let mut random = [0_u8; 1];
+    if let Err(err) = getrandom::fill(&mut random) {
+        tracing::warn!(%err, "no random bytes for a pause");
+    }
+    let [random] = random;
+    Some(seconds.saturating_mul(1_000).saturating_add(seconds.saturating_mul(100).saturating_mul(random.into()) / 256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_as_the_specification_suggests_and_end_after_the_tenth_attempt() {
+        for (attempt, seconds) in (1..).zip(PAUSES_SECONDS) {
+            let pause = pause_ms(attempt, None).unwrap();
+            assert!((seconds * 1_000..=seconds * 1_100).contains(&pause), "attempt {attempt}: {pause}");
+        }
+        assert_eq!(pause_ms(10, None), None);
+        assert!(pause_ms(1, Some(60)).unwrap() >= 60_000, "the receiver may ask for more");
+        assert!(pause_ms(1, Some(i64::MAX)).unwrap() <= 95_040_000, "but not for ever");
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_status_alone() {
+        let none = HeaderMap::new();
+        assert_eq!(judge(StatusCode::OK, &none), Verdict::Taken);
+        assert_eq!(judge(StatusCode::NO_CONTENT, &none), Verdict::Taken);
+        assert_eq!(judge(StatusCode::GONE, &none), Verdict::Gone);
+        for status in [StatusCode::FOUND, StatusCode::BAD_REQUEST, StatusCode::BAD_GATEWAY] {
+            assert!(matches!(judge(status, &none), Verdict::Failed { wait_seconds: None, .. }), "{status}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, 7.into());
+        assert!(matches!(
+            judge(StatusCode::TOO_MANY_REQUESTS, &headers),
+            Verdict::Failed { wait_seconds: Some(7), .. }
+        ));
+    }
+}
