@@ -7,7 +7,8 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::world::{
-    Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, cap_of, copy_dir, end, open_at, price, usage,
+    Books, RESERVED, RESERVED_TOKENS, World, WorldDir, add_tenant, cap_of, copy_dir, end, open_at, price, scratch,
+    usage,
 };
 use crate::ledger::inflight::FOLDER;
 use crate::ledger::recovery::resolve_dead;
@@ -112,7 +113,7 @@ fn a_store_that_was_closed_leaves_no_table_and_no_holds() {
 
 /// A database with tenant 1 on which thousands of recoveries can be tried: what is synced does not matter here.
 fn workbench() -> (tempfile::TempDir, Connection) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     fs::create_dir(dir.path().join(FOLDER)).unwrap();
     let mut conn = open::writable(&dir.path().join("openclawmu.db")).unwrap();
     migrate::run(&mut conn).unwrap();
@@ -343,7 +344,7 @@ fn d_02_a_log_cut_at_any_offset_opens_as_a_prefix_and_the_slots_complete_what_is
         cuts.extend(frame(middle)..=frame(middle + 1));
     }
     for (nth, cut) in cuts.into_iter().enumerate() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         fs::create_dir(dir.path().join(FOLDER)).unwrap();
         fs::copy(base.path().join("openclawmu.db"), dir.path().join("openclawmu.db")).unwrap();
         for table in fs::read_dir(base.path().join(FOLDER)).unwrap().map(Result::unwrap) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::world::{Books, World, at, copy_dir, end, flush, open_at, price, usage};
+use super::world::{Books, World, at, copy_dir, end, flush, open_at, price, scratch, usage};
 use crate::ledger::inflight::FOLDER;
 use crate::ledger::recovery::resolve_dead;
 use crate::ledger::row::{self, LedgerRow};
@@ -198,7 +198,7 @@ fn ending(reserved: &Reservation, outcome: Outcome, share: u32) -> (Usage, i64, 
 
 impl History {
     fn new(start: &'static str) -> Self {
-        let world = World::new(Quota::default());
+        let world = World::on(scratch(), Quota::default());
         Self { world, old: Vec::new(), open: Vec::new(), start, hours: 0, model: Model::default() }
     }
 
@@ -280,7 +280,7 @@ impl History {
     /// Leaves the files of this moment to a new process. What the old one still did, nobody sees.
     fn kill(&mut self, race: Option<(Index, Race)>) {
         let copy = self.world.killed_now();
-        let tables = tempfile::tempdir().unwrap();
+        let tables = scratch();
         copy_dir(copy.path(), tables.path());
         let racing = race.filter(|_| !self.open.is_empty()).map(|(which, race)| {
             let reserved = *self.open[which.index(self.open.len())].reservation().unwrap();
@@ -322,7 +322,7 @@ impl History {
 
     /// Closes the store and opens another on its files.
     fn in_its_place(&mut self, open: impl FnOnce(&Path, &Arc<crate::ManualClock>) -> crate::Result<Store>) {
-        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = scratch();
         let spare = open_at(elsewhere.path(), &self.world.clock, Duration::ZERO).unwrap();
         drop(std::mem::replace(&mut self.world.store, spare));
         self.world.store = open(self.world.dir.path(), &self.world.clock).unwrap();

@@ -10,7 +10,7 @@ use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::world::{RESERVED, World, add_tenant, cap_of, end, usage};
-use crate::{Demand, NanoUsd, Outcome, Quota, Refused, TenantKey};
+use crate::{Demand, Label, NanoUsd, Outcome, Quota, Refused, TenantKey, Ticket};
 
 /// Tells a child process which data directory is its own.
 pub(super) const CHILD_DIR: &str = "OPENCLAWMU_STORE_TEST_DIR";
@@ -37,9 +37,9 @@ fn busy_owner() {
                 let mut settled = Vec::new();
                 for n in thread.. {
                     // Stays in flight while the others come and go, so that every kill hits something.
-                    let long = world.admit().unwrap();
+                    let long = labelled(world, &format!("long {thread} {n}"));
                     for m in 0..20 {
-                        let free = world.admit().unwrap();
+                        let free = labelled(world, &format!("user {thread} {n} {m}"));
                         settled.push(free.reservation().unwrap().id.0);
                         free.progress(&usage(40, m));
                         free.settle(end(Outcome::Complete, usage(n % 100, m)));
@@ -61,6 +61,22 @@ fn busy_owner() {
             });
         }
     });
+}
+
+/// Admits a request for a user of whom nobody has heard before.
+fn labelled(world: &World, user: &str) -> Ticket {
+    let mut label = Label::default();
+    label.set_user(user);
+    label.add_tag("busy");
+    let label = world.store.label_key(world.tenant, &label);
+    world.store.admit(&Demand { label, ..world.demand() }).unwrap()
+}
+
+/// Rows that are for somebody whose name is lost.
+fn nameless(dir: &Path) -> i64 {
+    let conn = rusqlite::Connection::open(dir.join("openclawmu.db")).unwrap();
+    let sql = "SELECT count(*) FROM ledger WHERE label <> 0 AND label NOT IN (SELECT key FROM label_tags)";
+    conn.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 /// Starts a busy owner, kills it after some acknowledgements, and returns all that it acknowledged.
@@ -106,6 +122,7 @@ fn d_01_q_02_no_acknowledged_row_is_lost_and_no_cap_is_passed_however_often_the_
         let lost: Vec<_> = acknowledged.iter().filter(|id| !books.rows.contains_key(id)).collect();
         assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
         assert!(books.rows.len() >= last_rows);
+        assert_eq!(nameless(dir.path()), 0);
         last_rows = books.rows.len();
         recovered = books.rows.values().filter(|row| row.0 == "recovered").count();
         let month = world.store.quota_status_of(TenantKey(2), &tight(), &world.zone).unwrap().usd_per_month;

@@ -106,9 +106,19 @@ impl WorldDir {
     }
 }
 
+/// A directory in memory, where there is one: for what is tried a thousand times, and where a sync makes no difference, since
+/// it is a process that dies and not the machine.
+pub(crate) fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 impl World {
     pub(crate) fn new(quota: Quota) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), quota)
+    }
+
+    /// A new store in `dir`.
+    pub(crate) fn on(dir: TempDir, quota: Quota) -> Self {
         let clock = Arc::new(ManualClock::new(at(NOON)));
         let store = open_at(dir.path(), &clock, Duration::ZERO).unwrap();
         add_tenant(dir.path(), 1);
@@ -200,7 +210,7 @@ impl World {
 
     /// Copies what a process that is killed at this moment leaves: the database, its log and the in-flight tables.
     pub(crate) fn killed_now(&self) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir_in(self.dir.path().parent().unwrap()).unwrap();
         let conn = Connection::open(self.dir.path().join("openclawmu.db")).unwrap();
         conn.busy_timeout(Duration::from_secs(10)).unwrap();
         // Nobody else writes while the files are copied, so that the copy is of one moment.
