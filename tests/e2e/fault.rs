@@ -40,8 +40,8 @@ async fn an_upstream_error_is_passed_on_or_named_and_costs_nothing() {
         let budget = scene.settled().await;
         assert_eq!((budget.posted, budget.held), (0, 0), "after {upstream} ({count})");
     }
-    let rows = scene.rows();
-    assert!(rows.len() >= cases.len() * 2, "each attempt is a row: {}", rows.len());
+    // Each attempt is a row, which comes to the disk a moment after it counts.
+    let rows = scene.rows_once(cases.len() * 2).await;
     assert!(rows.iter().all(|row| row.cost == 0 && row.input == 0 && row.output == 0), "{rows:#?}");
 }
 
@@ -56,7 +56,6 @@ async fn an_upstream_that_refuses_connections_is_502_with_a_row_of_zero() {
     assert_eq!(reply.openai_error().0, "upstream_error");
     let budget = scene.settled().await;
     assert_eq!((budget.posted, budget.held), (0, 0));
-    assert!(scene.rows().iter().all(|row| row.cost == 0));
     assert_eq!(scene.rows_once(1).await[0].cost, 0);
 }
 
