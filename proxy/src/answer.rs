@@ -138,7 +138,7 @@ pub(crate) async fn refuse(
     if let Some(should) = told.should_retry {
         head.set("x-should-retry", should);
     }
-    if let (405, Some(allow)) = (told.status, told.param) {
+    if let (405, Some(allow)) = (told.status, told.param.as_deref()) {
         head.set("allow", allow);
     }
     head.send(session, "application/json", told.openai_body().into()).await

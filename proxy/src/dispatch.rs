@@ -92,7 +92,7 @@ fn unknown_url(method: &http::Method, path: &str) -> Refusal {
 fn method_not_allowed(allow: &'static str) -> Refusal {
     Refusal::Bad {
         status: 405,
-        param: Some(allow),
+        param: Some(allow.into()),
         code: Some("method_not_allowed"),
         message: format!("This route takes {allow}."),
     }

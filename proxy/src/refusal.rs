@@ -1,5 +1,7 @@
 //! Everything a client may be told when it is refused. The cause goes to the log; this goes to the client.
 
+use std::borrow::Cow;
+
 use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, UnixMs};
 use serde_json::json;
 
@@ -34,7 +36,7 @@ pub(crate) enum Refusal {
         /// 400, or what is more exact.
         status: u16,
         /// The field at fault.
-        param: Option<&'static str>,
+        param: Option<Cow<'static, str>>,
         /// The machine's word.
         code: Option<&'static str>,
         /// The person's sentence.
@@ -77,7 +79,7 @@ pub(crate) struct Told {
     /// The error's `code`.
     pub(crate) code: Option<&'static str>,
     /// The error's `param`.
-    pub(crate) param: Option<&'static str>,
+    pub(crate) param: Option<Cow<'static, str>>,
     /// The error's `message`.
     pub(crate) message: String,
     /// `retry-after` and `retry-after-ms`.
@@ -90,8 +92,8 @@ pub(crate) struct Told {
 
 impl Refusal {
     /// A 400 that names the field at fault.
-    pub(crate) fn bad(param: &'static str, message: impl Into<String>) -> Self {
-        Self::Bad { status: 400, param: Some(param), code: Some("invalid_value"), message: message.into() }
+    pub(crate) fn bad(param: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::Bad { status: 400, param: Some(param.into()), code: Some("invalid_value"), message: message.into() }
     }
 
     /// The quota's refusal, its wait counted from `now`.
@@ -137,7 +139,12 @@ impl Refusal {
             Self::NotFound { code, message } => plain(404, "invalid_request_error", code, message),
             Self::Bad { status, param, code, message } => {
                 let closes = *code == Some(MALFORMED) || matches!(status, 408 | 413 | 414 | 431);
-                Told { param: *param, code: *code, closes, ..plain(*status, "invalid_request_error", "", message) }
+                Told {
+                    param: param.clone(),
+                    code: *code,
+                    closes,
+                    ..plain(*status, "invalid_request_error", "", message)
+                }
             }
             Self::Quota { refused, retry_after_ms } => told_quota(refused, *retry_after_ms),
             Self::Store => Told {
