@@ -108,7 +108,7 @@ pub(crate) async fn forward(
     }
     match &upstream.backend {
         Backend::Echo => from_echo(echo::answer(route, &outbound.body)),
-        Backend::Http(http) => {
+        Backend::Http(_, http) => {
             let headers = passed_on(&session.req_header().headers);
             let outgoing =
                 Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers };

@@ -88,13 +88,46 @@ pub struct AdminConfig {
     pub keys: Vec<SecretString>,
 }
 
-/// What an upstream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an upstream speaks, and how its key is sent.
+#[derive(Clone, Debug)]
 pub enum UpstreamKind {
     /// The `OpenAI` dialect, by `OpenAI` or any compatible server.
-    Openai,
+    Openai {
+        /// Whether it has `/responses`.
+        responses: bool,
+    },
+    /// `OpenAI`'s models at Azure: deployments are the models.
+    Azure {
+        /// Such as `2024-10-21`.
+        api_version: String,
+    },
+    /// Anthropic's Messages.
+    Anthropic {
+        /// Such as `2023-06-01`.
+        version: String,
+    },
+    /// Google's generateContent.
+    Gemini {
+        /// Whether the key goes as `Authorization: Bearer`, as Vertex wants it, and not as `x-goog-api-key`.
+        bearer: bool,
+    },
+    /// Amazon's Converse.
+    Bedrock(BedrockConfig),
     /// Built in: answers with the last user message.
     Echo,
+}
+
+/// How requests to Bedrock are signed.
+#[derive(Clone, Debug)]
+pub struct BedrockConfig {
+    /// Such as `eu-central-1`.
+    pub region: String,
+    /// The public part of the access key.
+    pub access_key_id: SecretString,
+    /// Its secret part.
+    pub secret_access_key: SecretString,
+    /// Present where the key is temporary.
+    pub session_token: Option<SecretString>,
 }
 
 /// One upstream.

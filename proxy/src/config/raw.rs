@@ -197,6 +197,27 @@ pub struct RawUpstream {
     /// The names it serves without a prefix; a trailing `*` matches any rest.
     #[serde(default)]
     pub models: Vec<String>,
+    /// The version of its API that is spoken: `azure` and `anthropic` have versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// How the key is sent to `gemini`: `api_key` or `bearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// Whether an `openai` server has `/responses`; those that don't are asked by `/chat/completions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub responses: Option<bool>,
+    /// The region of `bedrock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The access key of `bedrock`, and its parts that are secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<SecretRef>,
+    /// See `access_key_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretRef>,
+    /// See `access_key_id`; only where the key is temporary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretRef>,
     /// Longest time to connect, TLS included, in milliseconds.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,
@@ -217,6 +238,13 @@ impl RawUpstream {
             base_url: None,
             api_key: None,
             models: Vec::new(),
+            api_version: None,
+            auth: None,
+            responses: None,
+            region: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
             connect_timeout_ms: connect_timeout_ms(),
             first_byte_timeout_ms: first_byte_timeout_ms(),
             idle_timeout_ms: idle_timeout_ms(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::checked::{AliasConfig, TargetConfig, UpstreamConfig, UpstreamKind};
+use super::checked::{AliasConfig, BedrockConfig, TargetConfig, UpstreamConfig, UpstreamKind};
 use super::load::{ConfigError, value};
 use super::raw::{RawAlias, RawTarget, RawUpstream};
 use super::secret::SecretRef;
@@ -11,13 +11,10 @@ use super::secret::SecretRef;
 pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConfig>, ConfigError> {
     let named = |name: &str| configured.iter().any(|upstream| upstream.name == name);
     let mut all = Vec::new();
-    if !named("openai") && std::env::var_os("OPENAI_API_KEY").is_some() {
-        all.push(from_environment(
-            "openai",
-            "https://api.openai.com/v1",
-            "OPENAI_API_KEY",
-            &["gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*"],
-        ));
+    for (name, url, variable, models) in PROVIDERS {
+        if !named(name) && std::env::var_os(variable).is_some() {
+            all.push(from_environment(name, url, variable, models));
+        }
     }
     if !configured.iter().any(|upstream| upstream.kind == "echo") && !named("echo") {
         all.push(RawUpstream { models: vec!["echo".to_owned()], ..RawUpstream::bare("echo", "echo") });
@@ -33,12 +30,24 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConf
     Ok(checked)
 }
 
-fn from_environment(name: &str, base_url: &str, key: &str, models: &[&str]) -> RawUpstream {
+/// Upstreams that are there when their key is in the environment: name and kind, base URL, variable, models.
+const PROVIDERS: [(&str, Option<&str>, &str, &[&str]); 3] = [
+    (
+        "openai",
+        Some("https://api.openai.com/v1"),
+        "OPENAI_API_KEY",
+        &["gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*", "omni-moderation-*"],
+    ),
+    ("anthropic", None, "ANTHROPIC_API_KEY", &["claude-*"]),
+    ("gemini", None, "GEMINI_API_KEY", &["gemini-*"]),
+];
+
+fn from_environment(name: &str, base_url: Option<&str>, key: &str, models: &[&str]) -> RawUpstream {
     RawUpstream {
-        base_url: Some(base_url.to_owned()),
+        base_url: base_url.map(str::to_owned),
         api_key: Some(SecretRef::Env(key.to_owned())),
         models: models.iter().map(|&model| model.to_owned()).collect(),
-        ..RawUpstream::bare(name, "openai")
+        ..RawUpstream::bare(name, name)
     }
 }
 
@@ -49,13 +58,18 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
         let message = format!("`{}` is not 1 to 64 letters, digits, `-`, `_` or `.`", raw.name);
         return Err(value("upstream.name", message));
     }
-    let kind = check_kind(&raw.kind).map_err(|message| value(key("kind"), message))?;
-    let base_url = match (&raw.base_url, kind) {
-        (Some(url), UpstreamKind::Openai) => Some(check_url(url).map_err(|message| value(key("base_url"), message))?),
-        (None, UpstreamKind::Openai) => {
-            return Err(value(key("base_url"), "is missing; for OpenAI it is \"https://api.openai.com/v1\""));
+    let kind = check_kind(&raw)?;
+    let default_url = default_url(&kind);
+    let base_url = match raw.base_url.clone().or(default_url) {
+        Some(url) => Some(check_url(&url).map_err(|message| value(key("base_url"), message))?),
+        None if matches!(kind, UpstreamKind::Echo) => None,
+        None => {
+            let example = match kind {
+                UpstreamKind::Azure { .. } => "\"https://NAME.openai.azure.com\"",
+                _ => "\"https://api.openai.com/v1\" for OpenAI",
+            };
+            return Err(value(key("base_url"), format!("is missing; it is {example}")));
         }
-        (_, UpstreamKind::Echo) => None,
     };
     let read = |secret: &SecretRef| secret.read().map_err(|message| value(key("api_key"), message));
     let api_key = raw.api_key.as_ref().map(read).transpose()?;
@@ -75,14 +89,81 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
     })
 }
 
-fn check_kind(kind: &str) -> Result<UpstreamKind, String> {
+/// What the upstream speaks. A key of another kind is a mistake.
+fn check_kind(raw: &RawUpstream) -> Result<UpstreamKind, ConfigError> {
+    let key = |field: &str| format!("upstream.{}.{field}", raw.name);
+    let wrong = |field: &str, kinds: &str| Err(value(key(field), format!("is for kind = {kinds} only")));
+    let kind = raw.kind.as_str();
+    if raw.api_version.is_some() && !matches!(kind, "azure" | "anthropic") {
+        return wrong("api_version", "\"azure\" or \"anthropic\"");
+    }
+    if raw.auth.is_some() && kind != "gemini" {
+        return wrong("auth", "\"gemini\"");
+    }
+    if raw.responses.is_some() && kind != "openai" {
+        return wrong("responses", "\"openai\"");
+    }
+    let of_bedrock = [&raw.access_key_id, &raw.secret_access_key, &raw.session_token];
+    if kind != "bedrock" && (raw.region.is_some() || of_bedrock.iter().any(|secret| secret.is_some())) {
+        return wrong("region", "\"bedrock\", like the access key");
+    }
     match kind {
-        "openai" => Ok(UpstreamKind::Openai),
+        "openai" => {
+            let official = raw.base_url.as_deref().is_some_and(|url| url.starts_with("https://api.openai.com/"));
+            Ok(UpstreamKind::Openai { responses: raw.responses.unwrap_or(official) })
+        }
+        "azure" => {
+            Ok(UpstreamKind::Azure { api_version: raw.api_version.clone().unwrap_or_else(|| "2024-10-21".to_owned()) })
+        }
+        "anthropic" => {
+            let version = raw.api_version.clone().unwrap_or_else(|| "2023-06-01".to_owned());
+            Ok(UpstreamKind::Anthropic { version })
+        }
+        "gemini" => match raw.auth.as_deref() {
+            None | Some("api_key") => Ok(UpstreamKind::Gemini { bearer: false }),
+            Some("bearer") => Ok(UpstreamKind::Gemini { bearer: true }),
+            Some(other) => Err(value(key("auth"), format!("`{other}` is not one of api_key, bearer"))),
+        },
+        "bedrock" => check_bedrock(raw).map(UpstreamKind::Bedrock),
         "echo" => Ok(UpstreamKind::Echo),
-        "anthropic" | "gemini" | "azure" | "bedrock" => Err(format!(
-            "`{kind}` is not supported by this version; where that provider has an OpenAI-compatible endpoint, use kind = \"openai\""
+        other => {
+            Err(value(key("kind"), format!("`{other}` is not one of openai, azure, anthropic, gemini, bedrock, echo")))
+        }
+    }
+}
+
+fn check_bedrock(raw: &RawUpstream) -> Result<BedrockConfig, ConfigError> {
+    let key = |field: &str| format!("upstream.{}.{field}", raw.name);
+    let read = |field: &str, secret: &SecretRef| secret.read().map_err(|message| value(key(field), message));
+    let needed = |field: &'static str, secret: &Option<SecretRef>| match secret {
+        Some(secret) => read(field, secret),
+        None => Err(value(
+            key(field),
+            "is missing; requests to Bedrock are signed with it, such as \"env:AWS_ACCESS_KEY_ID\"",
         )),
-        other => Err(format!("`{other}` is not one of openai, echo")),
+    };
+    let region = raw.region.clone().filter(|region| {
+        !region.is_empty()
+            && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    });
+    Ok(BedrockConfig {
+        region: region.ok_or_else(|| value(key("region"), "must be a region such as \"eu-central-1\""))?,
+        access_key_id: needed("access_key_id", &raw.access_key_id)?,
+        secret_access_key: needed("secret_access_key", &raw.secret_access_key)?,
+        session_token: raw.session_token.as_ref().map(|secret| read("session_token", secret)).transpose()?,
+    })
+}
+
+/// Where a provider is, unless the configuration says otherwise.
+fn default_url(kind: &UpstreamKind) -> Option<String> {
+    match kind {
+        UpstreamKind::Anthropic { .. } => Some("https://api.anthropic.com/v1".to_owned()),
+        UpstreamKind::Gemini { bearer: false } => Some("https://generativelanguage.googleapis.com/v1beta".to_owned()),
+        UpstreamKind::Bedrock(bedrock) => Some(format!("https://bedrock-runtime.{}.amazonaws.com", bedrock.region)),
+        UpstreamKind::Openai { .. }
+        | UpstreamKind::Azure { .. }
+        | UpstreamKind::Gemini { bearer: true }
+        | UpstreamKind::Echo => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -15,11 +15,11 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora::upstreams::peer::HttpPeer;
-use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
 use super::peer::Peers;
 use super::plain::Plain;
+use super::provider::Provider;
 use crate::config::UpstreamConfig;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
@@ -54,7 +54,8 @@ pub(crate) struct HttpUpstream {
     peers: Peers,
     host: HeaderValue,
     base_path: String,
-    authorization: Option<HeaderValue>,
+    /// The key, and whatever else every request to this provider carries.
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The lines of every request's head that don't change, as they go over the wire.
     fixed_lines: Bytes,
     first_byte_timeout: Duration,
@@ -79,13 +80,13 @@ impl Outgoing<'_> {
     }
 }
 
-fn fixed_lines(host: &HeaderValue, authorization: Option<&HeaderValue>) -> Bytes {
+fn fixed_lines(host: &HeaderValue, headers: &[(HeaderName, HeaderValue)]) -> Bytes {
     let mut lines = BytesMut::new();
     line(&mut lines, HOST.as_str(), host.as_bytes());
     line(&mut lines, CONTENT_TYPE.as_str(), b"application/json");
     line(&mut lines, USER_AGENT.as_str(), AGENT.as_bytes());
-    if let Some(authorization) = authorization {
-        line(&mut lines, AUTHORIZATION.as_str(), authorization.as_bytes());
+    for (name, value) in headers {
+        line(&mut lines, name.as_str(), value.as_bytes());
     }
     lines.freeze()
 }
@@ -124,20 +125,14 @@ pub(crate) struct Answer {
 }
 
 impl HttpUpstream {
-    pub(crate) fn new(config: &UpstreamConfig, pools: Pools) -> Result<Self, String> {
+    pub(crate) fn new(config: &UpstreamConfig, provider: &Provider, pools: Pools) -> Result<Self, String> {
         let url = config.base_url.as_ref().ok_or("the base URL is missing")?;
         let tls = url.scheme_str() == Some("https");
         let authority = url.authority().ok_or("the base URL has no host")?;
-        let authorization = config.api_key.as_ref().map(|key| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| "the API key holds characters that no header can hold")?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
-        });
         let host = HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?;
-        let authorization = authorization.transpose()?;
+        let headers = provider.headers(config.api_key.as_ref())?;
         Ok(Self {
-            fixed_lines: fixed_lines(&host, authorization.as_ref()),
+            fixed_lines: fixed_lines(&host, &headers),
             pools,
             peers: Peers::new(
                 authority.host(),
@@ -147,7 +142,7 @@ impl HttpUpstream {
             ),
             host,
             base_path: url.path().trim_end_matches('/').to_owned(),
-            authorization,
+            headers,
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
         })
@@ -253,8 +248,8 @@ impl HttpUpstream {
         header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
         header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
         header.insert_header(USER_AGENT, AGENT)?;
-        if let Some(authorization) = &self.authorization {
-            header.insert_header(AUTHORIZATION, authorization.clone())?;
+        for (name, value) in &self.headers {
+            header.insert_header(name.clone(), value.clone())?;
         }
         for (name, value) in &outgoing.headers {
             header.insert_header(*name, value.clone())?;

@@ -1,6 +1,7 @@
 //! Where requests go.
 //!
 //! - `http`: a provider or an internal server, over pooled connections
+//! - `provider`: what each provider wants around a body
 //! - `plain`: idle connections in the clear
 //! - `peer`: its addresses, looked up now and then
 //! - `echo`: built in, answers with what it was asked
@@ -9,14 +10,16 @@ pub(crate) mod echo;
 pub(crate) mod http;
 mod peer;
 mod plain;
+pub(crate) mod provider;
 
 use std::sync::Arc;
 
 use openclawmu_store::Store;
 use tokio::sync::OnceCell;
 
-use crate::config::{UpstreamConfig, UpstreamKind};
+use crate::config::UpstreamConfig;
 use http::{HttpUpstream, Pools};
+use provider::Provider;
 
 /// Idle connections kept for all upstreams together, of each kind.
 const POOL_SIZE: usize = 1024;
@@ -38,7 +41,7 @@ pub(crate) struct Upstream {
 /// How an upstream is reached.
 pub(crate) enum Backend {
     /// Over HTTP.
-    Http(Box<HttpUpstream>),
+    Http(Provider, Box<HttpUpstream>),
     /// Not at all: it is built in.
     Echo,
 }
@@ -60,9 +63,12 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
     configs
         .iter()
         .map(|config| {
-            let backend = match config.kind {
-                UpstreamKind::Openai => Backend::Http(Box::new(HttpUpstream::new(config, pools.clone())?)),
-                UpstreamKind::Echo => Backend::Echo,
+            let backend = match Provider::of(&config.kind) {
+                Some(provider) => {
+                    let http = Box::new(HttpUpstream::new(config, &provider, pools.clone())?);
+                    Backend::Http(provider, http)
+                }
+                None => Backend::Echo,
             };
             Ok(Arc::new(Upstream {
                 name: config.name.as_str().into(),

@@ -1,0 +1,215 @@
+//! What a provider wants around a body: which APIs it has, at which paths, and how its key is sent.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderName};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::UpstreamKind;
+
+/// The APIs that providers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// `OpenAI` chat.
+    Chat,
+    /// `OpenAI` legacy completions.
+    Completions,
+    /// `OpenAI` embeddings.
+    Embeddings,
+    /// `OpenAI` moderations.
+    Moderations,
+    /// `OpenAI` responses.
+    Responses,
+    /// Anthropic messages.
+    Messages,
+    /// The size of a prompt in Anthropic's messages.
+    CountTokens,
+    /// Gemini's generateContent.
+    Generate,
+    /// Bedrock's Converse.
+    Converse,
+}
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub(crate) enum Provider {
+    /// `OpenAI`, or a server that speaks like it.
+    Openai {
+        /// Whether it has `/responses`.
+        responses: bool,
+    },
+    /// `OpenAI`'s models at Azure.
+    Azure {
+        /// The version in every query.
+        api_version: String,
+    },
+    /// Anthropic.
+    Anthropic {
+        /// The version in every head.
+        version: String,
+    },
+    /// Google.
+    Gemini {
+        /// How the key is sent.
+        bearer: bool,
+    },
+    /// Amazon.
+    Bedrock,
+}
+
+impl Provider {
+    /// The provider of a kind; `None` for what is built in.
+    pub(crate) fn of(kind: &UpstreamKind) -> Option<Self> {
+        Some(match kind {
+            UpstreamKind::Openai { responses } => Self::Openai { responses: *responses },
+            UpstreamKind::Azure { api_version } => Self::Azure { api_version: api_version.clone() },
+            UpstreamKind::Anthropic { version } => Self::Anthropic { version: version.clone() },
+            UpstreamKind::Gemini { bearer } => Self::Gemini { bearer: *bearer },
+            UpstreamKind::Bedrock(_) => Self::Bedrock,
+            UpstreamKind::Echo => return None,
+        })
+    }
+
+    /// Whether it has an API.
+    pub(crate) fn has(&self, api: Api) -> bool {
+        match self {
+            Self::Openai { responses } => match api {
+                Api::Chat | Api::Completions | Api::Embeddings | Api::Moderations => true,
+                Api::Responses => *responses,
+                Api::Messages | Api::CountTokens | Api::Generate | Api::Converse => false,
+            },
+            Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
+            Self::Anthropic { .. } => matches!(api, Api::Messages | Api::CountTokens),
+            Self::Gemini { .. } => api == Api::Generate,
+            Self::Bedrock => api == Api::Converse,
+        }
+    }
+
+    /// The API by which it is asked to chat when the client's own is none of its.
+    pub(crate) fn chat_api(&self) -> Api {
+        match self {
+            Self::Openai { .. } | Self::Azure { .. } => Api::Chat,
+            Self::Anthropic { .. } => Api::Messages,
+            Self::Gemini { .. } => Api::Generate,
+            Self::Bedrock => Api::Converse,
+        }
+    }
+
+    /// The path after the base URL, query included.
+    pub(crate) fn path(&self, api: Api, model: &str, stream: bool) -> Cow<'static, str> {
+        let plain = match api {
+            Api::Chat => "/chat/completions",
+            Api::Completions => "/completions",
+            Api::Embeddings => "/embeddings",
+            Api::Moderations => "/moderations",
+            Api::Responses => "/responses",
+            Api::Messages => "/messages",
+            Api::CountTokens => "/messages/count_tokens",
+            Api::Generate => {
+                let call = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                return format!("/models/{}:{call}", encoded(model)).into();
+            }
+            Api::Converse => {
+                let call = if stream { "converse-stream" } else { "converse" };
+                return format!("/model/{}/{call}", encoded(model)).into();
+            }
+        };
+        match self {
+            Self::Azure { api_version } => {
+                format!("/openai/deployments/{}{plain}?api-version={}", encoded(model), encoded(api_version)).into()
+            }
+            Self::Openai { .. } | Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => plain.into(),
+        }
+    }
+
+    /// The headers that carry a key, and those that every request to the provider carries.
+    ///
+    /// # Errors
+    /// The sentence to show when the key can't be sent.
+    pub(crate) fn headers(&self, key: Option<&SecretString>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let mut headers = Vec::new();
+        if let Some(key) = key {
+            let bearer = || format!("Bearer {}", key.expose_secret());
+            let plain = || key.expose_secret().to_owned();
+            let (name, text) = match self {
+                Self::Openai { .. } | Self::Gemini { bearer: true } => (AUTHORIZATION, bearer()),
+                Self::Azure { .. } => (HeaderName::from_static("api-key"), plain()),
+                Self::Anthropic { .. } => (HeaderName::from_static("x-api-key"), plain()),
+                Self::Gemini { bearer: false } => (HeaderName::from_static("x-goog-api-key"), plain()),
+                Self::Bedrock => return Err("a request to Bedrock is signed, it has no api_key".to_owned()),
+            };
+            let mut value =
+                HeaderValue::try_from(text).map_err(|_| "the API key holds characters that no header can hold")?;
+            value.set_sensitive(true);
+            headers.push((name, value));
+        }
+        if let Self::Anthropic { version } = self {
+            let value = HeaderValue::try_from(version.as_str()).map_err(|_| "the api_version is no version")?;
+            headers.push((HeaderName::from_static("anthropic-version"), value));
+        }
+        Ok(headers)
+    }
+}
+
+/// A segment of a path: what is not unreserved is escaped (RFC 3986, section 2.3).
+fn encoded(segment: &str) -> String {
+    let mut encoded = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string can't fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_provider_is_asked_at_its_own_path() {
+        let azure = Provider::Azure { api_version: "2024-10-21".to_owned() };
+        let gemini = Provider::Gemini { bearer: false };
+        let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
+        for (provider, api, stream, path) in [
+            (Provider::Openai { responses: true }, Api::Chat, true, "/chat/completions"),
+            (azure, Api::Chat, false, "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
+            (anthropic, Api::Messages, true, "/messages"),
+            (gemini.clone(), Api::Generate, false, "/models/a%2Fb:generateContent"),
+            (gemini, Api::Generate, true, "/models/a%2Fb:streamGenerateContent?alt=sse"),
+            (Provider::Bedrock, Api::Converse, true, "/model/a%2Fb/converse-stream"),
+        ] {
+            assert_eq!(provider.path(api, "a/b", stream), path);
+        }
+        assert_eq!(encoded("anthropic.claude-3:0"), "anthropic.claude-3%3A0");
+    }
+
+    #[test]
+    fn a_model_name_leads_to_no_other_path() {
+        let provider = Provider::Gemini { bearer: false };
+        for model in ["../files", "a?key=b", "a#b", "a%2e%2e/b", "é\r\n"] {
+            let path = provider.path(Api::Generate, model, false).into_owned();
+            assert!(path.is_ascii() && path.matches('/').count() == 2 && !path.contains(['?', '#', '\r']), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_key_goes_where_the_provider_looks_for_it() {
+        let key = SecretString::from("k");
+        let name = |provider: Provider| provider.headers(Some(&key)).unwrap().first().unwrap().0.to_string();
+        assert_eq!(name(Provider::Openai { responses: false }), "authorization");
+        assert_eq!(name(Provider::Azure { api_version: "v".to_owned() }), "api-key");
+        assert_eq!(name(Provider::Anthropic { version: "v".to_owned() }), "x-api-key");
+        assert_eq!(name(Provider::Gemini { bearer: false }), "x-goog-api-key");
+        assert_eq!(name(Provider::Gemini { bearer: true }), "authorization");
+        assert!(Provider::Bedrock.headers(Some(&key)).is_err());
+        let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
+        assert_eq!(anthropic.headers(None).unwrap().len(), 1, "the version goes with every request");
+        assert!(Provider::Openai { responses: false }.headers(Some(&SecretString::from("a\nb"))).is_err());
+    }
+}
