@@ -59,6 +59,11 @@ impl Catalog {
         Self { upstreams, aliases }
     }
 
+    /// The upstreams' names.
+    pub(crate) fn upstreams(&self) -> Vec<String> {
+        self.upstreams.iter().map(|upstream| upstream.name.to_string()).collect()
+    }
+
     /// The targets to try for `name`, in order; none when nothing serves it. `dice` decides among weighted targets.
     pub(crate) fn plan(&self, name: &str, dice: u64) -> Vec<Target> {
         if let Some(alias) = self.aliases.get(name) {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
 use crate::metrics::Metrics;
+use crate::own_key::OwnKeys;
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) config: EdgeConfig,
     pub(crate) metrics: Metrics,
+    /// Opens the tenants' own keys at providers.
+    pub(crate) own_keys: OwnKeys,
     /// The first half of request ids, random for each process.
     pub(crate) id_prefix: u64,
     pub(crate) requests: AtomicUsize,

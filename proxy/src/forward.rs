@@ -110,8 +110,13 @@ pub(crate) async fn forward(
         Backend::Echo => from_echo(echo::answer(route, &outbound.body)),
         Backend::Http(_, http) => {
             let headers = passed_on(&session.req_header().headers);
-            let outgoing =
-                Outgoing { path: outbound.path, body: outbound.body.clone(), stream: outbound.stream, headers };
+            let outgoing = Outgoing {
+                path: outbound.path,
+                body: outbound.body.clone(),
+                stream: outbound.stream,
+                headers,
+                own_key: outbound.own_key.as_deref(),
+            };
             let answer = tokio::select! {
                 biased;
                 answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,

@@ -72,8 +72,9 @@ impl Gateway {
         let targets = self.plan(caller, &call)?;
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
+            let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
             let admitted = admit(&shared.store, caller, &call, target, attempt).await?;
-            let outbound = route(&call, target, admitted.promise);
+            let outbound = route(&call, target, admitted.promise, own_key);
             match forward(session, &target.upstream, ai, &outbound, &admitted.ticket).await {
                 Ok(reply) => {
                     return self.deliver(Exchange { session, ctx, call: &call }, target, admitted, reply).await;
@@ -92,11 +93,14 @@ impl Gateway {
     /// The targets of a call that this caller may make, priced or not.
     fn plan(&self, caller: &Caller, call: &Call) -> Result<Vec<Target>, Refusal> {
         let name = &call.ask.model;
-        let targets = self.shared.catalog.load().plan(name, dice(call.request_id));
+        let policy = &caller.policy;
+        // A tenant's own name stands for another, which the operator's aliases and upstreams then know.
+        let meant = policy.aliases.get(name).unwrap_or(name);
+        let targets = self.shared.catalog.load().plan(meant, dice(call.request_id));
         if targets.is_empty() {
             return Err(own::model_not_found(name));
         }
-        if !caller.policy.allows_model(name) {
+        if !policy.allows_model(name) && !policy.allows_model(meant) {
             let message = format!("This token may not call the model `{name}`. GET /v1/models lists what it may call.");
             return Err(Refusal::Forbidden { code: "model_not_allowed", message });
         }

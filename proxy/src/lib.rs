@@ -13,6 +13,7 @@
 //! - `refusal`: everything a client may be told when it is refused
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
+//! - `own_key`: tenants' own keys at providers
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
 //! - `catalog`: which model names lead where
@@ -46,6 +47,7 @@ mod listen;
 mod metrics;
 mod outbound;
 mod own;
+mod own_key;
 mod pieces;
 mod read;
 mod refusal;

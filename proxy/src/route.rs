@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::admit::Promise;
 use crate::catalog::Target;
 use crate::dialect::openai::request::{self, Edits};
+use crate::own_key::KeyHeaders;
 use crate::read::Call;
 use crate::routes::AiRoute;
 
@@ -17,10 +18,12 @@ pub(crate) struct Outbound {
     pub(crate) body: Bytes,
     /// Whether it asks for a stream.
     pub(crate) stream: bool,
+    /// The tenant's own key there.
+    pub(crate) own_key: Option<KeyHeaders>,
 }
 
 /// Builds it; nothing is copied when nothing must change.
-pub(crate) fn route(call: &Call, target: &Target, promise: Promise) -> Outbound {
+pub(crate) fn route(call: &Call, target: &Target, promise: Promise, own_key: Option<KeyHeaders>) -> Outbound {
     let edits = Edits {
         model: (call.ask.model != target.model).then_some(target.model.as_str()),
         cap: promise.cap.map(|cap| (cap.field, cap.tokens)),
@@ -32,5 +35,5 @@ pub(crate) fn route(call: &Call, target: &Target, promise: Promise) -> Outbound 
     } else {
         request::edit(&call.body, &call.ask.fields, &edits).into()
     };
-    Outbound { path: call.route.upstream_path(), body, stream: call.ask.stream }
+    Outbound { path: call.route.upstream_path(), body, stream: call.ask.stream, own_key }
 }

@@ -27,6 +27,7 @@ use crate::lifecycle::{self, Reload};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::Metrics;
 use crate::outbound;
+use crate::own_key::OwnKeys;
 use crate::upstream;
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -98,10 +99,10 @@ impl Built {
             .wait()
             .context("the first rate card can't be stored")?;
         let keys = AdminKeys::load_or_create(&config.data_dir, config.admin.keys.clone())?;
-        let master = MasterKey::load_or_create(&config.data_dir)?;
+        let master = Arc::new(MasterKey::load_or_create(&config.data_dir)?);
         let key_source = keys.source().clone();
         store.set_alerts(config.alerts.alerts.clone());
-        let shared = Arc::new(shared(config, store)?);
+        let shared = Arc::new(shared(config, store, &master)?);
         let (stop, stopped) = watch::channel(false);
 
         let mut proxy = HttpProxy::new(Gateway { shared: Arc::clone(&shared) }, Arc::clone(&server.configuration));
@@ -144,12 +145,13 @@ fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
     Ok(Store::open(&options)?)
 }
 
-fn shared(config: &Config, store: Store) -> anyhow::Result<Shared> {
+fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Result<Shared> {
     let upstreams = upstream::all(&config.upstreams).map_err(|err| anyhow!(err))?;
     Ok(Shared {
         catalog: ArcSwap::from_pointee(Catalog::new(upstreams, &config.aliases)),
         config: config.edge.clone(),
         metrics: Metrics::new(),
+        own_keys: OwnKeys::new(Arc::clone(master)),
         id_prefix: lifecycle::random_u64()?,
         requests: AtomicUsize::new(0),
         active: AtomicUsize::new(0),
@@ -173,12 +175,13 @@ fn server(config: &Config, upgrade: bool) -> Server {
 }
 
 fn hooks(shared: &Arc<Shared>, raw: &RawConfig) -> Hooks {
-    let (metrics, ready) = (Arc::clone(shared), Arc::clone(shared));
+    let (metrics, ready, named) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     // Secrets are references in the raw form, so it can be shown as it is.
     let shown = serde_json::to_value(raw).unwrap_or_default();
     Hooks {
         metrics: Arc::new(move || metrics.metrics.render(&metrics.store)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
+        upstreams: Arc::new(move || named.catalog.load().upstreams()),
         config: Arc::new(move || shown.clone()),
     }
 }

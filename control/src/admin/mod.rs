@@ -8,8 +8,8 @@
 //! - `route`: every route, in one list
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`, `alert`, `stripe`,
-//!   `health`: one noun each
+//! - `tenant`, `token`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`,
+//!   `alert`, `stripe`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -27,6 +27,7 @@ mod listen;
 mod page;
 mod peer;
 mod period;
+mod provider_key;
 mod quota;
 mod rate;
 mod rate_import;

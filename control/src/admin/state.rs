@@ -23,6 +23,8 @@ pub struct Hooks {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the gateway can serve; else why not, in words for the operator.
     pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// The names of the configured upstreams.
+    pub upstreams: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The configuration in use, without its secrets.
     pub config: Arc<dyn Fn() -> Value + Send + Sync>,
 }
@@ -53,11 +55,11 @@ pub struct AdminState {
 impl AdminState {
     /// The state of a gateway that has its store and its keys.
     #[must_use]
-    pub fn new(store: Store, keys: AdminKeys, master: MasterKey, hooks: Hooks) -> Self {
+    pub fn new(store: Store, keys: AdminKeys, master: Arc<MasterKey>, hooks: Hooks) -> Self {
         Self {
             store,
             keys: Arc::new(keys),
-            master: Arc::new(master),
+            master,
             hooks,
             attempts: Arc::new(Attempts::default()),
             reports: Arc::new(Semaphore::new(REPORTS)),

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use openclawmu_store::{SealedKey, TenantId};
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::error::KeyError;
@@ -65,6 +67,30 @@ impl MasterKey {
         Ok(Self(XChaCha20Poly1305::new((&*key).into())))
     }
 
+    /// Seals a tenant's key at an upstream under an id of its own.
+    ///
+    /// # Errors
+    /// Why it can't be done.
+    pub fn seal_provider_key(
+        &self,
+        tenant: &TenantId,
+        upstream: &str,
+        key: &SecretString,
+    ) -> Result<SealedKey, String> {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).map_err(|err| format!("no random bytes: {err}"))?;
+        let id = format!("pk_{:016x}", u64::from_be_bytes(random));
+        let sealed = self.seal(place(tenant, upstream, &id).as_bytes(), key.expose_secret().as_bytes())?;
+        Ok(SealedKey { id, upstream: upstream.to_owned(), sealed })
+    }
+
+    /// The tenant's key; `None` when it was sealed for another tenant or upstream, with another master key, or was altered.
+    #[must_use]
+    pub fn open_provider_key(&self, tenant: &TenantId, key: &SealedKey) -> Option<SecretString> {
+        let plain = Zeroizing::new(self.open(place(tenant, &key.upstream, &key.id).as_bytes(), &key.sealed).ok()?);
+        std::str::from_utf8(&plain).ok().map(SecretString::from)
+    }
+
     /// Encrypts `plain` for the place that `aad` names.
     pub(crate) fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0_u8; NONCE_BYTES];
@@ -82,6 +108,11 @@ impl MasterKey {
         let nonce = <[u8; NONCE_BYTES]>::try_from(nonce).map_err(|_| NotSealedHere)?;
         self.0.decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad }).map_err(|_| NotSealedHere)
     }
+}
+
+/// Where a provider key belongs: moved to another tenant or upstream, it does not open.
+fn place(tenant: &TenantId, upstream: &str, id: &str) -> String {
+    format!("provider_key|{tenant}|{upstream}|{id}")
 }
 
 fn malformed(path: &Path) -> KeyError {
@@ -121,5 +152,18 @@ mod tests {
             file::create(&path, bad).unwrap();
             assert!(matches!(MasterKey::load_or_create(dir.path()), Err(KeyError::Malformed { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_provider_key_opens_only_for_its_tenant_and_upstream() {
+        let dir = tempfile::tempdir().unwrap();
+        let master = MasterKey::load_or_create(dir.path()).unwrap();
+        let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
+        let sealed = master.seal_provider_key(&acme, "openai", &SecretString::from("sk-secret")).unwrap();
+        assert_eq!(master.open_provider_key(&acme, &sealed).unwrap().expose_secret(), "sk-secret");
+        assert!(master.open_provider_key(&other, &sealed).is_none());
+        let moved = SealedKey { upstream: "evil".to_owned(), ..sealed.clone() };
+        assert!(master.open_provider_key(&acme, &moved).is_none());
+        assert!(!String::from_utf8_lossy(&sealed.sealed).contains("secret"));
     }
 }

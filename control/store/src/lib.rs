@@ -5,7 +5,7 @@
 //!
 //! Map:
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
-//! - `tenant`, `token`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
+//! - `tenant`, `token`, `provider_key`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `stripe`: what Stripe is told of usage, event by event
 //! - `webhook`: what is to be told outside, and whether it arrived
@@ -25,6 +25,7 @@ mod model;
 mod money;
 mod name;
 mod price;
+mod provider_key;
 mod quota;
 mod rate;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use ledger::{
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
+pub use provider_key::{ProviderKey, SealedKey};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,

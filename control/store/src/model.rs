@@ -1,5 +1,7 @@
 //! Names that people choose, and patterns over models' names: what is allowed in them, and what a pattern matches.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Result, StoreError};
 
 /// The longest name of a tenant, token or model, in characters.
@@ -38,6 +40,25 @@ pub(crate) fn check_patterns(field: &str, patterns: Option<&[String]>) -> Result
         return Err(StoreError::invalid(field, format!("must have at most {MAX_PATTERNS} entries")));
     }
     patterns.iter().try_for_each(|pattern| check_pattern(field, pattern))
+}
+
+/// Checks a tenant's aliases: names on both sides, and none that stands for another alias.
+pub(crate) fn check_aliases(field: &str, aliases: &BTreeMap<String, String>) -> Result<()> {
+    if aliases.len() > MAX_PATTERNS {
+        return Err(StoreError::invalid(field, format!("must have at most {MAX_PATTERNS} entries")));
+    }
+    for (name, model) in aliases {
+        for text in [name, model] {
+            check_name(field, text)?;
+            if text.is_empty() || text.contains('*') {
+                return Err(StoreError::invalid(field, format!("`{text}` must be a model's name")));
+            }
+        }
+        if aliases.contains_key(model) {
+            return Err(StoreError::invalid(field, format!("`{name}` stands for `{model}`, which is an alias itself")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an allow-list lets `model` pass; `None` lets all pass, an empty list nothing.

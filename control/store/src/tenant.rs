@@ -1,5 +1,7 @@
 //! Tenants: who they are and what they may use. A tenant's id is never given to another, not even after its end.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -40,6 +42,9 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// Where its days and months begin.
     pub timezone: String,
+    /// Names of its own for models: each stands for another name that it may call.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
     /// What is added to its costs, in reports and rows; a budget counts the cost alone.
     pub markup_percent: Markup,
     /// The operator's own notes.
@@ -93,6 +98,9 @@ pub struct NewTenant {
     /// See [`Tenant::timezone`].
     #[serde(default)]
     pub timezone: Option<String>,
+    /// See [`Tenant::aliases`].
+    #[serde(default)]
+    pub aliases: Option<BTreeMap<String, String>>,
     /// See [`Tenant::markup_percent`].
     #[serde(default)]
     pub markup_percent: Option<Markup>,
@@ -153,7 +161,7 @@ impl Store {
     pub fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>> {
         self.inner.reader.with(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm
+                "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm, aliases
                  FROM tenants WHERE status <> 'deleted' AND id > ?1 ORDER BY id LIMIT ?2",
             )?;
             let mut rows = statement.query(params![after.map_or("", TenantId::as_str), limit])?;
@@ -234,6 +242,7 @@ impl NewTenant {
             models: self.models,
             status: TenantStatus::Active,
             timezone: self.timezone.unwrap_or_else(|| "UTC".to_owned()),
+            aliases: self.aliases.unwrap_or_default(),
             markup_percent: self.markup_percent.unwrap_or_default(),
             metadata: self.metadata.unwrap_or_default(),
             created_at: now,
@@ -246,6 +255,7 @@ impl Tenant {
     fn check(&self) -> Result<()> {
         model::check_name("name", &self.name)?;
         model::check_patterns("models", self.models.as_deref())?;
+        model::check_aliases("aliases", &self.aliases)?;
         self.quota.check().map_err(|(field, message)| StoreError::invalid(field, message))?;
         Zone::parse(&self.timezone).map_err(|message| StoreError::invalid("timezone", message))?;
         if serde_json::to_vec(&self.metadata)?.len() > MAX_METADATA_BYTES {
@@ -268,7 +278,7 @@ fn generated_id() -> Result<TenantId> {
 /// The live tenant `id` with its key.
 pub(crate) fn find(conn: &Connection, id: &TenantId) -> Result<(TenantKey, Tenant)> {
     let mut statement = conn.prepare_cached(
-        "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm
+        "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm, aliases
          FROM tenants WHERE id = ?1 AND status <> 'deleted'",
     )?;
     let mut rows = statement.query([id.as_str()])?;
@@ -301,14 +311,31 @@ fn read(row: &Row<'_>) -> Result<(TenantKey, Tenant)> {
         created_at: UnixMs(row.get(8)?),
         updated_at: UnixMs(row.get(9)?),
         markup_percent: Markup::from_ppm(row.get(10)?),
+        aliases: read_aliases(row.get(11)?)?,
     };
     Ok((TenantKey(row.get(0)?), tenant))
 }
 
+/// Makes what is known of a tenant's tokens useless, so that the next request reads it again.
+pub(crate) fn touch(tx: &Transaction<'_>, key: TenantKey) -> Result<()> {
+    tx.execute("UPDATE tenants SET version = version + 1 WHERE row_id = ?1", [key.0])?;
+    Ok(())
+}
+
+/// A tenant's aliases as they are stored.
+pub(crate) fn read_aliases(json: Option<String>) -> Result<BTreeMap<String, String>> {
+    Ok(json.map(|json| serde_json::from_str(&json)).transpose()?.unwrap_or_default())
+}
+
+fn stored_aliases(tenant: &Tenant) -> Result<Option<String>> {
+    let some = !tenant.aliases.is_empty();
+    Ok(some.then(|| serde_json::to_string(&tenant.aliases)).transpose()?)
+}
+
 fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
     let inserted = tx.execute(
-        "INSERT INTO tenants (id, name, status, timezone, quota, models, metadata, version, created_at_ms, updated_at_ms, markup_ppm)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO tenants (id, name, status, timezone, quota, models, metadata, version, created_at_ms, updated_at_ms, markup_ppm, aliases)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
         params![
             tenant.id.as_str(),
             tenant.name,
@@ -319,6 +346,7 @@ fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
             serde_json::to_string(&tenant.metadata)?,
             tenant.created_at.0,
             tenant.markup_percent.ppm(),
+            stored_aliases(tenant)?,
         ],
     )?;
     if inserted == 0 {
@@ -332,7 +360,7 @@ fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<TenantKey> {
 
 fn update(tx: &Transaction<'_>, key: TenantKey, tenant: &Tenant) -> Result<()> {
     tx.execute(
-        "UPDATE tenants SET name = ?2, status = ?3, timezone = ?4, quota = ?5, models = ?6, metadata = ?7, updated_at_ms = ?8, markup_ppm = ?9, version = version + 1
+        "UPDATE tenants SET name = ?2, status = ?3, timezone = ?4, quota = ?5, models = ?6, metadata = ?7, updated_at_ms = ?8, markup_ppm = ?9, aliases = ?10, version = version + 1
          WHERE row_id = ?1",
         params![
             key.0,
@@ -344,6 +372,7 @@ fn update(tx: &Transaction<'_>, key: TenantKey, tenant: &Tenant) -> Result<()> {
             serde_json::to_string(&tenant.metadata)?,
             tenant.updated_at.0,
             tenant.markup_percent.ppm(),
+            stored_aliases(tenant)?,
         ],
     )?;
     Ok(())

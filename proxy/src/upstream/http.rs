@@ -54,8 +54,11 @@ pub(crate) struct HttpUpstream {
     peers: Peers,
     host: HeaderValue,
     base_path: String,
-    /// The key, and whatever else every request to this provider carries.
+    /// Whatever every request to this provider carries.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The operator's key.
+    key: Vec<(HeaderName, HeaderValue)>,
+    key_lines: Bytes,
     /// The lines of every request's head that don't change, as they go over the wire.
     fixed_lines: Bytes,
     first_byte_timeout: Duration,
@@ -72,6 +75,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) stream: bool,
     /// The client's headers that go on.
     pub(crate) headers: Vec<(&'static str, HeaderValue)>,
+    /// The tenant's own key, in the place of the operator's.
+    pub(crate) own_key: Option<&'a Vec<(HeaderName, HeaderValue)>>,
 }
 
 impl Outgoing<'_> {
@@ -85,6 +90,12 @@ fn fixed_lines(host: &HeaderValue, headers: &[(HeaderName, HeaderValue)]) -> Byt
     line(&mut lines, HOST.as_str(), host.as_bytes());
     line(&mut lines, CONTENT_TYPE.as_str(), b"application/json");
     line(&mut lines, USER_AGENT.as_str(), AGENT.as_bytes());
+    lines.extend_from_slice(&lines_of(headers));
+    lines.freeze()
+}
+
+fn lines_of(headers: &[(HeaderName, HeaderValue)]) -> Bytes {
+    let mut lines = BytesMut::new();
     for (name, value) in headers {
         line(&mut lines, name.as_str(), value.as_bytes());
     }
@@ -130,8 +141,9 @@ impl HttpUpstream {
         let tls = url.scheme_str() == Some("https");
         let authority = url.authority().ok_or("the base URL has no host")?;
         let host = HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?;
-        let headers = provider.headers(config.api_key.as_ref())?;
+        let (headers, key) = (provider.fixed_headers()?, provider.key_headers(config.api_key.as_ref())?);
         Ok(Self {
+            key_lines: lines_of(&key),
             fixed_lines: fixed_lines(&host, &headers),
             pools,
             peers: Peers::new(
@@ -143,6 +155,7 @@ impl HttpUpstream {
             host,
             base_path: url.path().trim_end_matches('/').to_owned(),
             headers,
+            key,
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
         })
@@ -231,6 +244,10 @@ impl HttpUpstream {
             head.extend_from_slice(part.as_bytes());
         }
         head.extend_from_slice(&self.fixed_lines);
+        match outgoing.own_key {
+            Some(key) => head.extend_from_slice(&lines_of(key)),
+            None => head.extend_from_slice(&self.key_lines),
+        }
         line(&mut head, ACCEPT.as_str(), outgoing.accept().as_bytes());
         line(&mut head, CONTENT_LENGTH.as_str(), HeaderValue::from(outgoing.body.len()).as_bytes());
         for (name, value) in &outgoing.headers {
@@ -248,7 +265,8 @@ impl HttpUpstream {
         header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
         header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
         header.insert_header(USER_AGENT, AGENT)?;
-        for (name, value) in &self.headers {
+        let key = outgoing.own_key.map_or(&self.key, |key| key);
+        for (name, value) in self.headers.iter().chain(key) {
             header.insert_header(name.clone(), value.clone())?;
         }
         for (name, value) in &outgoing.headers {

@@ -124,11 +124,11 @@ impl Provider {
         }
     }
 
-    /// The headers that carry a key, and those that every request to the provider carries.
+    /// The headers that carry a key.
     ///
     /// # Errors
     /// The sentence to show when the key can't be sent.
-    pub(crate) fn headers(&self, key: Option<&SecretString>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    pub(crate) fn key_headers(&self, key: Option<&SecretString>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         let mut headers = Vec::new();
         if let Some(key) = key {
             let bearer = || format!("Bearer {}", key.expose_secret());
@@ -145,11 +145,17 @@ impl Provider {
             value.set_sensitive(true);
             headers.push((name, value));
         }
-        if let Self::Anthropic { version } = self {
-            let value = HeaderValue::try_from(version.as_str()).map_err(|_| "the api_version is no version")?;
-            headers.push((HeaderName::from_static("anthropic-version"), value));
-        }
         Ok(headers)
+    }
+
+    /// The headers that every request to the provider carries.
+    ///
+    /// # Errors
+    /// The sentence to show when they can't be sent.
+    pub(crate) fn fixed_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        let Self::Anthropic { version } = self else { return Ok(Vec::new()) };
+        let value = HeaderValue::try_from(version.as_str()).map_err(|_| "the api_version is no version")?;
+        Ok(vec![(HeaderName::from_static("anthropic-version"), value)])
     }
 }
 
@@ -201,15 +207,15 @@ mod tests {
     #[test]
     fn the_key_goes_where_the_provider_looks_for_it() {
         let key = SecretString::from("k");
-        let name = |provider: Provider| provider.headers(Some(&key)).unwrap().first().unwrap().0.to_string();
+        let name = |provider: Provider| provider.key_headers(Some(&key)).unwrap().first().unwrap().0.to_string();
         assert_eq!(name(Provider::Openai { responses: false }), "authorization");
         assert_eq!(name(Provider::Azure { api_version: "v".to_owned() }), "api-key");
         assert_eq!(name(Provider::Anthropic { version: "v".to_owned() }), "x-api-key");
         assert_eq!(name(Provider::Gemini { bearer: false }), "x-goog-api-key");
         assert_eq!(name(Provider::Gemini { bearer: true }), "authorization");
-        assert!(Provider::Bedrock.headers(Some(&key)).is_err());
+        assert!(Provider::Bedrock.key_headers(Some(&key)).is_err());
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
-        assert_eq!(anthropic.headers(None).unwrap().len(), 1, "the version goes with every request");
-        assert!(Provider::Openai { responses: false }.headers(Some(&SecretString::from("a\nb"))).is_err());
+        assert_eq!(anthropic.fixed_headers().unwrap().len(), 1, "the version goes with every request");
+        assert!(Provider::Openai { responses: false }.key_headers(Some(&SecretString::from("a\nb"))).is_err());
     }
 }

@@ -207,7 +207,8 @@ pub(crate) fn state_of(store: &Store) -> AdminState {
     let hooks = Hooks {
         metrics: Arc::new(|| "openclawmu_up 1\n".to_owned()),
         readiness: Arc::new(|| Ok(())),
+        upstreams: Arc::new(|| vec!["echo".to_owned(), "openai".to_owned()]),
         config: Arc::new(|| json!({"edge": {"listen": "127.0.0.1:8080"}})),
     };
-    AdminState::new(store.clone(), keys, master, hooks)
+    AdminState::new(store.clone(), keys, Arc::new(master), hooks)
 }

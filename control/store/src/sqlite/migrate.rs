@@ -6,7 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::{Result, StoreError};
 
 /// The migrations, in order; the number of the last is the schema that this program speaks.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_money.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_money.sql"),
+    include_str!("migrations/0003_routing.sql"),
+];
 
 /// Brings the database up to the newest schema.
 pub(crate) fn run(conn: &mut Connection) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Changing a tenant by a JSON merge patch (RFC 7396): what is absent stays; `quota` and `metadata` merge field by field.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +29,9 @@ pub struct TenantPatch {
     /// The new time zone.
     #[serde(default)]
     pub timezone: Option<String>,
+    /// Aliases to set; `null` removes one.
+    #[serde(default)]
+    pub aliases: Option<BTreeMap<String, Option<String>>>,
     /// The new markup.
     #[serde(default)]
     pub markup_percent: Option<Markup>,
@@ -53,6 +58,12 @@ impl TenantPatch {
         merge(&mut tenant.metadata, self.metadata.unwrap_or_default());
         tenant.name = self.name.unwrap_or(tenant.name);
         tenant.timezone = self.timezone.unwrap_or(tenant.timezone);
+        for (name, model) in self.aliases.unwrap_or_default() {
+            match model {
+                Some(model) => tenant.aliases.insert(name, model),
+                None => tenant.aliases.remove(&name),
+            };
+        }
         tenant.markup_percent = self.markup_percent.unwrap_or(tenant.markup_percent);
         tenant.status = self.status.unwrap_or(tenant.status);
         Ok(tenant)
@@ -89,6 +100,7 @@ pub(super) fn difference(before: &Tenant, after: &Tenant) -> Value {
         ("quota", json!(before.quota), json!(after.quota)),
         ("models", json!(before.models), json!(after.models)),
         ("timezone", json!(before.timezone), json!(after.timezone)),
+        ("aliases", json!(before.aliases), json!(after.aliases)),
         ("markup_percent", json!(before.markup_percent), json!(after.markup_percent)),
         ("status", json!(before.status), json!(after.status)),
     ];

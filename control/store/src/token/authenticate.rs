@@ -16,7 +16,9 @@ use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantKey, TokenId, TokenKey};
 use crate::money::Markup;
+use crate::provider_key;
 use crate::store::Store;
+use crate::tenant;
 use crate::token::pepper::Pepper;
 use crate::token::plain::ParsedToken;
 use crate::token::policy::{Policy, parse_ips};
@@ -127,7 +129,7 @@ const FIND: &str = "
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
 
 const LOAD: &str = "
-    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm
+    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm, n.aliases
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.row_id = ?1 AND t.version = ?2 AND n.version = ?3";
 
 impl Store {
@@ -267,6 +269,8 @@ fn load(conn: &Connection, found: &Found) -> Result<Option<Policy>> {
         quota: serde_json::from_str(&text(3)?)?,
         zone: Zone::parse(&text(4)?).map_err(StoreError::Corrupt)?,
         markup: Markup::from_ppm(row.get(9)?),
+        aliases: tenant::read_aliases(row.get(10)?)?,
+        provider_keys: provider_key::sealed(conn, TenantKey(row.get(1)?))?,
         scopes: serde_json::from_str(&text(5)?)?,
         expires_at: found.expires_at,
         tenant_models: list(6)?,

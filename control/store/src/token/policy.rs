@@ -1,5 +1,6 @@
 //! What a token may do: parsed once for each version of its row and its tenant's, then shared.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
 use crate::model;
 use crate::money::Markup;
+use crate::provider_key::SealedKey;
 use crate::quota::Quota;
 use crate::token::Scope;
 use crate::window::Zone;
@@ -32,6 +34,10 @@ pub struct Policy {
     pub zone: Zone,
     /// What the operator adds to the tenant's costs.
     pub markup: Markup,
+    /// The tenant's own names for models.
+    pub aliases: BTreeMap<String, String>,
+    /// The tenant's own keys at providers, sealed.
+    pub provider_keys: Vec<SealedKey>,
     /// What the token is for.
     pub scopes: Vec<Scope>,
     /// When the token ends.
