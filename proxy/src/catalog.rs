@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use openclawmu_store::{PinnedPrice, RateTable};
 
@@ -18,6 +19,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether it is the same model at the same upstream.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.upstream, &other.upstream) && self.model == other.model
+    }
+
     /// The price of this model: of `<upstream>/<model>` where the rate card lists it so, else of the model.
     pub(crate) fn price(&self, rates: &RateTable) -> Option<PinnedPrice> {
         rates.price_at(&self.upstream.name, &self.model)
@@ -64,10 +70,12 @@ impl Catalog {
         self.upstreams.iter().map(|upstream| upstream.name.to_string()).collect()
     }
 
-    /// The targets to try for `name`, in order; none when nothing serves it. `dice` decides among weighted targets.
-    pub(crate) fn plan(&self, name: &str, dice: u64) -> Vec<Target> {
+    /// The targets to try for `name`, in order; none when nothing serves it. `dice` decides among weighted targets: of two that
+    /// it draws the one with less in flight is the first. Targets that should be left alone at `now` come last, so that they
+    /// are asked only when nobody else is left.
+    pub(crate) fn plan(&self, name: &str, dice: u64, now: Instant) -> Vec<Target> {
         if let Some(alias) = self.aliases.get(name) {
-            return alias.plan(dice);
+            return alias.plan(dice, now);
         }
         self.direct(name).into_iter().collect()
     }
@@ -116,19 +124,33 @@ impl Catalog {
 }
 
 impl Alias {
-    fn plan(&self, dice: u64) -> Vec<Target> {
+    fn plan(&self, dice: u64, now: Instant) -> Vec<Target> {
+        let drawn = [dice, dice.rotate_right(32)].map(|dice| self.drawn(dice));
+        let [first, second] = drawn;
+        let chosen = match (first, second) {
+            (Some(first), Some(second)) if second.upstream.health.load() < first.upstream.health.load() => Some(second),
+            (first, second) => first.or(second),
+        };
+        // The other targets stand in before the fallbacks do, where the chosen one rests or fails.
+        let others = self.targets.iter().filter(|(_, weight)| *weight > 0).map(|(target, _)| target);
+        let others = others.filter(|target| !chosen.is_some_and(|chosen| chosen.is(target)));
+        let all: Vec<Target> = chosen.into_iter().chain(others).chain(&self.fallbacks).cloned().collect();
+        let (resting, awake): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|target| target.upstream.health.rests(&target.model, now));
+        awake.into_iter().chain(resting).collect()
+    }
+
+    /// The target that the dice fall on, by weight.
+    fn drawn(&self, dice: u64) -> Option<&Target> {
         let total: u64 = self.targets.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut left = dice.checked_rem(total).unwrap_or(0);
-        let mut chosen = 0;
-        for (at, (_, weight)) in self.targets.iter().enumerate() {
+        let mut left = dice.checked_rem(total)?;
+        for (target, weight) in &self.targets {
             if left < u64::from(*weight) {
-                chosen = at;
-                break;
+                return Some(target);
             }
             left -= u64::from(*weight);
         }
-        let first = self.targets.get(chosen).map(|(target, _)| target.clone());
-        first.into_iter().chain(self.fallbacks.iter().cloned()).collect()
+        None
     }
 }
 

@@ -11,6 +11,7 @@ use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::route::Outbound;
 use crate::routes::AiRoute;
+use crate::upstream::health::{Sign, asked_pause};
 use crate::upstream::http::{Answer, Fault, Outgoing, passed_on};
 use crate::upstream::{Backend, Upstream, echo};
 
@@ -62,6 +63,19 @@ impl Failure {
             Self::Fault(Fault::Connect(_)) => true,
             Self::Refused(refused) => matches!(refused.status, 429 | 503 | 529),
             Self::Fault(Fault::Timeout(_) | Fault::Broken(_)) | Self::ClientGone | Self::Store => false,
+        }
+    }
+
+    /// What it says of the upstream; `None` where it says nothing.
+    pub(crate) fn sign(&self) -> Option<Sign> {
+        match self {
+            Self::Fault(_) => Some(Sign::Failed),
+            Self::Refused(refused) => match refused.status {
+                429 | 503 | 529 => Some(Sign::Busy(asked_pause(refused.retry_after.as_deref()))),
+                500..600 => Some(Sign::Failed),
+                _ => Some(Sign::Answered),
+            },
+            Self::ClientGone | Self::Store => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One request from its head to its row. Reads top to bottom; each line is a stage, each stage a file.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use openclawmu_store::{RequestId, Standing};
@@ -19,6 +20,7 @@ use crate::refusal::Refusal;
 use crate::relay::{Ending, Relay};
 use crate::route::route;
 use crate::routes::AiRoute;
+use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
 use crate::{edge, own, settle};
 
@@ -75,11 +77,17 @@ impl Gateway {
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
             let admitted = admit(&shared.store, caller, &call, target, attempt).await?;
             let outbound = route(&call, target, admitted.promise, own_key);
+            let _in_flight = target.upstream.health.enter();
             match forward(session, &target.upstream, ai, &outbound, &admitted.ticket).await {
                 Ok(reply) => {
+                    target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
                     return self.deliver(Exchange { session, ctx, call: &call }, target, admitted, reply).await;
                 }
                 Err(failure) => {
+                    // What a tenant's own key meets says nothing of what others would meet.
+                    if let Some(sign) = failure.sign().filter(|_| outbound.own_key.is_none()) {
+                        target.upstream.health.note(&target.model, sign, Instant::now());
+                    }
                     let standing = self.give_up(target, admitted, &failure);
                     if usize::from(attempt) == last || !failure.is_retryable() {
                         return Err(stop(failure, &target.upstream.name, standing));
@@ -96,7 +104,7 @@ impl Gateway {
         let policy = &caller.policy;
         // A tenant's own name stands for another, which the operator's aliases and upstreams then know.
         let meant = policy.aliases.get(name).unwrap_or(name);
-        let targets = self.shared.catalog.load().plan(meant, dice(call.request_id));
+        let targets = self.shared.catalog.load().plan(meant, dice(call.request_id), Instant::now());
         if targets.is_empty() {
             return Err(own::model_not_found(name));
         }

@@ -4,9 +4,11 @@
 //! - `provider`: what each provider wants around a body
 //! - `plain`: idle connections in the clear
 //! - `peer`: its addresses, looked up now and then
+//! - `health`: what recent answers say of an upstream
 //! - `echo`: built in, answers with what it was asked
 
 pub(crate) mod echo;
+pub(crate) mod health;
 pub(crate) mod http;
 mod peer;
 mod plain;
@@ -18,6 +20,7 @@ use openclawmu_store::Store;
 use tokio::sync::OnceCell;
 
 use crate::config::UpstreamConfig;
+use health::Health;
 use http::{HttpUpstream, Pools};
 use provider::Provider;
 
@@ -35,6 +38,8 @@ pub(crate) struct Upstream {
     /// Whether its provider may serve a request that names no service tier at a dearer one, as `OpenAI`'s projects can be
     /// set to. Google's can't, and its servers refuse fields that they don't know.
     pub(crate) may_choose_tier: bool,
+    /// What recent answers say of it.
+    pub(crate) health: Health,
     key: OnceCell<u32>,
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
                 models: config.models.clone(),
                 backend,
                 may_choose_tier: !config.base_url.as_ref().and_then(|url| url.host()).is_some_and(is_google),
+                health: Health::default(),
                 key: OnceCell::new(),
             }))
         })
