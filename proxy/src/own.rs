@@ -2,6 +2,7 @@
 //! quota.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use openclawmu_store::{Store, StoreError, UsageKey, UsageQuery};
 use serde_json::{Value, json};
@@ -27,8 +28,7 @@ pub(crate) fn model(catalog: &Catalog, store: &Store, caller: &Caller, id: &str)
     if let Some(listed) = allowed(catalog, store, caller).iter().find(|listed| listed.id == id) {
         return Ok(model_object(listed));
     }
-    let priced = catalog.plan(&id, 0).first().is_some_and(|target| target.price(&store.rates()).is_some());
-    if priced && caller.policy.allows_model(&id) {
+    if caller.policy.allows_model(&id) && is_priced(catalog, store, &id) {
         return Ok(model_object(&Listed { id, owned_by: "openclawmu".to_owned() }));
     }
     Err(model_not_found(&id))
@@ -45,10 +45,23 @@ pub(crate) fn model_not_found(name: &str) -> Refusal {
     }
 }
 
+/// What the caller may call, with the names that its tenant has made.
 fn allowed(catalog: &Catalog, store: &Store, caller: &Caller) -> Vec<Listed> {
+    let policy = &caller.policy;
     let mut listed = catalog.list(&store.rates());
-    listed.retain(|listed| caller.policy.allows_model(&listed.id));
+    listed.retain(|listed| policy.allows_model(&listed.id));
+    for (name, meant) in &policy.aliases {
+        if (policy.allows_model(name) || policy.allows_model(meant)) && is_priced(catalog, store, meant) {
+            listed.retain(|listed| listed.id != *name);
+            listed.push(Listed { id: name.clone(), owned_by: policy.tenant.to_string() });
+        }
+    }
     listed
+}
+
+fn is_priced(catalog: &Catalog, store: &Store, name: &str) -> bool {
+    let targets = catalog.plan(name, 0, Instant::now());
+    targets.first().is_some_and(|target| target.price(&store.rates()).is_some())
 }
 
 fn model_object(listed: &Listed) -> Value {
