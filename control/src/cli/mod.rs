@@ -3,7 +3,8 @@
 //! No command reads the data directory's files or the database: whatever it says, the API said.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference that a price list makes
+//! - `tenant`, `token`, `provider_key`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference
+//!   that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
@@ -18,6 +19,7 @@ mod credit;
 mod duration;
 mod hold;
 mod push;
+mod provider_key;
 mod rate;
 mod rate_import;
 mod reconcile;
@@ -37,6 +39,7 @@ pub use billing::BillingCommand;
 pub use command::{AdminCommand, Connection, run};
 pub use hold::ResolveFlags;
 pub use push::{PushCommand, StripeFlags};
+pub use provider_key::ProviderKeyCommand;
 pub use rate::RateCommand;
 pub use rate_import::ImportFlags;
 pub use request::RequestFlags;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
+use crate::cli::provider_key::{self, ProviderKeyCommand};
 use crate::cli::table::{Table, fields};
 use crate::cli::token::{self, TokenCommand};
 use crate::cli::value::{self, Limit, Models, Note};
@@ -53,6 +54,9 @@ pub enum TenantCommand {
     /// Create, rotate and revoke a tenant's tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// A tenant's own keys at providers
+    #[command(subcommand)]
+    ProviderKey(ProviderKeyCommand),
 }
 
 /// Whether a tenant's tokens work.
@@ -88,6 +92,9 @@ pub struct TenantFlags {
     /// Where its days and months begin, such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
+    /// A name of its own for a model, NAME=MODEL; may be repeated. NAME alone takes it away
+    #[arg(long = "alias", value_parser = value::note, value_name = "NAME=MODEL")]
+    aliases: Vec<Note>,
     /// What is added to its costs in reports, such as 17.5
     #[arg(long, value_name = "PERCENT")]
     markup_percent: Option<Markup>,
@@ -168,6 +175,9 @@ impl TenantFlags {
         if let Some(zone) = &self.timezone {
             set("timezone", zone.as_str().into());
         }
+        if !self.aliases.is_empty() {
+            set("aliases", value::notes(&self.aliases));
+        }
         if let Some(markup) = self.markup_percent {
             set("markup_percent", markup.to_string().into());
         }
@@ -198,6 +208,7 @@ pub(crate) async fn execute(command: &TenantCommand, client: &Client, json: bool
         TenantCommand::Update { id, flags, status } => update(client, id, (flags, *status), json).await,
         TenantCommand::Delete { id, confirm: _ } => delete(client, id, json).await,
         TenantCommand::Token(command) => token::execute(command, client, json).await,
+        TenantCommand::ProviderKey(command) => provider_key::execute(command, client, json).await,
     }
 }
 
@@ -297,6 +308,8 @@ fn describe(tenant: &Value) -> String {
     ];
     let mut lines = listed.to_vec();
     lines.push(("models", Some(text("models").unwrap_or_else(|| "all".to_owned()))));
+    let aliases = field(tenant, "aliases").as_object().filter(|aliases| !aliases.is_empty());
+    lines.push(("aliases", aliases.map(|aliases| Value::Object(aliases.clone()).to_string())));
     let notes = field(tenant, "metadata").as_object().filter(|notes| !notes.is_empty());
     lines.push(("metadata", notes.map(|notes| Value::Object(notes.clone()).to_string())));
     lines.push(("created", text("created_at")));
