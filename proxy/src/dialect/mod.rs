@@ -2,7 +2,9 @@
 //!
 //! - `scan`: the top level of a JSON object, without parsing what lies below it
 //! - `form`: the one form that every dialect is turned into and made from
+//! - `object`: a request's JSON taken apart, each refusal with the field's whole path
 //! - `openai`: the `OpenAI` dialect
+//! - `golden`: golden files, in tests
 //!
 //! A dialect's folder has the same files as every other's, as far as it has a use for them:
 //! - `request`: `read` (what a request may cost), `parse` (bytes to form), `write` (form to bytes)
@@ -11,6 +13,9 @@
 //! - `trouble`: `parse` and `write` of errors, whole and in a stream
 
 pub(crate) mod form;
+#[cfg(test)]
+pub(crate) mod golden;
+pub(crate) mod object;
 pub(crate) mod openai;
 pub(crate) mod scan;
 

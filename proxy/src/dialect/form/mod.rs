@@ -9,7 +9,10 @@
 //! - `reply`: what is answered, whole
 //! - `event`: what is answered, bit by bit
 //! - `assemble`: events put together again
+//! - `arbitrary`: answers and events for the dialects' properties, in tests
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod assemble;
 mod event;
 mod reply;
