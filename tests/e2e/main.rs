@@ -32,6 +32,7 @@ mod http_edge;
 mod isolation;
 mod label;
 mod metering;
+mod provider_key;
 mod quota;
 mod rate;
 mod rate_limit;
