@@ -63,7 +63,7 @@ mod tests {
             assert_eq!(asked(raw).unwrap(), tier, "{raw:?}");
         }
         for raw in ["\"scale\"", "\"batch\"", "\"standard\"", "\"Flex\"", "\"\"", "1", "[]"] {
-            assert_eq!(asked(Some(raw)).unwrap_err().told().param, Some("service_tier"), "{raw}");
+            assert_eq!(asked(Some(raw)).unwrap_err().told().param.as_deref(), Some("service_tier"), "{raw}");
         }
     }
 }
