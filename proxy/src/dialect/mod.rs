@@ -4,6 +4,7 @@
 //! - `form`: the one form that every dialect is turned into and made from
 //! - `object`: a request's JSON taken apart, each refusal with the field's whole path
 //! - `openai`: the `OpenAI` dialect
+//! - `gemini`: Google's dialect
 //! - `golden`: golden files, in tests
 //!
 //! A dialect's folder has the same files as every other's, as far as it has a use for them:
@@ -13,6 +14,7 @@
 //! - `trouble`: `parse` and `write` of errors, whole and in a stream
 
 pub(crate) mod form;
+pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod object;
