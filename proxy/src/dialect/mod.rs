@@ -5,6 +5,7 @@
 //! - `object`: a request's JSON taken apart, each refusal with the field's whole path
 //! - `openai`: the `OpenAI` dialect
 //! - `gemini`: Google's dialect
+//! - `bedrock`: Amazon's Converse, as a provider speaks it
 //! - `golden`: golden files, in tests
 //!
 //! A dialect's folder has the same files as every other's, as far as it has a use for them:
@@ -13,6 +14,7 @@
 //! - `stream`: `Reader` (events to form) and `Writer` (form to events)
 //! - `trouble`: `parse` and `write` of errors, whole and in a stream
 
+pub(crate) mod bedrock;
 pub(crate) mod form;
 pub(crate) mod gemini;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Google's dialect: generateContent and streamGenerateContent of v1beta, as a client speaks it and as a provider does.
 //!
 //! - `path`: which model, and stream or not: both stand in the path
-//! - `object`: a client's JSON, member by member, in either spelling
+//! - `members`: a client's JSON, member by member, in either spelling
 //! - `request`: what is asked
 //! - `schema`: Google's own schemas as JSON Schema
 //! - `parts`: parts of a prompt or an answer as they go out
@@ -18,7 +18,8 @@
 )]
 
 mod logprobs;
-mod object;
+mod members;
+
 mod parts;
 pub(crate) mod path;
 pub(crate) mod reply;

@@ -10,7 +10,7 @@ use crate::dialect::openai::parts::Parts;
 use crate::dialect::scan;
 use crate::refusal::Refusal;
 
-use super::super::object::{Field, Object, is_spelled};
+use super::super::members::{Field, Members, is_spelled};
 use super::settings::{LARGEST, MAX_CHOICES};
 
 /// What a request asks for, beside what its path says.
@@ -177,7 +177,7 @@ fn count(content: &Field<'_>, parts: &mut Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn count_part(mut part: Object<'_>, parts: &mut Parts) -> Result<(), Refusal> {
+fn count_part(mut part: Members<'_>, parts: &mut Parts) -> Result<(), Refusal> {
     if let Some(response) = part.take("functionResponse")?
         && let Some(inner) = response.object()?.take("parts")?
     {
@@ -188,7 +188,7 @@ fn count_part(mut part: Object<'_>, parts: &mut Parts) -> Result<(), Refusal> {
     count_media(part, parts)
 }
 
-fn count_media(mut part: Object<'_>, parts: &mut Parts) -> Result<(), Refusal> {
+fn count_media(mut part: Members<'_>, parts: &mut Parts) -> Result<(), Refusal> {
     let elsewhere = part.take("fileData")?;
     let inline = part.take("inlineData")?;
     for (media, in_place) in [(inline, true), (elsewhere, false)] {

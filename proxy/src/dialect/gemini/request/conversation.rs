@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::object::{Field, Object};
+use super::super::members::{Field, Members};
 use super::super::parts::compact;
 use super::super::signature::{self, Signature};
 use crate::dialect::form::{Part, Role, Source, Turn};
@@ -116,7 +116,7 @@ enum Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    fn take(members: &mut Object<'a>) -> Result<Self, Refusal> {
+    fn take(members: &mut Members<'a>) -> Result<Self, Refusal> {
         let found = [
             members.take("text")?.map(Self::Text),
             members.take("inlineData")?.map(Self::Inline),

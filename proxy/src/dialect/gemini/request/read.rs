@@ -4,7 +4,7 @@
 //! no more than Google does by itself are left out, as the other provider's own client would have none; those that ask for
 //! more can't be kept and are refused.
 
-use super::super::object::{Field, Object};
+use super::super::members::{Field, Members};
 use super::{conversation, settings};
 use crate::dialect::form::Request;
 use crate::refusal::Refusal;
@@ -19,7 +19,7 @@ const TIERS: [&str; 2] = ["unspecified", "standard"];
 /// # Errors
 /// 400 that names the field which can't be read or has no place in the form.
 pub(crate) fn parse(body: &str) -> Result<Request, Refusal> {
-    let mut body = Object::read(body, String::new())?;
+    let mut body = Members::read(body, String::new())?;
     let mut request = Request::default();
     if let Some(model) = body.take("model")? {
         let name = model.string()?;

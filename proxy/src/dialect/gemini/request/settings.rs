@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::object::{Field, Object};
+use super::super::members::{Field, Members};
 use super::super::schema::json_schema;
 use crate::dialect::form::{Effort, OutputForm, Reasoning, Request, Tool, ToolChoice};
 use crate::refusal::Refusal;
@@ -176,7 +176,7 @@ pub(super) fn generation(field: &Field<'_>, request: &mut Request) -> Result<(),
     members.end()
 }
 
-fn output(members: &mut Object<'_>, request: &mut Request) -> Result<(), Refusal> {
+fn output(members: &mut Members<'_>, request: &mut Request) -> Result<(), Refusal> {
     if let Some(modalities) = members.take("responseModalities")?
         && !modalities.strings()?.iter().all(|modality| modality.eq_ignore_ascii_case("text"))
     {

@@ -26,9 +26,9 @@ const HINTS: [&str; 9] = [
 
 /// An object, of which members are taken one after the other.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(super) struct Members<'a> {
     path: String,
-    members: Vec<(Cow<'a, str>, &'a str)>,
+    list: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 /// One member's value, not yet read.
@@ -59,7 +59,7 @@ pub(super) fn is_spelled(key: &str, name: &str) -> bool {
     key.next().is_none()
 }
 
-impl<'a> Object<'a> {
+impl<'a> Members<'a> {
     /// Reads an object; `path` says where it stands.
     pub(super) fn read(raw: &'a str, path: String) -> Result<Self, Refusal> {
         let mut members = Vec::new();
@@ -70,14 +70,14 @@ impl<'a> Object<'a> {
             }
             Refusal::bad(path.clone(), format!("`{path}` {err}."))
         })?;
-        Ok(Self { path, members })
+        Ok(Self { path, list: members })
     }
 
     /// Takes a member by its camel case name; null is as good as absent.
     pub(super) fn take(&mut self, name: &'static str) -> Result<Option<Field<'a>>, Refusal> {
         let mut found = None;
-        while let Some(at) = self.members.iter().position(|(key, _)| is_spelled(key, name)) {
-            let (_, raw) = self.members.remove(at);
+        while let Some(at) = self.list.iter().position(|(key, _)| is_spelled(key, name)) {
+            let (_, raw) = self.list.remove(at);
             let field = Field { path: self.path_of(name), raw };
             if found.replace(field).is_some() {
                 let path = self.path_of(name);
@@ -97,7 +97,7 @@ impl<'a> Object<'a> {
 
     /// Refuses what has not been taken, but for hints.
     pub(super) fn end(self) -> Result<(), Refusal> {
-        let unknown = self.members.iter().find(|(key, _)| !HINTS.iter().any(|hint| is_spelled(key, hint)));
+        let unknown = self.list.iter().find(|(key, _)| !HINTS.iter().any(|hint| is_spelled(key, hint)));
         match unknown {
             None => Ok(()),
             Some((key, _)) => {
@@ -154,8 +154,8 @@ impl<'a> Field<'a> {
     }
 
     /// An object.
-    pub(super) fn object(&self) -> Result<Object<'a>, Refusal> {
-        Object::read(self.raw, self.path.clone())
+    pub(super) fn object(&self) -> Result<Members<'a>, Refusal> {
+        Members::read(self.raw, self.path.clone())
     }
 
     /// The JSON of an object that is passed on as it is.
@@ -194,14 +194,14 @@ mod tests {
         {
             assert!(!is_spelled(other, "maxOutputTokens"), "{other}");
         }
-        let mut object = Object::read(r#"{"topK":1,"top_k":2}"#, "generationConfig".to_owned()).unwrap();
+        let mut object = Members::read(r#"{"topK":1,"top_k":2}"#, "generationConfig".to_owned()).unwrap();
         let told = object.take("topK").unwrap_err().told();
         assert_eq!((told.status, told.param.as_deref()), (400, Some("generationConfig.topK")));
     }
 
     #[test]
     fn what_nobody_asked_for_is_named() {
-        let object = Object::read(r#"{"partMetadata":{},"foo":1}"#, "contents[0]".to_owned()).unwrap();
+        let object = Members::read(r#"{"partMetadata":{},"foo":1}"#, "contents[0]".to_owned()).unwrap();
         assert_eq!(object.end().unwrap_err().told().param.as_deref(), Some("contents[0].foo"));
     }
 
