@@ -56,7 +56,7 @@ struct CompletionDetails {
 }
 
 /// Reads a raw `usage` object; `None` when it is null, unreadable or states nothing.
-fn usage(raw: &str) -> Option<Usage> {
+pub(super) fn usage(raw: &str) -> Option<Usage> {
     serde_json::from_str::<Option<RawUsage>>(raw).ok().flatten().and_then(disjoint)
 }
 
