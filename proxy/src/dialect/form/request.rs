@@ -254,6 +254,8 @@ pub(crate) enum Effort {
     Medium,
     /// Much.
     High,
+    /// More than that (`xhigh`).
+    Higher,
     /// As much as possible.
     Max,
 }
@@ -266,6 +268,7 @@ impl Effort {
             Self::Minimal | Self::Low => 1_024,
             Self::Medium => 2_048,
             Self::High => 4_096,
+            Self::Higher => 8_192,
             Self::Max => 16_384,
         }
     }
