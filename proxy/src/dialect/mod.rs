@@ -3,6 +3,7 @@
 //! - `scan`: the top level of a JSON object, without parsing what lies below it
 //! - `form`: the one form that every dialect is turned into and made from
 //! - `object`: a request's JSON taken apart, each refusal with the field's whole path
+//! - `anthropic`: the Anthropic Messages dialect
 //! - `openai`: the `OpenAI` dialect
 //! - `gemini`: Google's dialect
 //! - `bedrock`: Amazon's Converse, as a provider speaks it
@@ -14,6 +15,11 @@
 //! - `stream`: `Reader` (events to form) and `Writer` (form to events)
 //! - `trouble`: `parse` and `write` of errors, whole and in a stream
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the stages call it when routes lead to more than one dialect")
+)]
+pub(crate) mod anthropic;
 pub(crate) mod bedrock;
 pub(crate) mod form;
 pub(crate) mod gemini;
