@@ -68,13 +68,22 @@ pub(crate) struct Cap {
     pub(crate) clamped: bool,
 }
 
+/// One attempt at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// 0 for the first.
+    pub(crate) number: u16,
+    /// The request is written anew for the target, which must be told a cap.
+    pub(crate) must_cap: bool,
+}
+
 /// Reserves what the attempt can cost at most.
 pub(crate) async fn admit(
     store: &Store,
     caller: &Caller,
     call: &Call,
     target: &Target,
-    attempt: u16,
+    attempt: Attempt,
 ) -> Result<Admitted, Refusal> {
     let price = target.price(&store.rates()).ok_or_else(|| Refusal::Forbidden {
         code: "model_not_priced",
@@ -104,7 +113,7 @@ struct Wish<'a> {
     price: &'a PinnedPrice,
     keys: (u32, u32),
     label: LabelKey,
-    attempt: u16,
+    attempt: Attempt,
     service_tier: ServiceTier,
     target: &'a Target,
 }
@@ -188,7 +197,7 @@ impl Wish<'_> {
         let policy = &self.caller.policy;
         self.store.admit(&Demand {
             request_id: self.call.request_id,
-            attempt: self.attempt,
+            attempt: self.attempt.number,
             stream: self.call.ask.stream,
             tenant: policy.tenant_key,
             token: policy.token_key,
@@ -218,13 +227,13 @@ impl Wish<'_> {
     fn output_each(&self) -> Result<Output, Refusal> {
         let (ask, price) = (&self.call.ask, &self.price.price);
         let route = self.call.route;
-        if route == AiRoute::Embeddings {
+        if !route.has_output() {
             return Ok(Output { tokens: 0, field: "max_tokens", inject: false });
         }
         // OpenAI's newer models know only the new name; other servers may know only the old one.
-        let new_name = route == AiRoute::ChatCompletions && price.tokenizer.is_some();
+        let new_name = route.is_chat() && price.tokenizer.is_some();
         let field = if new_name { "max_completion_tokens" } else { "max_tokens" };
-        let capped = is_capped(&self.caller.policy.quota);
+        let capped = is_capped(&self.caller.policy.quota) || self.attempt.must_cap;
         if let Some(tokens) = ask.max_output {
             return Ok(Output { tokens, field, inject: false });
         }
@@ -262,7 +271,7 @@ impl Wish<'_> {
         let Refused::Budget { usd_left, tokens_left, .. } = refused else {
             return None;
         };
-        if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || self.call.route == AiRoute::Embeddings {
+        if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || !self.call.route.has_output() {
             return None;
         }
         let affordable = |left| self.price.price.affordable_output(left, self.bound(input, 0), self.service_tier);
@@ -299,14 +308,19 @@ fn is_capped(quota: &Quota) -> bool {
 /// Tokens of the prompt that no byte of the request stands for.
 fn overhead(call: &Call) -> u32 {
     match call.route {
-        AiRoute::ChatCompletions => TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 },
-        AiRoute::Completions | AiRoute::Embeddings => 0,
+        AiRoute::ChatCompletions | AiRoute::Messages | AiRoute::GenerateContent => {
+            TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 }
+        }
+        AiRoute::Completions | AiRoute::Embeddings | AiRoute::CountTokens => 0,
     }
 }
 
 /// The most tokens that the prompt can be billed as. A byte is an upper bound of a byte-level token; images count by tariff;
 /// what has no known size counts as the whole context window, which also bounds everything else.
 fn input_bound(call: &Call, price: &ModelPrice) -> Result<u32, Refusal> {
+    if call.route == AiRoute::CountTokens {
+        return Ok(0);
+    }
     let parts = call.ask.parts;
     let bytes = u32::try_from(call.body.len()).unwrap_or(u32::MAX).saturating_add(overhead(call));
     let window = price.context_tokens.map(|context| context.saturating_mul(call.ask.inputs));

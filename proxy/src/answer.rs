@@ -11,6 +11,7 @@ use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 
 use crate::admit::Cap;
+use crate::dialect::Dialect;
 use crate::head;
 use crate::refusal::Told;
 
@@ -25,13 +26,25 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Head {
     inner: Box<ResponseHeader>,
+    dialect: Dialect,
 }
 
 impl Head {
     /// A head with what every answer carries.
     pub(crate) fn new(status: u16, request_id: RequestId) -> pingora::Result<Self> {
-        let mut head = Self { inner: Box::new(ResponseHeader::build_no_case(status, Some(16))?) };
+        let inner = Box::new(ResponseHeader::build_no_case(status, Some(16))?);
+        let mut head = Self { inner, dialect: Dialect::default() };
         head.set("x-request-id", request_id);
+        Ok(head)
+    }
+
+    /// A head with what every answer to a client of this dialect carries.
+    pub(crate) fn of(status: u16, request_id: RequestId, dialect: Dialect) -> pingora::Result<Self> {
+        let mut head = Self::new(status, request_id)?;
+        head.dialect = dialect;
+        if dialect == Dialect::Anthropic {
+            head.set("request-id", request_id);
+        }
         Ok(head)
     }
 
@@ -106,6 +119,11 @@ impl Head {
     }
 }
 
+/// Answers with JSON that is written already.
+pub(crate) async fn whole(session: &mut Session, request_id: RequestId, body: Vec<u8>) -> pingora::Result<()> {
+    Head::of(200, request_id, Dialect::Anthropic)?.send(session, "application/json", body.into()).await
+}
+
 /// Answers with JSON.
 pub(crate) async fn json(
     session: &mut Session,
@@ -122,14 +140,14 @@ pub(crate) async fn json(
 /// rest of this body is never taken for the next request.
 pub(crate) async fn refuse(
     session: &mut Session,
-    request_id: RequestId,
+    (request_id, dialect): (RequestId, Dialect),
     told: &Told,
     standing: &Standing,
 ) -> pingora::Result<()> {
     if told.closes || !drained(session).await {
         session.set_keepalive(None);
     }
-    let mut head = Head::new(told.status, request_id)?;
+    let mut head = Head::of(told.status, request_id, dialect)?;
     head.set_standing(standing);
     if let Some(ms) = told.retry_after_ms {
         head.set("retry-after", ms.div_ceil(1000));
@@ -141,7 +159,8 @@ pub(crate) async fn refuse(
     if let (405, Some(allow)) = (told.status, told.param.as_deref()) {
         head.set("allow", allow);
     }
-    head.send(session, "application/json", told.openai_body().into()).await
+    let body = dialect.refusal_body(told, request_id);
+    head.send(session, "application/json", body.into()).await
 }
 
 async fn drained(session: &mut Session) -> bool {

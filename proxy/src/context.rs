@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
+use crate::dialect::Dialect;
 use crate::metrics::Metrics;
 use crate::own_key::OwnKeys;
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub(crate) started: Instant,
     pub(crate) route: &'static str,
     pub(crate) status: u16,
+    /// What its client speaks.
+    pub(crate) dialect: Dialect,
     _active: Active,
 }
 
@@ -65,6 +68,7 @@ impl Context {
             started: Instant::now(),
             route: "none",
             status: 0,
+            dialect: Dialect::default(),
             _active: Active::new(shared),
         }
     }

@@ -25,6 +25,9 @@ impl Gateway {
             Found::Nothing => return Err(unknown_url(method, path).into()),
         };
         ctx.route = entry.path;
+        if let Route::Ai(ai) = entry.route {
+            ctx.dialect = ai.dialect();
+        }
         ctx.status = 200;
         let caller = match entry.access {
             Access::Open => return self.health(session, ctx, entry.route).await,
@@ -38,7 +41,7 @@ impl Gateway {
             }
         };
         let answer = match entry.route {
-            Route::Ai(ai) => return self.call(session, ctx, &caller, ai).await,
+            Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
             Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,
             Route::Quota => own::quota(&shared.store, &caller)?,

@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openclawmu_store::Ticket;
+use openclawmu_store::{Ticket, UnixMs};
 use pingora::proxy::Session;
 
 use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::route::Outbound;
-use crate::routes::AiRoute;
 use crate::upstream::health::{Sign, asked_pause};
-use crate::upstream::http::{Answer, Fault, Outgoing, passed_on};
+use crate::upstream::http::{Answer, Fault, Outgoing};
 use crate::upstream::{Backend, Upstream, echo};
 
 /// The most that is read of an upstream's refusal.
@@ -112,24 +111,25 @@ impl Failure {
 pub(crate) async fn forward(
     session: &mut Session,
     upstream: &Upstream,
-    route: AiRoute,
     outbound: &Outbound,
     ticket: &Ticket,
+    now: UnixMs,
 ) -> Result<Reply, Failure> {
     if let Err(err) = ticket.durable().await {
         tracing::error!(%err, "a reservation can't be made durable");
         return Err(Failure::Store);
     }
     match &upstream.backend {
-        Backend::Echo => from_echo(echo::answer(route, &outbound.body)),
+        Backend::Echo => from_echo(echo::answer(outbound.api, &outbound.body)),
         Backend::Http(_, http) => {
-            let headers = passed_on(&session.req_header().headers);
+            let signed = http.signed((&outbound.path, &outbound.body), now).transpose();
+            let signed = signed.map_err(|err| Failure::Fault(Fault::Broken(err.to_string())))?;
             let outgoing = Outgoing {
-                path: outbound.path,
+                path: &outbound.path,
                 body: outbound.body.clone(),
                 stream: outbound.stream,
-                headers,
-                own_key: outbound.own_key.as_deref(),
+                headers: outbound.headers.clone(),
+                own_key: signed.as_ref().or(outbound.own_key.as_deref()),
             };
             let answer = tokio::select! {
                 biased;

@@ -4,24 +4,27 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use openclawmu_store::{RequestId, Standing};
+use openclawmu_store::{Outcome, RequestId, Standing, Usage};
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::admit::{Admitted, admit};
+use crate::admit::{Admitted, Attempt, admit};
 use crate::answer::{self, Head};
 use crate::authenticate::Caller;
 use crate::catalog::Target;
 use crate::context::{Context, Shared};
+use crate::dialect::translate;
 use crate::forward::{Failure, Rejected, Reply, forward};
 use crate::metrics::{AttemptOutcome, RequestLabels};
 use crate::read::{Call, read};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relay};
-use crate::route::route;
+use crate::route::{Draft, draft, route};
 use crate::routes::AiRoute;
 use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
+use crate::upstream::provider::Api;
+use crate::way::Way;
 use crate::{edge, own, settle};
 
 /// The edge's gateway.
@@ -67,21 +70,39 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut Context,
         caller: &Caller,
-        ai: AiRoute,
+        ai: (AiRoute, &str),
     ) -> Result<(), Stop> {
         let shared = &*self.shared;
         let call = read(session, &shared.config, ai, ctx.request_id).await?;
         let targets = self.plan(caller, &call)?;
+        if call.route == AiRoute::CountTokens
+            && !targets.iter().any(|target| target.upstream.provider().has(Api::CountTokens))
+        {
+            // Nobody has to be asked, and so nothing is reserved.
+            return Ok(answer::whole(session, ctx.request_id, own::prompt_tokens(&call)).await?);
+        }
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
-            let admitted = admit(&shared.store, caller, &call, target, attempt).await?;
-            let outbound = route(&call, target, admitted.promise, own_key);
+            let draft = draft(&call, target)?;
+            let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
+            let admitted = admit(&shared.store, caller, &call, target, wanted).await?;
+            let headers = &session.req_header().headers;
+            let outbound = match route((&call, headers), target, draft, admitted.promise, own_key) {
+                Ok(outbound) => outbound,
+                Err(refusal) => {
+                    settle::void(&shared.metrics, &target.upstream.name, admitted.ticket, AttemptOutcome::Refused, 400);
+                    return Err(refusal.into());
+                }
+            };
             let _in_flight = target.upstream.health.enter();
-            match forward(session, &target.upstream, ai, &outbound, &admitted.ticket).await {
+            let now = shared.store.clock().now();
+            match forward(session, &target.upstream, &outbound, &admitted.ticket, now).await {
                 Ok(reply) => {
                     target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
-                    return self.deliver(Exchange { session, ctx, call: &call }, target, admitted, reply).await;
+                    let way = outbound.way(&call, now.0.div_euclid(1_000));
+                    let exchange = Exchange { session, ctx, call: &call };
+                    return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
                 Err(failure) => {
                     // What a tenant's own key meets says nothing of what others would meet.
@@ -90,7 +111,7 @@ impl Gateway {
                     }
                     let standing = self.give_up(target, admitted, &failure);
                     if usize::from(attempt) == last || !failure.is_retryable() {
-                        return Err(stop(failure, &target.upstream.name, standing));
+                        return Err(stop(failure, (&call, outbound.api), &target.upstream.name, standing));
                     }
                 }
             }
@@ -121,17 +142,21 @@ impl Gateway {
         exchange: Exchange<'_>,
         target: &Target,
         admitted: Admitted,
-        reply: Reply,
+        (reply, way): (Reply, Way),
     ) -> Result<(), Stop> {
         let (shared, Exchange { session, ctx, call }) = (&*self.shared, exchange);
         let Admitted { ticket, promise, tokenizer, unstated } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
-        let relayed = Relay { session, call, ticket: &ticket, cap, model, unstated, cut }.run(reply).await;
+        let mut relayed = Relay { session, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
+        if call.route == AiRoute::CountTokens {
+            // Providers don't bill it.
+            (relayed.outcome, relayed.usage, relayed.estimated) = (Outcome::Void, Usage::default(), false);
+        }
         let settled = settle::settle(&shared.metrics, &target.upstream.name, ticket, &relayed);
         ctx.status = 200;
         match relayed.ending {
             Ending::Whole { content_type, body } => {
-                let mut head = Head::new(200, ctx.request_id)?;
+                let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
                 head.set_attempt(&target.model, cap);
                 head.set_cost(settled.cost);
                 head.set_standing(&settled.standing);
@@ -166,9 +191,14 @@ fn dice(id: RequestId) -> u64 {
     count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }
 
-fn stop(failure: Failure, upstream: &str, standing: Standing) -> Stop {
+fn stop(failure: Failure, (call, api): (&Call, Api), upstream: &str, standing: Standing) -> Stop {
     match failure.passed_on() {
-        Ok(refused) => Stop::Passed(refused),
+        Ok(refused) if api == call.route.api() => Stop::Passed(refused),
+        Ok(refused) => {
+            let trouble = translate::parse_trouble(api, refused.status, &refused.body);
+            let body = translate::write_trouble(call.route.dialect(), &trouble, &call.request_id.to_string());
+            Stop::Passed(Rejected { content_type: "application/json".to_owned(), body: body.into(), ..refused })
+        }
         Err(Failure::ClientGone) => Stop::Gone,
         Err(failure) => Stop::Refused(failure.refusal(upstream), standing),
     }
@@ -194,11 +224,11 @@ impl ProxyHttp for Gateway {
             Err(Stop::Refused(refusal, standing)) => {
                 let told = refusal.told();
                 ctx.status = told.status;
-                answer::refuse(session, ctx.request_id, &told, &standing).await?;
+                answer::refuse(session, (ctx.request_id, ctx.dialect), &told, &standing).await?;
             }
             Err(Stop::Passed(rejected)) => {
                 ctx.status = rejected.status;
-                let mut head = Head::new(rejected.status, ctx.request_id)?;
+                let mut head = Head::of(rejected.status, ctx.request_id, ctx.dialect)?;
                 if let Some(after) = &rejected.retry_after {
                     head.set("retry-after", after);
                 }

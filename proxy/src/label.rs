@@ -7,7 +7,7 @@ use http::HeaderMap;
 use openclawmu_store::Label;
 use serde_json::{Map, Value};
 
-use crate::dialect::openai::request::Fields;
+use crate::dialect::ask::Fields;
 use crate::refusal::Refusal;
 
 /// A list of tags, divided by commas. It is for the gateway alone and goes no further.
@@ -19,7 +19,7 @@ const TAGS: &str = "x-openclawmu-tags";
 /// 400 when the header is no text.
 pub(crate) fn label(headers: &HeaderMap, body: &Bytes, fields: &Fields) -> Result<Label, Refusal> {
     let mut label = Label::default();
-    if let Some(user) = fields.user.clone().and_then(|range| body.get(range)) {
+    if let Some(user) = fields.user().and_then(|range| body.get(range)) {
         label.set_user(&serde_json::from_slice::<String>(user).unwrap_or_default());
     }
     for value in headers.get_all(TAGS) {
@@ -27,7 +27,7 @@ pub(crate) fn label(headers: &HeaderMap, body: &Bytes, fields: &Fields) -> Resul
             .map_err(|_| Refusal::bad(TAGS, "`x-openclawmu-tags` must be UTF-8 text: tags, divided by commas."))?;
         text.split(',').for_each(|tag| label.add_tag(tag));
     }
-    if let Some(metadata) = fields.metadata.clone().and_then(|range| body.get(range)) {
+    if let Some(metadata) = fields.metadata().and_then(|range| body.get(range)) {
         add(&mut label, &serde_json::from_slice(metadata).unwrap_or_default());
     }
     Ok(label)
@@ -52,7 +52,7 @@ fn add(label: &mut Label, metadata: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::openai::request;
+    use crate::dialect::ask;
     use crate::routes::AiRoute;
 
     fn read(body: &str, tags: &[&[u8]]) -> Result<Label, Refusal> {
@@ -60,7 +60,7 @@ mod tests {
         for tag in tags {
             headers.append(TAGS, http::HeaderValue::from_bytes(tag).unwrap());
         }
-        let ask = request::read(AiRoute::ChatCompletions, body).unwrap();
+        let ask = ask::read(AiRoute::ChatCompletions, ("", None), body).unwrap();
         label(&headers, &Bytes::copy_from_slice(body.as_bytes()), &ask.fields)
     }
 

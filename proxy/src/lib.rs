@@ -10,6 +10,7 @@
 //! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
 //! - `label`: whom and what a request is for, for reports
+//! - `way`: how an upstream's answer becomes the client's
 //! - `refusal`: everything a client may be told when it is refused
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
@@ -58,5 +59,6 @@ mod serve;
 mod settle;
 mod sse;
 mod upstream;
+mod way;
 
 pub use gateway::Gateway;

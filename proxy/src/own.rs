@@ -7,8 +7,11 @@ use std::time::Instant;
 use openclawmu_store::{Store, StoreError, UsageKey, UsageQuery};
 use serde_json::{Value, json};
 
+use crate::admit::{count_tokens, estimate_tokens};
 use crate::authenticate::Caller;
 use crate::catalog::{Catalog, Listed};
+use crate::dialect::anthropic;
+use crate::read::Call;
 use crate::refusal::Refusal;
 
 /// The same moment in every model's `created`: the gateway does not know when a model was made.
@@ -32,6 +35,12 @@ pub(crate) fn model(catalog: &Catalog, store: &Store, caller: &Caller, id: &str)
         return Ok(model_object(&Listed { id, owned_by: "openclawmu".to_owned() }));
     }
     Err(model_not_found(&id))
+}
+
+/// The size of a prompt, where no provider counts it: exact where the encoding is public to us, else an estimate.
+pub(crate) fn prompt_tokens(call: &Call) -> Vec<u8> {
+    let tokens = count_tokens(&call.body, None).unwrap_or_else(|| estimate_tokens(call.body.len()));
+    anthropic::reply::count(tokens.into())
 }
 
 /// The refusal for a model that nothing serves.

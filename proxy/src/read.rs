@@ -7,7 +7,7 @@ use openclawmu_store::{Label, RequestId};
 use pingora::proxy::Session;
 
 use crate::config::EdgeConfig;
-use crate::dialect::openai::request::{self, Ask};
+use crate::dialect::ask::{self, Ask};
 use crate::head;
 use crate::label::label;
 use crate::pieces::{Pieces, TooLong};
@@ -36,7 +36,7 @@ pub(crate) struct Call {
 pub(crate) async fn read(
     session: &mut Session,
     edge: &EdgeConfig,
-    route: AiRoute,
+    (route, rest): (AiRoute, &str),
     request_id: RequestId,
 ) -> Result<Call, Refusal> {
     let body = body(session, edge).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn read(
         code: Some("invalid_json"),
         message: "We could not parse the JSON body of your request: it is not UTF-8.".to_owned(),
     })?;
-    let ask = request::read(route, text)?;
+    let ask = ask::read(route, (rest, session.req_header().uri.query()), text)?;
     let label = label(&session.req_header().headers, &body, &ask.fields)?;
     Ok(Call { request_id, route, ask, label, body })
 }

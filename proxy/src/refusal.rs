@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, UnixMs};
 use serde_json::json;
 
+use crate::dialect::form::{Trouble, TroubleKind};
+
 /// The code of what is no well-formed HTTP. Where a request ends is then anybody's guess, so its connection ends with it.
 pub(crate) const MALFORMED: &str = "malformed_request";
 
@@ -207,6 +209,23 @@ fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {
 }
 
 impl Told {
+    /// The same in the words that every dialect has.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let kind = match self.status {
+            401 => TroubleKind::Authentication,
+            402 | 403 => TroubleKind::Permission,
+            404 | 405 => TroubleKind::NotFound,
+            413 => TroubleKind::TooLarge,
+            429 => TroubleKind::RateLimit,
+            400..500 => TroubleKind::InvalidRequest,
+            503 | 529 => TroubleKind::Overloaded,
+            504 => TroubleKind::Timeout,
+            _ => TroubleKind::Internal,
+        };
+        let param = self.param.as_deref().map(str::to_owned);
+        Trouble { kind, message: self.message.clone(), param, code: self.code.map(str::to_owned) }
+    }
+
     /// The body in the `OpenAI` dialect.
     pub(crate) fn openai_body(&self) -> Vec<u8> {
         let error =

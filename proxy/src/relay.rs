@@ -13,13 +13,14 @@ use tokio::sync::watch;
 
 use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
 use crate::answer::Head;
-use crate::dialect::openai::reply as openai;
+use crate::dialect::bedrock::frames;
 use crate::forward::{Reply, client_gone};
 use crate::pieces::{Pieces, TooLong};
 use crate::read::Call;
 use crate::refusal::Refusal;
-use crate::sse::{self, Splitter};
+use crate::sse::Splitter;
 use crate::upstream::http::Fault;
+use crate::way::{Heard, Way};
 
 /// The largest whole answer, in bytes.
 const MAX_WHOLE_BYTES: usize = 64 << 20;
@@ -27,8 +28,8 @@ const MAX_WHOLE_BYTES: usize = 64 << 20;
 const NOTE_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for the end of an upstream's body after its last event.
 const TAIL_PATIENCE: Duration = Duration::from_millis(100);
-/// The last event of a stream.
-const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+/// The content type of Amazon's streams.
+const FRAMED: &str = "application/vnd.amazon.eventstream";
 
 /// What came of an answer.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) cut: watch::Receiver<bool>,
     /// What counts where the answer is silent.
     pub(crate) unstated: Unstated,
+    /// How the answer becomes the client's.
+    pub(crate) way: Way,
 }
 
 /// How a stream came to its end.
@@ -102,7 +105,7 @@ enum Broken {
 impl Relay<'_> {
     /// Relays the reply.
     pub(crate) async fn run(mut self, reply: Reply) -> Relayed {
-        if reply.content_type.starts_with("text/event-stream") {
+        if reply.content_type.starts_with("text/event-stream") || reply.content_type == FRAMED {
             self.stream(reply).await
         } else {
             self.whole(reply).await
@@ -123,7 +126,7 @@ impl Relay<'_> {
         };
         let content_type = reply.content_type.clone();
         reply.release().await;
-        let Some(said) = openai::whole(&body) else {
+        let Some(said) = self.way.whole(body) else {
             let message = "The upstream answered with something that is not JSON.".to_owned();
             let refusal = Refusal::Upstream { code: "upstream_broken", message };
             return self.nothing_delivered(Broken::Upstream(refusal), first_byte_ms);
@@ -131,7 +134,8 @@ impl Relay<'_> {
         let usage = said.usage.map_or_else(|| self.estimate(said.text_bytes, 0), |usage| self.with_images(usage));
         let (outcome, estimated) = (Outcome::Complete, said.usage.is_none());
         let service_tier = said.service_tier.unwrap_or(self.unstated.service_tier);
-        let ending = Ending::Whole { content_type, body };
+        let content_type = said.content_type.map_or(content_type, str::to_owned);
+        let ending = Ending::Whole { content_type, body: said.body };
         Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending }
     }
 
@@ -159,10 +163,11 @@ impl Relay<'_> {
             Err(_) => drop(reply), // closes its connection: the provider stops generating
         }
         let complete = matches!(ended, Ok(Fin::Done));
-        let failed = |refusal: Refusal| Ending::Event(refusal.told().openai_event().into());
+        let (dialect, id) = (self.call.route.dialect(), self.call.request_id);
+        let failed = |refusal: Refusal| Ending::Event(dialect.refusal_event(&refusal.told(), id).into());
         let ending = match ended {
-            Ok(Fin::Done) => Ending::Event(DONE),
-            Ok(Fin::AfterError) => Ending::Event(Bytes::new()),
+            Ok(Fin::Done) => Ending::Event(counted.last),
+            Ok(Fin::AfterError) => Ending::Event(counted.last),
             Err(Broken::ClientGone) => Ending::Nothing,
             Err(Broken::Upstream(refusal)) => failed(refusal),
             Err(Broken::Shutdown) => {
@@ -185,8 +190,8 @@ impl Relay<'_> {
     }
 
     async fn begin(&mut self, content_type: &str) -> pingora::Result<()> {
-        let mut head = Head::new(200, self.call.request_id)?;
-        head.set("content-type", content_type);
+        let mut head = Head::of(200, self.call.request_id, self.call.route.dialect())?;
+        head.set("content-type", self.way.stream_type().unwrap_or(content_type));
         head.set("cache-control", "no-cache");
         head.set("x-accel-buffering", "no");
         head.set_attempt(self.model.0, self.cap);
@@ -197,6 +202,7 @@ impl Relay<'_> {
     /// Relays events until the end; `[DONE]` itself is left to the caller.
     async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<Fin, Broken> {
         let mut splitter = Splitter::default();
+        let mut frames = (reply.content_type == FRAMED).then(frames::Splitter::default);
         let (mut noted, mut heard) = (Instant::now(), Instant::now());
         // One timer for the whole stream: it is looked at when it fires, not moved with every event.
         let idle_timeout = reply.unwatched();
@@ -218,7 +224,14 @@ impl Relay<'_> {
                 }
             };
             heard = Instant::now();
-            let Some(piece) = piece else { return at_end(splitter.rest(), counted) };
+            let Some(piece) = piece else { return self.at_end(splitter.rest(), counted) };
+            if let Some(frames) = &mut frames {
+                if self.frames(frames, &piece, counted).await? {
+                    return Ok(counted.fin());
+                }
+                self.note(&mut noted, heard, counted);
+                continue;
+            }
             if splitter.is_event(&piece) {
                 if self.event(piece, counted).await? {
                     return Ok(counted.fin());
@@ -226,10 +239,7 @@ impl Relay<'_> {
                 self.note(&mut noted, heard, counted);
                 continue;
             }
-            splitter.push(&piece).map_err(|err| {
-                let message = format!("The upstream's stream is broken: {err}.");
-                Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
-            })?;
+            splitter.push(&piece).map_err(|err| broken_stream(&err))?;
             while let Some(event) = splitter.next() {
                 if self.event(event, counted).await? {
                     return Ok(counted.fin());
@@ -249,16 +259,54 @@ impl Relay<'_> {
 
     /// Relays one event; true when it is the last.
     async fn event(&mut self, event: Bytes, counted: &mut Counted) -> Result<bool, Broken> {
-        let said = sse::data(&event).map(|data| openai::event(&data)).unwrap_or_default();
-        counted.add(&said);
-        if said.done {
+        let (heard, bytes) = self.way.event(event);
+        self.told(&heard, bytes, counted).await
+    }
+
+    /// Relays the messages of a stream that is framed in Amazon's way; true after the last.
+    async fn frames(
+        &mut self,
+        frames: &mut frames::Splitter,
+        piece: &[u8],
+        counted: &mut Counted,
+    ) -> Result<bool, Broken> {
+        frames.push(piece).map_err(|err| broken_stream(&err))?;
+        while let Some(frame) = frames.next().map_err(|err| broken_stream(&err))? {
+            let (heard, bytes) = self.way.named(&frame.name, &frame.payload);
+            if self.told(&heard, bytes, counted).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts what was heard and passes its bytes on; those of the last event are held back.
+    async fn told(&mut self, heard: &Heard, bytes: Bytes, counted: &mut Counted) -> Result<bool, Broken> {
+        counted.add(heard);
+        if heard.done {
+            counted.last = bytes;
             return Ok(true);
         }
-        if said.usage_only && !self.call.ask.wants_usage {
+        if bytes.is_empty() || (heard.usage_only && !self.call.ask.wants_usage) {
             return Ok(false);
         }
-        self.session.as_downstream_mut().write_response_body(event, false).await.map_err(|_| Broken::ClientGone)?;
+        self.session.as_downstream_mut().write_response_body(bytes, false).await.map_err(|_| Broken::ClientGone)?;
         Ok(false)
+    }
+
+    /// The body has ended without its last event: that is proper only after every choice was finished, or after an error event.
+    fn at_end(&mut self, rest: Option<Bytes>, counted: &mut Counted) -> Result<Fin, Broken> {
+        if counted.error {
+            return Ok(Fin::AfterError);
+        }
+        let (heard, bytes) = self.way.end(rest, counted.finished);
+        counted.add(&heard);
+        if heard.done {
+            counted.last = bytes;
+            return Ok(counted.fin());
+        }
+        let message = "The upstream's stream broke off before its end.".to_owned();
+        Err(Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message }))
     }
 
     /// What an answer without the provider's usage probably used: its prompt, and the text that came.
@@ -294,6 +342,8 @@ struct Counted {
     events: u32,
     finished: bool,
     error: bool,
+    /// The bytes of the last event, held back until the answer is settled.
+    last: Bytes,
 }
 
 impl Counted {
@@ -301,7 +351,7 @@ impl Counted {
         if self.error { Fin::AfterError } else { Fin::Done }
     }
 
-    fn add(&mut self, event: &openai::Event) {
+    fn add(&mut self, event: &Heard) {
         self.usage = event.usage.or(self.usage);
         self.service_tier = event.service_tier.or(self.service_tier);
         self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
@@ -313,17 +363,9 @@ impl Counted {
     }
 }
 
-/// The body has ended without `[DONE]`: that is proper only after every choice was finished, or after an error event.
-fn at_end(rest: Option<Bytes>, counted: &Counted) -> Result<Fin, Broken> {
-    let said = rest.as_deref().and_then(sse::data).map(|data| openai::event(&data)).unwrap_or_default();
-    if counted.error {
-        return Ok(Fin::AfterError);
-    }
-    if said.done || counted.finished {
-        return Ok(Fin::Done);
-    }
-    let message = "The upstream's stream broke off before its end.".to_owned();
-    Err(Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message }))
+fn broken_stream(err: &dyn std::fmt::Display) -> Broken {
+    let message = format!("The upstream's stream is broken: {err}.");
+    Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
 }
 
 async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {

@@ -1,39 +1,154 @@
-//! Stage 4. From an admitted call to what goes out: the body as it came, but for the fields that the gateway owns.
+//! Stage 4. From an admitted call to what goes out: the body as it came, but for the fields that the gateway owns, where the
+//! target speaks the client's dialect; else the same request in the target's.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
 use crate::admit::Promise;
 use crate::catalog::Target;
-use crate::dialect::openai::request::{self, Edits};
+use crate::dialect::ask::{self, Fields};
+use crate::dialect::form::Request;
+use crate::dialect::openai::request::Edits;
+use crate::dialect::{Shown, translate};
 use crate::own_key::KeyHeaders;
 use crate::read::Call;
+use crate::refusal::Refusal;
 use crate::routes::AiRoute;
+use crate::upstream::provider::{Api, Provider};
+use crate::way::Way;
+
+/// What a target that needs a cap is told in a draft where the client named none; what counts is set at admission.
+const DRAFTED_CAP: u32 = 4_096;
+
+/// What can be known of a request before it is admitted: whether the target can be asked for it at all.
+pub(crate) enum Draft {
+    /// It goes out as it came.
+    Same,
+    /// It is written anew.
+    Translated { form: Box<Request>, body: Vec<u8> },
+}
 
 /// A request as its upstream gets it.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbound {
+    /// The API that is asked.
+    pub(crate) api: Api,
     /// The path after the upstream's base URL.
-    pub(crate) path: &'static str,
+    pub(crate) path: Cow<'static, str>,
     /// The body.
     pub(crate) body: Bytes,
     /// Whether it asks for a stream.
     pub(crate) stream: bool,
+    /// Headers for this API beside the key.
+    pub(crate) headers: Vec<(&'static str, HeaderValue)>,
     /// The tenant's own key there.
     pub(crate) own_key: Option<KeyHeaders>,
 }
 
-/// Builds it; nothing is copied when nothing must change.
-pub(crate) fn route(call: &Call, target: &Target, promise: Promise, own_key: Option<KeyHeaders>) -> Outbound {
+/// Drafts a call for a target.
+///
+/// # Errors
+/// 400 where the target can't be asked for it: before anything is reserved.
+pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
+    let provider = target.upstream.provider();
+    if provider.has(call.route.api()) {
+        return Ok(Draft::Same);
+    }
+    if !call.route.is_chat() {
+        let message = format!("The model `{}` is served by an upstream that has no such API.", call.ask.model);
+        return Err(Refusal::bad("model", message));
+    }
+    let text = std::str::from_utf8(&call.body).unwrap_or_default();
+    let mut form = translate::parse(call.route.dialect(), text)?;
+    form.model.clone_from(&target.model);
+    form.stream = call.ask.stream;
+    form.max_output = Some(call.ask.max_output.unwrap_or(DRAFTED_CAP));
+    let body = translate::write(provider, &form, "max_tokens")?;
+    Ok(Draft::Translated { form: Box::new(form), body })
+}
+
+/// Builds what goes out; nothing is copied when nothing must change.
+///
+/// # Errors
+/// As for [`draft`], which has tried it.
+pub(crate) fn route(
+    (call, headers): (&Call, &HeaderMap),
+    target: &Target,
+    draft: Draft,
+    promise: Promise,
+    own_key: Option<KeyHeaders>,
+) -> Result<Outbound, Refusal> {
+    let provider = target.upstream.provider();
+    let (api, body, headers) = match draft {
+        Draft::Same => (call.route.api(), edited(call, target, promise), provider.same_headers(headers)),
+        Draft::Translated { form, body } => {
+            (provider.chat_api(), rewritten(call, provider, (*form, body), promise)?, provider.own_headers())
+        }
+    };
+    let path = provider.path(api, &target.model, call.ask.stream);
+    Ok(Outbound { api, path, body, stream: call.ask.stream, headers, own_key })
+}
+
+fn edited(call: &Call, target: &Target, promise: Promise) -> Bytes {
+    let is_openai = matches!(call.ask.fields, Fields::Openai(_));
     let edits = Edits {
         model: (call.ask.model != target.model).then_some(target.model.as_str()),
         cap: promise.cap.map(|cap| (cap.field, cap.tokens)),
         ordinary_tier: promise.ordinary_tier,
-        force_usage: call.ask.stream && !call.ask.wants_usage && call.route != AiRoute::Embeddings,
+        force_usage: is_openai && call.ask.stream && !call.ask.wants_usage && call.route != AiRoute::Embeddings,
     };
-    let body = if edits == Edits::default() {
-        call.body.clone()
-    } else {
-        request::edit(&call.body, &call.ask.fields, &edits).into()
+    ask::edit(&call.body, &call.ask.fields, &edits)
+}
+
+/// The drafted body, written again where admission has set another cap.
+fn rewritten(
+    call: &Call,
+    provider: &Provider,
+    (mut form, body): (Request, Vec<u8>),
+    promise: Promise,
+) -> Result<Bytes, Refusal> {
+    let body = match promise.cap {
+        Some(cap) => {
+            form.max_output = Some(cap.tokens);
+            translate::write(provider, &form, cap.field)?
+        }
+        None if call.ask.max_output.is_some() => body,
+        None => {
+            form.max_output = None;
+            translate::write(provider, &form, "max_tokens")?
+        }
     };
-    Outbound { path: call.route.upstream_path(), body, stream: call.ask.stream, own_key }
+    Ok(if promise.ordinary_tier && *provider == Provider::Openai { with_ordinary_tier(body) } else { body }.into())
+}
+
+/// Names the ordinary service tier in a body that names none.
+fn with_ordinary_tier(body: Vec<u8>) -> Vec<u8> {
+    match body.strip_prefix(b"{") {
+        Some(rest) => [b"{\"service_tier\":\"default\",", rest].concat(),
+        None => body,
+    }
+}
+
+impl Outbound {
+    /// The way of the answer to a client of `call`'s dialect.
+    pub(crate) fn way(&self, call: &Call, created: i64) -> Way {
+        let dialect = call.route.dialect();
+        let framing = match &call.ask.fields {
+            Fields::Gemini(_, framing) => Some(*framing),
+            Fields::Openai(_) | Fields::Anthropic(_) => None,
+        };
+        let is_array = framing == Some(crate::dialect::gemini::path::Framing::Array);
+        if self.api == call.route.api() && !is_array {
+            return Way::same(dialect);
+        }
+        let shown = Shown {
+            id: format!("{:032x}", call.request_id.0),
+            model: call.ask.model.clone(),
+            created,
+            wants_usage: call.ask.wants_usage,
+        };
+        Way::between(self.api, dialect, shown, framing)
+    }
 }

@@ -1,7 +1,10 @@
-//! Every route of the edge, in one list. Each is also served without its `/v1` prefix.
+//! Every route of the edge, in one list. Each below `/v1` is also served without that prefix.
 
 use http::Method;
 use openclawmu_store::Scope;
+
+use crate::dialect::Dialect;
+use crate::upstream::provider::Api;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,46 @@ pub(crate) enum AiRoute {
     Completions,
     /// `OpenAI` embeddings.
     Embeddings,
+    /// Anthropic messages.
+    Messages,
+    /// The size of a prompt in Anthropic's messages.
+    CountTokens,
+    /// Google's generateContent, whole and in a stream.
+    GenerateContent,
 }
 
 impl AiRoute {
-    /// The path at an upstream, after its base URL.
-    pub(crate) fn upstream_path(self) -> &'static str {
+    /// The dialect of its bodies.
+    pub(crate) fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions => "/chat/completions",
-            Self::Completions => "/completions",
-            Self::Embeddings => "/embeddings",
+            Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::Openai,
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::GenerateContent => Dialect::Gemini,
+        }
+    }
+
+    /// The API of a provider that speaks the same dialect.
+    pub(crate) fn api(self) -> Api {
+        match self {
+            Self::ChatCompletions => Api::Chat,
+            Self::Completions => Api::Completions,
+            Self::Embeddings => Api::Embeddings,
+            Self::Messages => Api::Messages,
+            Self::CountTokens => Api::CountTokens,
+            Self::GenerateContent => Api::Generate,
+        }
+    }
+
+    /// Whether the answer is tokens that are billed.
+    pub(crate) fn has_output(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::CountTokens)
+    }
+
+    /// Whether it asks a model to answer in a conversation, so that any such model can be asked.
+    pub(crate) fn is_chat(self) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Messages | Self::GenerateContent => true,
+            Self::Completions | Self::Embeddings | Self::CountTokens => false,
         }
     }
 }
@@ -72,6 +106,9 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/chat/completions", Route::Ai(AiRoute::ChatCompletions), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/completions", Route::Ai(AiRoute::Completions), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/embeddings", Route::Ai(AiRoute::Embeddings), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1beta/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/models", Route::Models, Access::Token),
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),
@@ -103,7 +140,7 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
             continue;
         };
         // Health routes have no version prefix.
-        if !entry.path.starts_with("/v1") && bare.len() != path.len() {
+        if !entry.path.starts_with("/v1/") && bare.len() != path.len() {
             continue;
         }
         // HEAD is GET without the body, which the writer leaves out.
@@ -116,7 +153,7 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
 }
 
 fn match_path<'p>(pattern: &str, bare: &'p str) -> Option<&'p str> {
-    let pattern = pattern.strip_prefix("/v1").unwrap_or(pattern);
+    let pattern = pattern.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(pattern);
     match pattern.strip_suffix('*') {
         Some(prefix) => bare.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
         None => (bare == pattern).then_some(""),

@@ -92,6 +92,13 @@ fn line_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
+/// The name of an event, where it has one.
+pub(crate) fn name(event: &[u8]) -> Option<std::borrow::Cow<'_, str>> {
+    let mut lines = event.split(|&byte| byte == b'\n' || byte == b'\r');
+    let name = lines.find_map(|line| line.strip_prefix(b"event:"))?;
+    Some(String::from_utf8_lossy(name.strip_prefix(b" ").unwrap_or(name)))
+}
+
 /// The data of an event: of its only `data` line without a copy, of several joined by line feeds.
 pub(crate) fn data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     // Nearly every event is one data line and its blank line.

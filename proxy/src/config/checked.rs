@@ -92,10 +92,7 @@ pub struct AdminConfig {
 #[derive(Clone, Debug)]
 pub enum UpstreamKind {
     /// The `OpenAI` dialect, by `OpenAI` or any compatible server.
-    Openai {
-        /// Whether it has `/responses`.
-        responses: bool,
-    },
+    Openai,
     /// `OpenAI`'s models at Azure: deployments are the models.
     Azure {
         /// Such as `2024-10-21`.

@@ -203,9 +203,6 @@ pub struct RawUpstream {
     /// How the key is sent to `gemini`: `api_key` or `bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
-    /// Whether an `openai` server has `/responses`; those that don't are asked by `/chat/completions`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub responses: Option<bool>,
     /// The region of `bedrock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -240,7 +237,6 @@ impl RawUpstream {
             models: Vec::new(),
             api_version: None,
             auth: None,
-            responses: None,
             region: None,
             access_key_id: None,
             secret_access_key: None,

@@ -100,18 +100,12 @@ fn check_kind(raw: &RawUpstream) -> Result<UpstreamKind, ConfigError> {
     if raw.auth.is_some() && kind != "gemini" {
         return wrong("auth", "\"gemini\"");
     }
-    if raw.responses.is_some() && kind != "openai" {
-        return wrong("responses", "\"openai\"");
-    }
     let of_bedrock = [&raw.access_key_id, &raw.secret_access_key, &raw.session_token];
     if kind != "bedrock" && (raw.region.is_some() || of_bedrock.iter().any(|secret| secret.is_some())) {
         return wrong("region", "\"bedrock\", like the access key");
     }
     match kind {
-        "openai" => {
-            let official = raw.base_url.as_deref().is_some_and(|url| url.starts_with("https://api.openai.com/"));
-            Ok(UpstreamKind::Openai { responses: raw.responses.unwrap_or(official) })
-        }
+        "openai" => Ok(UpstreamKind::Openai),
         "azure" => {
             Ok(UpstreamKind::Azure { api_version: raw.api_version.clone().unwrap_or_else(|| "2024-10-21".to_owned()) })
         }
@@ -160,7 +154,7 @@ fn default_url(kind: &UpstreamKind) -> Option<String> {
         UpstreamKind::Anthropic { .. } => Some("https://api.anthropic.com/v1".to_owned()),
         UpstreamKind::Gemini { bearer: false } => Some("https://generativelanguage.googleapis.com/v1beta".to_owned()),
         UpstreamKind::Bedrock(bedrock) => Some(format!("https://bedrock-runtime.{}.amazonaws.com", bedrock.region)),
-        UpstreamKind::Openai { .. }
+        UpstreamKind::Openai
         | UpstreamKind::Azure { .. }
         | UpstreamKind::Gemini { bearer: true }
         | UpstreamKind::Echo => None,

@@ -4,6 +4,8 @@
 //! - `form`: the one form that every dialect is turned into and made from
 //! - `object`: a request's JSON taken apart, each refusal with the field's whole path
 //! - `anthropic`: the Anthropic Messages dialect
+//! - `ask`: what a request asks for, in whatever dialect
+//! - `translate`: which dialect's functions do what
 //! - `openai`: the `OpenAI` dialect
 //! - `gemini`: Google's dialect
 //! - `bedrock`: Amazon's Converse, as a provider speaks it
@@ -15,11 +17,8 @@
 //! - `stream`: `Reader` (events to form) and `Writer` (form to events)
 //! - `trouble`: `parse` and `write` of errors, whole and in a stream
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the stages call it when routes lead to more than one dialect")
-)]
 pub(crate) mod anthropic;
+pub(crate) mod ask;
 pub(crate) mod bedrock;
 pub(crate) mod form;
 pub(crate) mod gemini;
@@ -28,6 +27,42 @@ pub(crate) mod golden;
 pub(crate) mod object;
 pub(crate) mod openai;
 pub(crate) mod scan;
+pub(crate) mod translate;
+
+use openclawmu_store::RequestId;
+
+use crate::refusal::Told;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `OpenAI`'s.
+    #[default]
+    Openai,
+    /// Anthropic's.
+    Anthropic,
+    /// Google's.
+    Gemini,
+}
+
+impl Dialect {
+    /// A refusal's body.
+    pub(crate) fn refusal_body(self, told: &Told, request_id: RequestId) -> Vec<u8> {
+        match self {
+            Self::Openai => told.openai_body(),
+            Self::Anthropic | Self::Gemini => translate::write_trouble(self, &told.trouble(), &request_id.to_string()),
+        }
+    }
+
+    /// A refusal as the last event of a stream that has begun.
+    pub(crate) fn refusal_event(self, told: &Told, request_id: RequestId) -> Vec<u8> {
+        match self {
+            Self::Openai => told.openai_event(),
+            Self::Anthropic => anthropic::trouble::event(&told.trouble(), &request_id.to_string()),
+            Self::Gemini => gemini::trouble::event(&told.trouble(), &request_id.to_string()),
+        }
+    }
+}
 
 /// What an answer shows of the gateway's side, whatever the upstream said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::routes::AiRoute;
+use crate::upstream::provider::Api;
 
 /// Bytes of one token.
 const TOKEN_BYTES: usize = 4;
@@ -30,20 +30,21 @@ pub(crate) struct Answer {
 }
 
 /// Answers a request.
-pub(crate) fn answer(route: AiRoute, body: &[u8]) -> Answer {
+pub(crate) fn answer(api: Api, body: &[u8]) -> Answer {
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(err) => {
             return refuse(&format!("We could not parse the JSON body of your request: {err}."));
         }
     };
-    match route {
-        AiRoute::ChatCompletions => match last_user_message(&request) {
+    match api {
+        Api::Chat => match last_user_message(&request) {
             Some(text) => complete(&request, &text, true),
             None => refuse("`messages` must hold at least one message with text."),
         },
-        AiRoute::Completions => complete(&request, &prompt(&request), false),
-        AiRoute::Embeddings => embed(&request),
+        Api::Completions => complete(&request, &prompt(&request), false),
+        Api::Embeddings => embed(&request),
+        Api::Messages | Api::CountTokens | Api::Generate | Api::Converse => refuse("The echo speaks OpenAI's dialect."),
     }
 }
 
@@ -270,7 +271,7 @@ mod tests {
     use crate::dialect::openai::reply;
 
     fn chat(body: &Value) -> Answer {
-        answer(AiRoute::ChatCompletions, body.to_string().as_bytes())
+        answer(Api::Chat, body.to_string().as_bytes())
     }
 
     fn value(answer: &Answer) -> Value {
@@ -315,9 +316,9 @@ mod tests {
 
     #[test]
     fn embeddings_are_the_same_in_both_encodings() {
-        let floats = value(&answer(AiRoute::Embeddings, br#"{"input":["a","b"],"dimensions":8}"#));
+        let floats = value(&answer(Api::Embeddings, br#"{"input":["a","b"],"dimensions":8}"#));
         let packed =
-            value(&answer(AiRoute::Embeddings, br#"{"input":["a","b"],"dimensions":8,"encoding_format":"base64"}"#));
+            value(&answer(Api::Embeddings, br#"{"input":["a","b"],"dimensions":8,"encoding_format":"base64"}"#));
         use base64::Engine;
         for index in 0..2 {
             let bytes = base64::engine::general_purpose::STANDARD
@@ -327,6 +328,6 @@ mod tests {
             assert_eq!(json!(unpacked), floats["data"][index]["embedding"]);
         }
         assert_ne!(floats["data"][0], floats["data"][1]);
-        assert_eq!(answer(AiRoute::Embeddings, br#"{"input":1}"#).status, 400);
+        assert_eq!(answer(Api::Embeddings, br#"{"input":1}"#).status, 400);
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderValue, Version};
+use openclawmu_store::UnixMs;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -15,12 +16,14 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora::upstreams::peer::HttpPeer;
+use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
 use super::peer::Peers;
 use super::plain::Plain;
 use super::provider::Provider;
-use crate::config::UpstreamConfig;
+use crate::config::{BedrockConfig, UpstreamConfig, UpstreamKind};
+use crate::dialect::bedrock::sign::{Parts, SERVICE, SignError, Signer};
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
@@ -28,8 +31,6 @@ const STALE_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const POOLED: Duration = Duration::from_secs(55);
 /// How the gateway names itself to upstreams.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
-/// Client headers that are passed on.
-const PASSED_ON: [&str; 1] = ["openai-beta"];
 
 /// Pooled connections.
 #[derive(Clone)]
@@ -54,11 +55,12 @@ pub(crate) struct HttpUpstream {
     peers: Peers,
     host: HeaderValue,
     base_path: String,
-    /// Whatever every request to this provider carries.
-    headers: Vec<(HeaderName, HeaderValue)>,
     /// The operator's key.
     key: Vec<(HeaderName, HeaderValue)>,
     key_lines: Bytes,
+    /// Signs each request, where that is how the provider knows the operator.
+    signer: Option<BedrockConfig>,
+    tls: bool,
     /// The lines of every request's head that don't change, as they go over the wire.
     fixed_lines: Bytes,
     first_byte_timeout: Duration,
@@ -85,12 +87,11 @@ impl Outgoing<'_> {
     }
 }
 
-fn fixed_lines(host: &HeaderValue, headers: &[(HeaderName, HeaderValue)]) -> Bytes {
+fn fixed_lines(host: &HeaderValue) -> Bytes {
     let mut lines = BytesMut::new();
     line(&mut lines, HOST.as_str(), host.as_bytes());
     line(&mut lines, CONTENT_TYPE.as_str(), b"application/json");
     line(&mut lines, USER_AGENT.as_str(), AGENT.as_bytes());
-    lines.extend_from_slice(&lines_of(headers));
     lines.freeze()
 }
 
@@ -106,11 +107,6 @@ fn line(head: &mut BytesMut, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         head.extend_from_slice(part);
     }
-}
-
-/// Those of a client's headers that go on.
-pub(crate) fn passed_on(headers: &HeaderMap) -> Vec<(&'static str, HeaderValue)> {
-    PASSED_ON.iter().filter_map(|name| headers.get(*name).map(|value| (*name, value.clone()))).collect()
 }
 
 /// Why there is no answer.
@@ -141,10 +137,16 @@ impl HttpUpstream {
         let tls = url.scheme_str() == Some("https");
         let authority = url.authority().ok_or("the base URL has no host")?;
         let host = HeaderValue::try_from(authority.as_str()).map_err(|err| err.to_string())?;
-        let (headers, key) = (provider.fixed_headers()?, provider.key_headers(config.api_key.as_ref())?);
+        let key = provider.key_headers(config.api_key.as_ref())?;
+        let signer = match &config.kind {
+            UpstreamKind::Bedrock(signer) => Some(signer.clone()),
+            _ => None,
+        };
         Ok(Self {
             key_lines: lines_of(&key),
-            fixed_lines: fixed_lines(&host, &headers),
+            fixed_lines: fixed_lines(&host),
+            signer,
+            tls,
             pools,
             peers: Peers::new(
                 authority.host(),
@@ -154,11 +156,32 @@ impl HttpUpstream {
             ),
             host,
             base_path: url.path().trim_end_matches('/').to_owned(),
-            headers,
             key,
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
         })
+    }
+
+    /// The headers that sign a request, where this provider wants that; `None` where it does not.
+    ///
+    /// # Errors
+    /// When it can't be signed.
+    pub(crate) fn signed(
+        &self,
+        (path, body): (&str, &[u8]),
+        at: UnixMs,
+    ) -> Option<Result<Vec<(HeaderName, HeaderValue)>, SignError>> {
+        let BedrockConfig { region, access_key_id, secret_access_key, session_token } = self.signer.as_ref()?;
+        let scheme = if self.tls { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}{path}", self.host.to_str().unwrap_or_default(), self.base_path);
+        let signer = Signer {
+            access_key_id: access_key_id.expose_secret(),
+            secret_access_key: secret_access_key.expose_secret(),
+            session_token: session_token.as_ref().map(ExposeSecret::expose_secret),
+            region,
+            service: SERVICE,
+        };
+        Some(signer.sign(&Parts { method: "POST", url: &url, headers: &[], body }, at))
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -266,7 +289,7 @@ impl HttpUpstream {
         header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
         header.insert_header(USER_AGENT, AGENT)?;
         let key = outgoing.own_key.map_or(&self.key, |key| key);
-        for (name, value) in self.headers.iter().chain(key) {
+        for (name, value) in key {
             header.insert_header(name.clone(), value.clone())?;
         }
         for (name, value) in &outgoing.headers {

@@ -52,6 +52,14 @@ pub(crate) enum Backend {
 }
 
 impl Upstream {
+    /// What its provider wants. What is built in speaks like `OpenAI`.
+    pub(crate) fn provider(&self) -> &Provider {
+        match &self.backend {
+            Backend::Http(provider, _) => provider,
+            Backend::Echo => &Provider::Openai,
+        }
+    }
+
     /// Its key in the store.
     pub(crate) async fn key(&self, store: &Store) -> openclawmu_store::Result<u32> {
         self.key.get_or_try_init(|| store.name_key(&self.name)).await.copied()

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::UpstreamKind;
@@ -18,10 +18,6 @@ pub(crate) enum Api {
     Completions,
     /// `OpenAI` embeddings.
     Embeddings,
-    /// `OpenAI` moderations.
-    Moderations,
-    /// `OpenAI` responses.
-    Responses,
     /// Anthropic messages.
     Messages,
     /// The size of a prompt in Anthropic's messages.
@@ -33,13 +29,10 @@ pub(crate) enum Api {
 }
 
 /// One provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Provider {
     /// `OpenAI`, or a server that speaks like it.
-    Openai {
-        /// Whether it has `/responses`.
-        responses: bool,
-    },
+    Openai,
     /// `OpenAI`'s models at Azure.
     Azure {
         /// The version in every query.
@@ -63,7 +56,7 @@ impl Provider {
     /// The provider of a kind; `None` for what is built in.
     pub(crate) fn of(kind: &UpstreamKind) -> Option<Self> {
         Some(match kind {
-            UpstreamKind::Openai { responses } => Self::Openai { responses: *responses },
+            UpstreamKind::Openai => Self::Openai,
             UpstreamKind::Azure { api_version } => Self::Azure { api_version: api_version.clone() },
             UpstreamKind::Anthropic { version } => Self::Anthropic { version: version.clone() },
             UpstreamKind::Gemini { bearer } => Self::Gemini { bearer: *bearer },
@@ -75,12 +68,7 @@ impl Provider {
     /// Whether it has an API.
     pub(crate) fn has(&self, api: Api) -> bool {
         match self {
-            Self::Openai { responses } => match api {
-                Api::Chat | Api::Completions | Api::Embeddings | Api::Moderations => true,
-                Api::Responses => *responses,
-                Api::Messages | Api::CountTokens | Api::Generate | Api::Converse => false,
-            },
-            Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
+            Self::Openai | Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
             Self::Anthropic { .. } => matches!(api, Api::Messages | Api::CountTokens),
             Self::Gemini { .. } => api == Api::Generate,
             Self::Bedrock => api == Api::Converse,
@@ -90,7 +78,7 @@ impl Provider {
     /// The API by which it is asked to chat when the client's own is none of its.
     pub(crate) fn chat_api(&self) -> Api {
         match self {
-            Self::Openai { .. } | Self::Azure { .. } => Api::Chat,
+            Self::Openai | Self::Azure { .. } => Api::Chat,
             Self::Anthropic { .. } => Api::Messages,
             Self::Gemini { .. } => Api::Generate,
             Self::Bedrock => Api::Converse,
@@ -103,8 +91,6 @@ impl Provider {
             Api::Chat => "/chat/completions",
             Api::Completions => "/completions",
             Api::Embeddings => "/embeddings",
-            Api::Moderations => "/moderations",
-            Api::Responses => "/responses",
             Api::Messages => "/messages",
             Api::CountTokens => "/messages/count_tokens",
             Api::Generate => {
@@ -120,7 +106,7 @@ impl Provider {
             Self::Azure { api_version } => {
                 format!("/openai/deployments/{}{plain}?api-version={}", encoded(model), encoded(api_version)).into()
             }
-            Self::Openai { .. } | Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => plain.into(),
+            Self::Openai | Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => plain.into(),
         }
     }
 
@@ -134,7 +120,7 @@ impl Provider {
             let bearer = || format!("Bearer {}", key.expose_secret());
             let plain = || key.expose_secret().to_owned();
             let (name, text) = match self {
-                Self::Openai { .. } | Self::Gemini { bearer: true } => (AUTHORIZATION, bearer()),
+                Self::Openai | Self::Gemini { bearer: true } => (AUTHORIZATION, bearer()),
                 Self::Azure { .. } => (HeaderName::from_static("api-key"), plain()),
                 Self::Anthropic { .. } => (HeaderName::from_static("x-api-key"), plain()),
                 Self::Gemini { bearer: false } => (HeaderName::from_static("x-goog-api-key"), plain()),
@@ -148,14 +134,28 @@ impl Provider {
         Ok(headers)
     }
 
-    /// The headers that every request to the provider carries.
-    ///
-    /// # Errors
-    /// The sentence to show when they can't be sent.
-    pub(crate) fn fixed_headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-        let Self::Anthropic { version } = self else { return Ok(Vec::new()) };
-        let value = HeaderValue::try_from(version.as_str()).map_err(|_| "the api_version is no version")?;
-        Ok(vec![(HeaderName::from_static("anthropic-version"), value)])
+    /// The headers of a request that the gateway has written.
+    pub(crate) fn own_headers(&self) -> Vec<(&'static str, HeaderValue)> {
+        match self {
+            Self::Anthropic { version } => {
+                let value = HeaderValue::try_from(version.as_str());
+                value.ok().map(|value| ("anthropic-version", value)).into_iter().collect()
+            }
+            Self::Openai | Self::Azure { .. } | Self::Gemini { .. } | Self::Bedrock => Vec::new(),
+        }
+    }
+
+    /// The headers of a request that goes on as it came: those of the client's that say how its body is to be read.
+    pub(crate) fn same_headers(&self, client: &HeaderMap) -> Vec<(&'static str, HeaderValue)> {
+        let named = |name: &'static str| client.get(name).map(|value| (name, value.clone()));
+        match self {
+            Self::Openai | Self::Azure { .. } => named("openai-beta").into_iter().collect(),
+            Self::Anthropic { .. } => {
+                let version = named("anthropic-version").map(|named| vec![named]);
+                version.unwrap_or_else(|| self.own_headers()).into_iter().chain(named("anthropic-beta")).collect()
+            }
+            Self::Gemini { .. } | Self::Bedrock => Vec::new(),
+        }
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         let gemini = Provider::Gemini { bearer: false };
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
         for (provider, api, stream, path) in [
-            (Provider::Openai { responses: true }, Api::Chat, true, "/chat/completions"),
+            (Provider::Openai, Api::Chat, true, "/chat/completions"),
             (azure, Api::Chat, false, "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
             (anthropic, Api::Messages, true, "/messages"),
             (gemini.clone(), Api::Generate, false, "/models/a%2Fb:generateContent"),
@@ -208,14 +208,14 @@ mod tests {
     fn the_key_goes_where_the_provider_looks_for_it() {
         let key = SecretString::from("k");
         let name = |provider: Provider| provider.key_headers(Some(&key)).unwrap().first().unwrap().0.to_string();
-        assert_eq!(name(Provider::Openai { responses: false }), "authorization");
+        assert_eq!(name(Provider::Openai), "authorization");
         assert_eq!(name(Provider::Azure { api_version: "v".to_owned() }), "api-key");
         assert_eq!(name(Provider::Anthropic { version: "v".to_owned() }), "x-api-key");
         assert_eq!(name(Provider::Gemini { bearer: false }), "x-goog-api-key");
         assert_eq!(name(Provider::Gemini { bearer: true }), "authorization");
         assert!(Provider::Bedrock.key_headers(Some(&key)).is_err());
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
-        assert_eq!(anthropic.fixed_headers().unwrap().len(), 1, "the version goes with every request");
-        assert!(Provider::Openai { responses: false }.key_headers(Some(&SecretString::from("a\nb"))).is_err());
+        assert_eq!(anthropic.own_headers().len(), 1, "the version goes with every request");
+        assert!(Provider::Openai.key_headers(Some(&SecretString::from("a\nb"))).is_err());
     }
 }

@@ -7,10 +7,6 @@
 //! - `usage`: what was used
 //! - `trouble`: errors
 //! - `sign`: the signature of a request
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the stages call it when an upstream speaks this dialect")
-)]
 
 pub(crate) mod frames;
 pub(crate) mod reply;

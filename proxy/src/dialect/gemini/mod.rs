@@ -12,10 +12,6 @@
 //! - `usage`: what was used
 //! - `trouble`: errors
 //! - `watch`: what passes between a client and a provider that both speak this dialect
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the stages call it when a route or an upstream speaks this dialect")
-)]
 
 mod logprobs;
 mod members;

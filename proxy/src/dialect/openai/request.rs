@@ -235,7 +235,12 @@ fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> 
         AiRoute::Embeddings if !raw.get(body, "input").is_some_and(|raw| raw.starts_with(['"', '['])) => {
             Err(Refusal::bad("input", "`input` must be a string, a list of strings, or token ids."))
         }
-        AiRoute::ChatCompletions | AiRoute::Completions | AiRoute::Embeddings => Ok(()),
+        AiRoute::ChatCompletions
+        | AiRoute::Completions
+        | AiRoute::Embeddings
+        | AiRoute::Messages
+        | AiRoute::CountTokens
+        | AiRoute::GenerateContent => Ok(()),
     }
 }
 
@@ -266,7 +271,7 @@ fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
 /// How many prompts an array holds: each is generated for, or embedded, by itself. A list of token ids is one prompt.
 fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
     let name = match route {
-        AiRoute::ChatCompletions => return Ok(1),
+        AiRoute::ChatCompletions | AiRoute::Messages | AiRoute::CountTokens | AiRoute::GenerateContent => return Ok(1),
         AiRoute::Completions => "prompt",
         AiRoute::Embeddings => "input",
     };

@@ -159,13 +159,14 @@ fn word(effort: Effort) -> &'static str {
         Effort::None | Effort::Minimal | Effort::Low => "low",
         Effort::Medium => "medium",
         Effort::High => "high",
+        Effort::Higher => "xhigh",
         Effort::Max => "max",
     }
 }
 
 fn three(effort: Effort) -> &'static str {
     match effort {
-        Effort::Max => "high",
+        Effort::Higher | Effort::Max => "high",
         other => word(other),
     }
 }

@@ -171,7 +171,7 @@ fn level(effort: Effort) -> &'static str {
         Effort::None | Effort::Minimal => "MINIMAL",
         Effort::Low => "LOW",
         Effort::Medium => "MEDIUM",
-        Effort::High | Effort::Max => "HIGH",
+        Effort::High | Effort::Higher | Effort::Max => "HIGH",
     }
 }
 

@@ -133,7 +133,8 @@ pub(crate) fn effort(name: &str) -> Option<Effort> {
         "low" => Effort::Low,
         "medium" => Effort::Medium,
         "high" => Effort::High,
-        "xhigh" | "max" => Effort::Max,
+        "xhigh" => Effort::Higher,
+        "max" => Effort::Max,
         _ => return None,
     })
 }
@@ -146,7 +147,8 @@ pub(crate) fn effort_name(effort: Effort) -> &'static str {
         Effort::Low => "low",
         Effort::Medium => "medium",
         Effort::High => "high",
-        Effort::Max => "xhigh",
+        Effort::Higher => "xhigh",
+        Effort::Max => "max",
     }
 }
 

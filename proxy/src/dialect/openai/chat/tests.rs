@@ -289,6 +289,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Effort::Low),
         Just(Effort::Medium),
         Just(Effort::High),
+        Just(Effort::Higher),
         Just(Effort::Max)
     ];
     let reasoning = option::of(effort.prop_map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));

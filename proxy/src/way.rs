@@ -1,0 +1,242 @@
+//! How an upstream's answer becomes the client's: as it is, where both speak the same dialect, or by way of the form.
+//!
+//! Whatever the way, what the answer costs is heard on it. Nothing here reads or writes a connection.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use openclawmu_store::{ServiceTier, Usage};
+
+use crate::dialect::form::{self, Delta, Event, Opening, Part};
+use crate::dialect::gemini::path::Framing;
+use crate::dialect::openai::reply as openai;
+use crate::dialect::translate::{self, Reader, Writer};
+use crate::dialect::{Dialect, Shown, anthropic, gemini};
+use crate::sse;
+use crate::upstream::provider::Api;
+
+/// The last event of an `OpenAI` stream.
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+/// The last event of an Anthropic stream.
+const MESSAGE_STOP: Bytes = Bytes::from_static(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+
+/// What one event of a stream says.
+pub(crate) type Heard = openai::Event;
+
+/// What a whole answer says, and the bytes that the client gets.
+pub(crate) struct Whole {
+    pub(crate) usage: Option<Usage>,
+    pub(crate) text_bytes: usize,
+    pub(crate) service_tier: Option<ServiceTier>,
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) body: Bytes,
+}
+
+/// The way of one answer.
+pub(crate) enum Way {
+    /// `OpenAI` on both sides.
+    Openai,
+    /// Anthropic on both sides.
+    Anthropic(anthropic::watch::Watch),
+    /// Google on both sides.
+    Gemini(gemini::watch::Watch),
+    /// Two dialects.
+    Translated(Box<Translated>),
+}
+
+/// The way between two dialects.
+pub(crate) struct Translated {
+    api: Api,
+    dialect: Dialect,
+    shown: Shown,
+    framing: Option<Framing>,
+    stream: Option<(Reader, Writer)>,
+    events: Vec<Event>,
+}
+
+impl Way {
+    /// The way where bytes pass.
+    pub(crate) fn same(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Openai => Self::Openai,
+            Dialect::Anthropic => Self::Anthropic(anthropic::watch::Watch::default()),
+            Dialect::Gemini => Self::Gemini(gemini::watch::Watch::default()),
+        }
+    }
+
+    /// The way from an API to a dialect.
+    pub(crate) fn between(api: Api, dialect: Dialect, shown: Shown, framing: Option<Framing>) -> Self {
+        let stream = Reader::of(api).map(|reader| (reader, Writer::of(dialect, &shown, framing)));
+        Self::Translated(Box::new(Translated { api, dialect, shown, framing, stream, events: Vec::new() }))
+    }
+
+    /// The content type of the client's stream, where it is not the upstream's.
+    pub(crate) fn stream_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) => None,
+            Self::Translated(way) if way.framing == Some(Framing::Array) => Some("application/json"),
+            Self::Translated(_) => Some("text/event-stream"),
+        }
+    }
+
+    /// Takes one server-sent event with its blank line: what it says, and the bytes that the client gets. Those of the last
+    /// one, where [`Heard::done`] is true, are to be held back until the answer is settled.
+    pub(crate) fn event(&mut self, event: Bytes) -> (Heard, Bytes) {
+        let name = || sse::name(&event);
+        match self {
+            Self::Openai => {
+                let heard = sse::data(&event).map(|data| openai::event(&data)).unwrap_or_default();
+                (heard, event)
+            }
+            Self::Anthropic(watch) => {
+                let said = sse::data(&event).map(|data| watch.event(name().as_deref(), &data)).unwrap_or_default();
+                let heard = Heard {
+                    usage: said.usage,
+                    text_bytes: said.text_bytes,
+                    tool_calls: said.tool_calls,
+                    finished: said.finished,
+                    error: said.error,
+                    done: said.done || said.error,
+                    ..Heard::default()
+                };
+                (heard, event)
+            }
+            Self::Gemini(watch) => {
+                let said = sse::data(&event).map(|data| watch.event(None, &data)).unwrap_or_default();
+                let heard = Heard {
+                    usage: said.usage,
+                    text_bytes: said.text_bytes,
+                    tool_calls: said.tool_calls,
+                    finished: said.finished,
+                    error: said.error,
+                    done: said.error,
+                    ..Heard::default()
+                };
+                (heard, event)
+            }
+            Self::Translated(way) => {
+                let data = sse::data(&event).unwrap_or(Cow::Borrowed(b""));
+                way.take(name().as_deref(), &data)
+            }
+        }
+    }
+
+    /// Takes one event of a stream that is framed otherwise.
+    pub(crate) fn named(&mut self, name: &str, data: &[u8]) -> (Heard, Bytes) {
+        match self {
+            Self::Translated(way) => way.take(Some(name), data),
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) => (Heard::default(), Bytes::new()),
+        }
+    }
+
+    /// The body has ended; `rest` is an event without its blank line. `finished` is what was heard before.
+    pub(crate) fn end(&mut self, rest: Option<Bytes>, finished: bool) -> (Heard, Bytes) {
+        let (heard, bytes) = rest.map_or_else(|| (Heard::default(), Bytes::new()), |rest| self.event(rest));
+        let finished = finished || heard.finished;
+        match self {
+            Self::Openai => (Heard { done: heard.done || finished, ..heard }, DONE),
+            Self::Anthropic(_) => (Heard { done: heard.done || finished, ..heard }, MESSAGE_STOP),
+            Self::Gemini(_) => (Heard { done: heard.done || finished, ..heard }, bytes),
+            Self::Translated(way) => {
+                let (last, more) = way.ended();
+                let bytes = [bytes, more].concat().into();
+                let done = heard.done || last.done;
+                (Heard { usage: last.usage.or(heard.usage), done, ..heard }, bytes)
+            }
+        }
+    }
+
+    /// Takes a whole answer; `None` when it is not one.
+    pub(crate) fn whole(&self, body: Bytes) -> Option<Whole> {
+        let plain =
+            |usage, text_bytes, service_tier, body| Whole { usage, text_bytes, service_tier, content_type: None, body };
+        match self {
+            Self::Openai => {
+                let said = openai::whole(&body)?;
+                Some(plain(said.usage, said.text_bytes, said.service_tier, body))
+            }
+            Self::Anthropic(_) => {
+                let said = anthropic::watch::whole(&body)?;
+                Some(plain(said.usage, said.text_bytes, None, body))
+            }
+            Self::Gemini(_) => {
+                let said = gemini::watch::whole(&body)?;
+                Some(plain(said.usage, said.text_bytes, None, body))
+            }
+            Self::Translated(way) => way.whole(&body),
+        }
+    }
+}
+
+impl Translated {
+    fn take(&mut self, name: Option<&str>, data: &[u8]) -> (Heard, Bytes) {
+        let Some((reader, _)) = &mut self.stream else { return (Heard::default(), Bytes::new()) };
+        reader.read(name, data, &mut self.events);
+        self.written()
+    }
+
+    fn ended(&mut self) -> (Heard, Bytes) {
+        let Some((reader, _)) = &mut self.stream else { return (Heard::default(), Bytes::new()) };
+        reader.end(&mut self.events);
+        self.written()
+    }
+
+    /// What the events say, and the client's bytes for them.
+    fn written(&mut self) -> (Heard, Bytes) {
+        let (mut heard, mut out) = (Heard::default(), Vec::new());
+        for event in self.events.drain(..) {
+            hear(&mut heard, &event);
+            if let Some((_, writer)) = &mut self.stream {
+                writer.write(&event, &mut out);
+            }
+        }
+        (heard, out.into())
+    }
+
+    fn whole(&self, body: &[u8]) -> Option<Whole> {
+        let mut reply = translate::parse_reply(self.api, body)?;
+        if let Some(usage) = &mut reply.usage {
+            usage.tool_calls = tool_calls(&reply.choices);
+        }
+        let text_bytes = reply.choices.iter().flat_map(|choice| &choice.parts).map(part_bytes).sum();
+        let body = translate::write_reply(self.dialect, &reply, &self.shown).into();
+        Some(Whole { usage: reply.usage, text_bytes, service_tier: None, content_type: Some("application/json"), body })
+    }
+}
+
+fn hear(heard: &mut Heard, event: &Event) {
+    match event {
+        Event::Open { opening: Opening::ToolCall { name, .. }, .. } => {
+            heard.tool_calls += 1;
+            heard.text_bytes += name.len();
+        }
+        Event::Grow { delta: Delta::Text(text) | Delta::Arguments(text), .. } => heard.text_bytes += text.len(),
+        Event::Usage(usage) => heard.usage = Some(*usage),
+        Event::Stop { .. } => heard.finished = true,
+        Event::End => heard.done = true,
+        Event::Error(_) => (heard.error, heard.done) = (true, true),
+        Event::Start { .. }
+        | Event::Open { .. }
+        | Event::Grow { .. }
+        | Event::Close { .. }
+        | Event::Logprobs { .. }
+        | Event::Ping => {}
+    }
+}
+
+fn tool_calls(choices: &[form::Choice]) -> u32 {
+    let calls = choices.iter().flat_map(|choice| &choice.parts).filter(|part| matches!(part, Part::ToolCall { .. }));
+    u32::try_from(calls.count()).unwrap_or(u32::MAX)
+}
+
+fn part_bytes(part: &Part) -> usize {
+    match part {
+        Part::Text { text, .. } | Part::Thinking { text, .. } | Part::Refusal { text } => text.len(),
+        Part::ToolCall { name, arguments, .. } => name.len() + arguments.len(),
+        Part::Image { .. }
+        | Part::Document { .. }
+        | Part::Audio { .. }
+        | Part::RedactedThinking { .. }
+        | Part::ToolResult { .. } => 0,
+    }
+}
