@@ -9,6 +9,7 @@
 //! - `openai`: the `OpenAI` dialect
 //! - `gemini`: Google's dialect
 //! - `bedrock`: Amazon's Converse, as a provider speaks it
+//! - `responses`: Open Responses, `OpenAI`'s other dialect
 //! - `golden`: golden files, in tests
 //!
 //! A dialect's folder has the same files as every other's, as far as it has a use for them:
@@ -26,6 +27,8 @@ pub(crate) mod gemini;
 pub(crate) mod golden;
 pub(crate) mod object;
 pub(crate) mod openai;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the stages call it when they translate"))]
+pub(crate) mod responses;
 pub(crate) mod scan;
 pub(crate) mod translate;
 

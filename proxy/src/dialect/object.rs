@@ -25,10 +25,8 @@ impl Object {
 
     /// A value that must be an object; `path` is its name.
     pub(crate) fn of(value: Value, path: String) -> Result<Self, Refusal> {
-        match value {
-            Value::Object(members) => Ok(Self { path, members }),
-            _ => Err(must_be(path, "an object")),
-        }
+        let Value::Object(members) = value else { return Err(must_be(path, "an object")) };
+        Ok(Self { path, members })
     }
 
     /// The whole name of a member.
@@ -151,7 +149,9 @@ impl Object {
         };
         let text = |value| match value {
             Value::String(text) => Ok(text),
-            _ => Err(must_be(self.name(key), "a string or a list of strings")),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                Err(must_be(self.name(key), "a string or a list of strings"))
+            }
         };
         list.into_iter().map(text).collect()
     }
@@ -199,12 +199,8 @@ impl Object {
 
 /// The elements of a list, each with its name.
 pub(crate) fn list(value: Value, path: &str) -> Result<Vec<(String, Value)>, Refusal> {
-    match value {
-        Value::Array(list) => {
-            Ok(list.into_iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)).collect())
-        }
-        _ => Err(must_be(path.to_owned(), "a list")),
-    }
+    let Value::Array(list) = value else { return Err(must_be(path.to_owned(), "a list")) };
+    Ok(list.into_iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)).collect())
 }
 
 /// A refusal of a value of the wrong type.
@@ -236,10 +232,8 @@ mod tests {
     use super::*;
 
     fn param(refusal: &Refusal) -> Option<String> {
-        match refusal {
-            Refusal::Bad { param, .. } => param.as_ref().map(ToString::to_string),
-            _ => None,
-        }
+        let Refusal::Bad { param, .. } = refusal else { return None };
+        param.as_ref().map(ToString::to_string)
     }
 
     #[test]

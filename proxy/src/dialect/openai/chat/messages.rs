@@ -52,7 +52,9 @@ fn parts(value: Value, name: &str, role: &str) -> Result<Vec<Part>, Refusal> {
         Value::Array(_) => {
             list(value, name)?.into_iter().map(|(path, value)| part(Object::of(value, path)?, role)).collect()
         }
-        _ => Err(must_be(name.to_owned(), "a string or a list of parts")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            Err(must_be(name.to_owned(), "a string or a list of parts"))
+        }
     }
 }
 
@@ -90,16 +92,15 @@ fn part(mut raw: Object, role: &str) -> Result<Part, Refusal> {
 /// The address and the detail; some clients give the address alone.
 fn image(raw: &mut Object) -> Result<(String, Option<String>), Refusal> {
     let name = raw.name("image_url");
-    match raw.value("image_url").ok_or_else(|| raw.missing("image_url"))? {
-        Value::String(url) => Ok((url, None)),
-        value => {
-            let mut image = Object::of(value, name)?;
-            let url = image.need_string("url")?;
-            let detail = image.word("detail", &["auto", "low", "high", "original"])?;
-            image.finish()?;
-            Ok((url, detail))
-        }
+    let value = raw.value("image_url").ok_or_else(|| raw.missing("image_url"))?;
+    if let Value::String(url) = value {
+        return Ok((url, None));
     }
+    let mut image = Object::of(value, name)?;
+    let url = image.need_string("url")?;
+    let detail = image.word("detail", &["auto", "low", "high", "original"])?;
+    image.finish()?;
+    Ok((url, detail))
 }
 
 fn file(mut file: Object) -> Result<(Source, Option<String>), Refusal> {
@@ -109,7 +110,7 @@ fn file(mut file: Object) -> Result<(Source, Option<String>), Refusal> {
             Source::Url(data) if !data.contains("://") => {
                 Source::Data { media_type: "application/pdf".to_owned(), data }
             }
-            source => source,
+            source @ (Source::Data { .. } | Source::Url(_) | Source::File(_) | Source::Text(_)) => source,
         },
         (None, Some(id)) => Source::File(id),
         _ => return Err(file.refuse("file_data", "Give either `file_data` or `file_id`.")),

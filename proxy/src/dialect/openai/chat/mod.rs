@@ -21,8 +21,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use parse::parse;
+pub(crate) use messages::source;
+pub(crate) use parse::{cache, effort, effort_name, parse};
 pub(crate) use reader::Reader;
 pub(crate) use reply::{parse as parse_reply, write as write_reply};
-pub(crate) use write::write;
+pub(crate) use write::{data_url, write};
 pub(crate) use writer::Writer;

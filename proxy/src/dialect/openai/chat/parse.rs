@@ -263,7 +263,7 @@ fn tool_of(mut tool: Object) -> Result<Tool, Refusal> {
 }
 
 /// Where a prompt is to be cached: in `OpenAI`'s words or in those of the dialects that gateways carry along.
-pub(super) fn cache(part: &mut Object) -> Result<Option<Cache>, Refusal> {
+pub(crate) fn cache(part: &mut Object) -> Result<Option<Cache>, Refusal> {
     let breakpoint = part.object("prompt_cache_breakpoint")?.map(|_| Cache::Short);
     let Some(mut control) = part.object("cache_control")? else { return Ok(breakpoint) };
     control.word("type", &["ephemeral"])?;

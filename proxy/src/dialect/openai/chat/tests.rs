@@ -252,6 +252,32 @@ fn turn() -> impl Strategy<Value = Turn> {
     ]
 }
 
+fn output() -> impl Strategy<Value = OutputForm> {
+    prop_oneof![
+        Just(OutputForm::Text),
+        Just(OutputForm::Json),
+        (arbitrary::name(), option::of(any::<bool>())).prop_map(|(name, strict)| OutputForm::Schema {
+            name,
+            description: None,
+            schema: json!({"type": "object"}),
+            strict,
+        }),
+    ]
+}
+
+fn reasoning() -> impl Strategy<Value = Option<Reasoning>> {
+    let effort = prop_oneof![
+        Just(Effort::None),
+        Just(Effort::Minimal),
+        Just(Effort::Low),
+        Just(Effort::Medium),
+        Just(Effort::High),
+        Just(Effort::Higher),
+        Just(Effort::Max)
+    ];
+    option::of(effort.prop_map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }))
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let tool = (arbitrary::name(), option::of(arbitrary::text()), option::of(any::<bool>())).prop_map(
         |(name, description, strict)| Tool {
@@ -273,26 +299,7 @@ fn request() -> impl Strategy<Value = Request> {
     let sampling = (number(), number(), vec(arbitrary::text(), 0..3), option::of(0_u32..20)).prop_map(
         |(temperature, seed, stop, logprobs)| Sampling { temperature, seed, stop, logprobs, ..Sampling::default() },
     );
-    let output = prop_oneof![
-        Just(OutputForm::Text),
-        Just(OutputForm::Json),
-        (arbitrary::name(), option::of(any::<bool>())).prop_map(|(name, strict)| OutputForm::Schema {
-            name,
-            description: None,
-            schema: json!({"type": "object"}),
-            strict,
-        }),
-    ];
-    let effort = prop_oneof![
-        Just(Effort::None),
-        Just(Effort::Minimal),
-        Just(Effort::Low),
-        Just(Effort::Medium),
-        Just(Effort::High),
-        Just(Effort::Higher),
-        Just(Effort::Max)
-    ];
-    let reasoning = option::of(effort.prop_map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
+    let (output, reasoning) = (output(), reasoning());
     let prompt = (vec(arbitrary::text().prop_map(Part::text), 0..3), vec(turn(), 1..4));
     let rest = (option::of(1_u32..9), 1_u32..5, any::<bool>(), option::of(arbitrary::name()));
     (prompt, option::of(tools), sampling, output, reasoning, rest).prop_map(
