@@ -6,6 +6,7 @@
 //! - `anthropic`: the Anthropic Messages dialect
 //! - `ask`: what a request asks for, in whatever dialect
 //! - `translate`: which dialect's functions do what
+//! - `arguments`: those of a call, as JSON and as text
 //! - `openai`: the `OpenAI` dialect
 //! - `gemini`: Google's dialect
 //! - `bedrock`: Amazon's Converse, as a provider speaks it
@@ -20,6 +21,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod ask;
+pub(crate) mod arguments;
 pub(crate) mod bedrock;
 pub(crate) mod form;
 pub(crate) mod gemini;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::usage::Counts;
+use crate::dialect::arguments::compact;
 use crate::dialect::form::{Choice, Part, Reply, Stop};
 
 #[derive(Deserialize)]
@@ -75,7 +76,7 @@ fn part(block: Block<'_>) -> Option<Part> {
         return Some(Part::text(text));
     }
     if let Some(call) = block.tool_use {
-        let arguments = call.input.map_or_else(|| "{}".to_owned(), |input| input.get().to_owned());
+        let arguments = call.input.map_or_else(|| "{}".to_owned(), |input| compact(input.get()));
         return Some(Part::ToolCall { id: call.tool_use_id, name: call.name, arguments, signature: None });
     }
     let reasoning = block.reasoning_content?;

@@ -5,11 +5,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::logprobs;
-use super::parts::{Call, Content, Outgoing, object};
+use super::parts::{Call, Content, Outgoing};
 use super::signature;
 use super::stream::Reader;
 use super::usage::Metadata;
 use crate::dialect::Shown;
+use crate::dialect::arguments::object;
 use crate::dialect::form::{Assembler, Choice, Event, Part, Reply, Stop};
 
 /// An answer or a chunk of one, as it goes out.

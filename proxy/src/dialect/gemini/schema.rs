@@ -36,39 +36,26 @@ pub(super) fn json_schema(schema: Value) -> Value {
 }
 
 fn each(value: Value) -> Value {
-    match value {
-        Value::Object(members) => members.into_iter().map(|(key, value)| (key, json_schema(value))).collect(),
-        other => other,
-    }
+    let Value::Object(members) = value else { return value };
+    members.into_iter().map(|(key, value)| (key, json_schema(value))).collect()
 }
 
 fn all(value: Value) -> Value {
-    match value {
-        Value::Array(items) => items.into_iter().map(json_schema).collect(),
-        other => other,
-    }
+    let Value::Array(items) = value else { return value };
+    items.into_iter().map(json_schema).collect()
 }
 
 fn kind(value: Value) -> Value {
-    match value {
-        Value::String(name) => Value::String(name.to_ascii_lowercase()),
-        other => other,
-    }
+    value.as_str().map(str::to_ascii_lowercase).map_or(value, Value::String)
 }
 
 fn reference(value: Value) -> Value {
-    match value {
-        Value::String(path) => Value::String(path.replacen("#/defs/", "#/$defs/", 1)),
-        other => other,
-    }
+    value.as_str().map(|path| path.replacen("#/defs/", "#/$defs/", 1)).map_or(value, Value::String)
 }
 
 /// Google writes 64-bit counts as texts.
 fn number(value: Value) -> Value {
-    match &value {
-        Value::String(text) => text.parse::<u64>().map_or(value, Value::from),
-        _ => value,
-    }
+    value.as_str().and_then(|text| text.parse::<u64>().ok()).map_or(value, Value::from)
 }
 
 fn camel(key: &str) -> String {

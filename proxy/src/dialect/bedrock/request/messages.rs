@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::model::Maker;
+use crate::dialect::arguments::object;
 use crate::dialect::form::{Cache, Part, Request, Role, Source};
 use crate::refusal::Refusal;
 
@@ -147,10 +148,10 @@ impl Writer {
             // Claude refuses a thought that is not signed.
             Part::Thinking { signature: None, .. } if matches!(self.maker, Maker::Anthropic(..)) => return Ok(()),
             Part::Thinking { text, signature } => {
-                let mut thought = json!({ "text": text });
-                if let Some(signature) = signature {
-                    thought["signature"] = signature.as_str().into();
-                }
+                let thought = match signature {
+                    Some(signature) => json!({"text": text, "signature": signature}),
+                    None => json!({ "text": text }),
+                };
                 (Block::ReasoningContent(json!({ "reasoningText": thought })), None)
             }
             Part::RedactedThinking { data } => (Block::ReasoningContent(json!({ "redactedContent": data })), None),
@@ -166,7 +167,14 @@ impl Writer {
                         Part::Text { .. } | Part::Image { .. } | Part::Document { .. } => {
                             self.part(part, &mut blocks)?
                         }
-                        _ => return Err(self.refuse("A tool's result must hold text, images or documents.")),
+                        Part::Audio { .. }
+                        | Part::Thinking { .. }
+                        | Part::RedactedThinking { .. }
+                        | Part::ToolCall { .. }
+                        | Part::ToolResult { .. }
+                        | Part::Refusal { .. } => {
+                            return Err(self.refuse("A tool's result must hold text, images or documents."));
+                        }
                     }
                 }
                 let status = is_error.then_some("error");
@@ -240,13 +248,6 @@ impl Writer {
         self.names.push(unique.clone());
         unique
     }
-}
-
-/// The text of an object as JSON; nothing at all stands for the empty object. `None` when it is no object.
-fn object(text: &str) -> Option<&RawValue> {
-    let text = text.trim();
-    let text = if text.is_empty() { "{}" } else { text };
-    text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
 fn extension(name: &str) -> Option<&str> {

@@ -104,9 +104,11 @@ fn output(request: &Request) -> Result<Map<String, Value>, Refusal> {
             return Err(Refusal::bad("response_format", why));
         }
         OutputForm::Schema { name, description, schema, .. } => {
-            let mut form = json!({"schema": schema.to_string(), "name": name});
+            let mut form = Map::new();
+            form.insert("schema".to_owned(), schema.to_string().into());
+            form.insert("name".to_owned(), name.as_str().into());
             if let Some(description) = description {
-                form["description"] = description.as_str().into();
+                form.insert("description".to_owned(), description.as_str().into());
             }
             let format = json!({"type": "json_schema", "structure": {"jsonSchema": form}});
             config.insert("textFormat".to_owned(), format);
@@ -165,10 +167,7 @@ fn word(effort: Effort) -> &'static str {
 }
 
 fn three(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Higher | Effort::Max => "high",
-        other => word(other),
-    }
+    word(effort.min(Effort::High))
 }
 
 /// The tools and the choice between them. There is no word for none: then the tools are left out, which only a conversation
@@ -188,29 +187,35 @@ fn tools(request: &Request, maker: Maker, more: &mut Map<String, Value>) -> Resu
     }
     let mut list = Vec::new();
     for tool in &request.tools {
-        let mut spec = json!({"name": tool.name, "inputSchema": {"json": tool.parameters}});
+        let mut spec = Map::new();
+        spec.insert("name".to_owned(), tool.name.as_str().into());
         if let Some(description) = tool.description.as_deref().filter(|text| !text.is_empty()) {
-            spec["description"] = description.into();
+            spec.insert("description".to_owned(), description.into());
         }
+        spec.insert("inputSchema".to_owned(), json!({"json": tool.parameters}));
         if tool.strict == Some(true) {
-            spec["strict"] = true.into();
+            spec.insert("strict".to_owned(), true.into());
         }
         list.push(json!({ "toolSpec": spec }));
         if let Some(cache) = tool.cache {
             list.push(json!({"cachePoint": messages::cache_point(cache)}));
         }
     }
-    let mut config = json!({ "tools": list });
-    match &request.tool_choice {
-        None | Some(ToolChoice::None) => {}
-        Some(ToolChoice::Auto) => config["toolChoice"] = json!({"auto": {}}),
-        Some(ToolChoice::Required) => config["toolChoice"] = json!({"any": {}}),
-        Some(ToolChoice::Tool(name)) => config["toolChoice"] = json!({"tool": {"name": name}}),
+    let mut config = Map::new();
+    config.insert("tools".to_owned(), list.into());
+    let choice = match &request.tool_choice {
+        None | Some(ToolChoice::None) => None,
+        Some(ToolChoice::Auto) => Some(json!({"auto": {}})),
+        Some(ToolChoice::Required) => Some(json!({"any": {}})),
+        Some(ToolChoice::Tool(name)) => Some(json!({"tool": {"name": name}})),
+    };
+    if let Some(choice) = choice {
+        config.insert("toolChoice".to_owned(), choice);
     }
     if request.parallel_tools == Some(false) {
         one_at_a_time(request, maker, more)?;
     }
-    Ok(Some(config))
+    Ok(Some(Value::Object(config)))
 }
 
 /// Claude's own words for one call at a time, which name the choice again.
@@ -219,12 +224,13 @@ fn one_at_a_time(request: &Request, maker: Maker, more: &mut Map<String, Value>)
         let why = "This model may call several functions at once; that can't be turned off.";
         return Err(Refusal::bad("parallel_tool_calls", why));
     }
-    let mut choice = match &request.tool_choice {
-        None | Some(ToolChoice::Auto | ToolChoice::None) => json!({"type": "auto"}),
-        Some(ToolChoice::Required) => json!({"type": "any"}),
-        Some(ToolChoice::Tool(name)) => json!({"type": "tool", "name": name}),
+    let choice = match &request.tool_choice {
+        None | Some(ToolChoice::Auto | ToolChoice::None) => json!({"type": "auto", "disable_parallel_tool_use": true}),
+        Some(ToolChoice::Required) => json!({"type": "any", "disable_parallel_tool_use": true}),
+        Some(ToolChoice::Tool(name)) => {
+            json!({"type": "tool", "name": name, "disable_parallel_tool_use": true})
+        }
     };
-    choice["disable_parallel_tool_use"] = true.into();
     more.insert("tool_choice".to_owned(), choice);
     Ok(())
 }

@@ -27,7 +27,7 @@ fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     for piece in pieces {
         splitter.push(piece).unwrap();
         while let Some(frame) = splitter.next().unwrap() {
-            reader.read(Some(&frame.name), &frame.payload, &mut out);
+            reader.frame(&frame, &mut out);
         }
     }
     reader.end(&mut out);
@@ -101,6 +101,10 @@ fn m_04_an_exception_ends_a_stream() {
     let all = events([bytes.as_slice()]);
     let Some(Event::Error(trouble)) = all.last() else { panic!("{all:?}") };
     assert_eq!((trouble.kind, trouble.message.as_str()), (TroubleKind::RateLimit, "Too many tokens"));
+    let error = [(":error-code", "500"), (":error-message", "broken"), (":message-type", "error")];
+    let all = events([frames::encoded(&error, b"").as_slice()]);
+    let Some(Event::Error(trouble)) = all.last() else { panic!("{all:?}") };
+    assert_eq!((trouble.kind, trouble.message.as_str()), (TroubleKind::Internal, "broken"));
 }
 
 #[test]

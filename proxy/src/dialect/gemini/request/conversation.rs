@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::members::{Field, Members};
-use super::super::parts::compact;
 use super::super::signature::{self, Signature};
+use crate::dialect::arguments::compact;
 use crate::dialect::form::{Part, Role, Source, Turn};
 use crate::refusal::Refusal;
 
@@ -237,7 +237,9 @@ fn read_result(field: &Field<'_>, calls: &mut [Call]) -> Result<Part, Refusal> {
         match Data::take(&mut members)? {
             Data::Inline(blob) => content.push(inline(&blob)?),
             Data::File(file) => content.push(elsewhere(&file)?),
-            _ => return Err(part.refuse("must hold inlineData or fileData")),
+            Data::Text(_) | Data::Call(_) | Data::Response(_) | Data::Nothing | Data::Several => {
+                return Err(part.refuse("must hold inlineData or fileData"));
+            }
         }
         members.end()?;
     }

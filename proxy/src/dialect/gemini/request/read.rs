@@ -74,6 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn what_can_not_be_read_or_kept_is_named() {
         let content = r#""contents":[{"parts":[{"text":"x"}]}]"#;
         for (body, param) in [

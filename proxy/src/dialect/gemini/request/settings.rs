@@ -1,7 +1,5 @@
 //! A request's tools, and how its answer is to be made, as the form.
 
-use serde_json::Value;
-
 use super::super::members::{Field, Members};
 use super::super::schema::json_schema;
 use crate::dialect::form::{Effort, OutputForm, Reasoning, Request, Tool, ToolChoice};
@@ -231,17 +229,14 @@ fn reasoning(field: &Field<'_>) -> Result<Reasoning, Refusal> {
         None => {}
     }
     if let Some(level) = level {
-        reasoning.effort = match level.value()? {
-            Value::String(name) => match name.to_ascii_uppercase().as_str() {
-                "THINKING_LEVEL_UNSPECIFIED" => None,
-                "MINIMAL" => Some(Effort::Minimal),
-                "LOW" => Some(Effort::Low),
-                "MEDIUM" => Some(Effort::Medium),
-                "HIGH" => Some(Effort::High),
-                "XHIGH" => Some(Effort::Higher),
-                _ => return Err(level.refuse("must be MINIMAL, LOW, MEDIUM, HIGH or XHIGH")),
-            },
-            _ => return Err(level.refuse("must be a string")),
+        reasoning.effort = match level.string()?.to_ascii_uppercase().as_str() {
+            "THINKING_LEVEL_UNSPECIFIED" => None,
+            "MINIMAL" => Some(Effort::Minimal),
+            "LOW" => Some(Effort::Low),
+            "MEDIUM" => Some(Effort::Medium),
+            "HIGH" => Some(Effort::High),
+            "XHIGH" => Some(Effort::Max),
+            _ => return Err(level.refuse("must be MINIMAL, LOW, MEDIUM, HIGH or XHIGH")),
         };
     }
     Ok(reasoning)

@@ -8,10 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::super::parts::{Blob, Call, Content, File, Outgoing, Response, media_type, object};
+use super::super::parts::{Blob, Call, Content, File, Outgoing, Response, media_type};
 use super::super::signature;
 use super::conversation::is_file;
 use super::write::generation;
+use crate::dialect::arguments::object;
 use crate::dialect::form::{Part, Request, Role, Source};
 use crate::refusal::Refusal;
 
@@ -23,10 +24,11 @@ const NOT_SIGNED: &str = "skip_thought_signature_validator";
 pub(super) fn system(request: &Request) -> Result<Option<Content<'_>>, Refusal> {
     let mut parts = Vec::new();
     for part in &request.system {
-        match part {
-            Part::Text { text, .. } if text.is_empty() => {}
-            Part::Text { text, .. } => parts.push(Outgoing::text(text)),
-            _ => return Err(Refusal::bad("system", "The system prompt must be text.")),
+        let Part::Text { text, .. } = part else {
+            return Err(Refusal::bad("system", "The system prompt must be text."));
+        };
+        if !text.is_empty() {
+            parts.push(Outgoing::text(text));
         }
     }
     Ok((!parts.is_empty()).then_some(Content { role: None, parts }))
@@ -136,7 +138,11 @@ fn result(content: &[Part], is_error: bool, at: usize) -> Result<(Box<RawValue>,
         match part {
             Part::Text { text, .. } | Part::Refusal { text } => texts.push(text.as_str()),
             Part::Image { source, .. } | Part::Document { source, .. } => media.push(placed(source, at)?),
-            _ => {
+            Part::Audio { .. }
+            | Part::Thinking { .. }
+            | Part::RedactedThinking { .. }
+            | Part::ToolCall { .. }
+            | Part::ToolResult { .. } => {
                 let field = format!("messages[{at}].content");
                 return Err(Refusal::bad(field, "A tool's result must hold text, images or documents."));
             }

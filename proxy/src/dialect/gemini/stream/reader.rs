@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::logprobs;
-use super::super::parts::compact;
 use super::super::signature::{self, Signature};
 use super::super::trouble::Error;
 use super::super::usage::Metadata;
+use crate::dialect::arguments::compact;
 use crate::dialect::form::{Delta, Event, Opening, Stop};
 use openclawmu_store::Usage;
 

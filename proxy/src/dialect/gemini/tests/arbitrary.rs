@@ -66,7 +66,7 @@ type Said = (Vec<Part>, Vec<Part>, Vec<(String, bool, Vec<Part>)>);
 fn exchange() -> impl Strategy<Value = Said> {
     let model = vec(prop_oneof![text().prop_map(Part::text), thinking(), call()], 1..5);
     let result =
-        (prop_oneof![text().prop_map(|text| text.trim().to_owned()), arguments()], any::<bool>(), vec(media(), 0..2));
+        (prop_oneof![text().prop_map(|text| format!("it was {text}")), arguments()], any::<bool>(), vec(media(), 0..2));
     (user(), model, vec(result, 5))
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::arbitrary::{reply, request};
 use super::golden::{assembled, events, shown, written};
-use crate::dialect::form::{Choice, Delta, Event, Opening, Part, Reply, Stop, Trouble, TroubleKind};
+use crate::dialect::form::{Choice, Delta, Event, Opening, Part, Reply, Request, Stop, Trouble, TroubleKind};
 use crate::dialect::gemini::{reply as replies, request as requests, stream};
 
 /// What this dialect can say of an answer.
@@ -13,10 +13,7 @@ fn said(reply: &Reply) -> Reply {
     for choice in &mut reply.choices {
         let mut parts: Vec<Part> = Vec::new();
         for part in std::mem::take(&mut choice.parts) {
-            let part = match part {
-                Part::Refusal { text } => Part::text(text),
-                other => other,
-            };
+            let part = if let Part::Refusal { text } = part { Part::text(text) } else { part };
             match (parts.last_mut(), part) {
                 (_, Part::Text { text, .. }) if text.is_empty() => {}
                 (_, Part::Thinking { text, signature: None }) if text.is_empty() => {}
@@ -60,7 +57,9 @@ fn steps(reply: &Reply, step: usize) -> Vec<Event> {
                 Part::ToolCall { id, name, arguments, signature } => {
                     (Opening::ToolCall { id: id.clone(), name: name.clone() }, "", arguments.as_str(), signature)
                 }
-                other => panic!("{other:?} is no part of an answer"),
+                Part::Image { .. } | Part::Document { .. } | Part::Audio { .. } | Part::ToolResult { .. } => {
+                    panic!("{content:?} is no part of an answer")
+                }
             };
             out.push(Event::Open { choice, part, opening });
             let pieces = |text: &str| {
@@ -120,6 +119,17 @@ proptest! {
         let mut again = requests::parse(std::str::from_utf8(&body).unwrap()).unwrap();
         again.model.clone_from(&request.model);
         prop_assert_eq!(again, request);
+    }
+
+    #[test]
+    fn q_03_a_cap_is_set_whatever_the_body(request in request(), cap in 1..9_999_u32) {
+        let body = requests::write(&request).unwrap();
+        let requests::Ask { fields, max_output, .. } = requests::read(std::str::from_utf8(&body).unwrap()).unwrap();
+        prop_assert_eq!(max_output, request.max_output);
+        let edited = |fields: &requests::Fields| requests::edit(&body, fields, None, Some(cap)).into_owned();
+        let mut again = requests::parse(std::str::from_utf8(&edited(&fields)).unwrap()).unwrap();
+        again.model.clone_from(&request.model);
+        prop_assert_eq!(again, Request { max_output: Some(cap), ..request });
     }
 
     #[test]
