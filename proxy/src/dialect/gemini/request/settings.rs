@@ -235,7 +235,7 @@ fn reasoning(field: &Field<'_>) -> Result<Reasoning, Refusal> {
             "LOW" => Some(Effort::Low),
             "MEDIUM" => Some(Effort::Medium),
             "HIGH" => Some(Effort::High),
-            "XHIGH" => Some(Effort::Max),
+            "XHIGH" => Some(Effort::Higher),
             _ => return Err(level.refuse("must be MINIMAL, LOW, MEDIUM, HIGH or XHIGH")),
         };
     }
