@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
+        let body = r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"topK":40.0,"temperature":1.0}}"#;
+        let sampling = parse(body).unwrap().sampling;
+        assert_eq!(sampling.top_k.unwrap().to_string(), "40");
+        assert_eq!(sampling.temperature.unwrap().to_string(), "1.0");
+    }
+
+    #[test]
     fn several_allowed_functions_are_all_that_is_left() {
         let body = r#"{"contents":[{"parts":[{"text":"x"}]}],"tools":[{"functionDeclarations":[{"name":"a"},{"name":"b"},{"name":"c"}]}],
             "toolConfig":{"functionCallingConfig":{"mode":"ANY","allowedFunctionNames":["a","c"]}}}"#;

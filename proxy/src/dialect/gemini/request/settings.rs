@@ -1,5 +1,7 @@
 //! A request's tools, and how its answer is to be made, as the form.
 
+use serde_json::Number;
+
 use super::super::members::{Field, Members};
 use super::super::schema::json_schema;
 use crate::dialect::form::{Effort, OutputForm, Reasoning, Request, Tool, ToolChoice};
@@ -130,8 +132,8 @@ pub(super) fn generation(field: &Field<'_>, request: &mut Request) -> Result<(),
     let mut number = |name| members.take(name)?.map(|field| field.number()).transpose();
     request.sampling.temperature = number("temperature")?;
     request.sampling.top_p = number("topP")?;
-    request.sampling.top_k = number("topK")?;
-    request.sampling.seed = number("seed")?;
+    request.sampling.top_k = number("topK")?.map(whole);
+    request.sampling.seed = number("seed")?.map(whole);
     request.sampling.presence_penalty = number("presencePenalty")?;
     request.sampling.frequency_penalty = number("frequencyPenalty")?;
     if let Some(cap) = members.take("maxOutputTokens")? {
@@ -172,6 +174,13 @@ pub(super) fn generation(field: &Field<'_>, request: &mut Request) -> Result<(),
         members.refuse(name, "is not supported for this model")?;
     }
     members.end()
+}
+
+/// Google's own client writes `topK` with a fraction of zero, which other providers take for no whole number.
+fn whole(number: Number) -> Number {
+    let text = number.to_string();
+    let digits = text.strip_suffix(".0").and_then(|digits| digits.parse::<i64>().ok());
+    digits.map_or(number, Number::from)
 }
 
 fn output(members: &mut Members<'_>, request: &mut Request) -> Result<(), Refusal> {
