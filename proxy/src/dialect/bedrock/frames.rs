@@ -10,6 +10,8 @@ use bytes::{Bytes, BytesMut};
 pub(crate) const MAX_FRAME_BYTES: usize = crate::sse::MAX_EVENT_BYTES;
 /// The longest headers, in bytes (the protocol's own bound).
 const MAX_HEADERS_BYTES: usize = 128 << 10;
+/// How the names of exceptions end, and of no event.
+pub(super) const EXCEPTION: &str = "Exception";
 /// Two lengths and their checksum.
 const PRELUDE_BYTES: usize = 12;
 /// The checksum at the end.
@@ -32,7 +34,8 @@ pub(crate) enum FrameError {
 /// One message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// `:event-type`, or `:exception-type`, or `:error-code`.
+    /// `:event-type`, or `:exception-type`. Errors that are none of the API's own have a code instead: it is made to end like
+    /// an exception's name.
     pub(crate) name: String,
     /// Its `:message-type` is another than `event`.
     pub(crate) is_failure: bool,
@@ -122,7 +125,12 @@ fn frame(message: &Bytes, headers: usize) -> Result<Frame, FrameError> {
     if let Some(said) = text(said).filter(|_| payload.is_empty()) {
         payload = serde_json::json!({ "message": said }).to_string().into();
     }
-    Ok(Frame { name: text(name).unwrap_or_default(), is_failure: kind.is_some_and(|kind| kind != b"event"), payload })
+    let is_failure = kind.is_some_and(|kind| kind != b"event");
+    let mut name = text(name).unwrap_or_default();
+    if is_failure && !name.ends_with(EXCEPTION) {
+        name.push_str(EXCEPTION);
+    }
+    Ok(Frame { name, is_failure, payload })
 }
 
 /// What is left of a message's headers.

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::frames::Frame;
+use super::frames::EXCEPTION;
 use super::reply::stop;
 use super::trouble;
 use super::usage::Counts;
@@ -76,27 +76,15 @@ enum Open {
 }
 
 impl Reader {
-    /// Reads one frame.
-    pub(crate) fn frame(&mut self, frame: &Frame, out: &mut Vec<Event>) {
-        if frame.is_failure && !self.over {
-            self.fail(&frame.name, &frame.payload, out);
-        }
-        self.read(Some(&frame.name), &frame.payload, out);
-    }
-
-    fn fail(&mut self, name: &str, data: &[u8], out: &mut Vec<Event>) {
-        self.over = true;
-        out.push(Event::Error(trouble::exception(name, data)));
-    }
-
     /// Reads one event; `event` is its frame's name.
     pub(crate) fn read(&mut self, event: Option<&str>, data: &[u8], out: &mut Vec<Event>) {
         if self.over {
             return;
         }
         let name = event.unwrap_or_default();
-        if name.ends_with("Exception") {
-            self.fail(name, data, out);
+        if name.ends_with(EXCEPTION) {
+            self.over = true;
+            out.push(Event::Error(trouble::exception(name, data)));
             return;
         }
         let Ok(body) = serde_json::from_slice::<Body>(data) else { return };

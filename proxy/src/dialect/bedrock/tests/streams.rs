@@ -27,7 +27,7 @@ fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     for piece in pieces {
         splitter.push(piece).unwrap();
         while let Some(frame) = splitter.next().unwrap() {
-            reader.frame(&frame, &mut out);
+            reader.read(Some(&frame.name), &frame.payload, &mut out);
         }
     }
     reader.end(&mut out);

@@ -155,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn e_11_deep_json_is_400_wherever_it_stands() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for body in [
+            deep.clone(),
+            format!(r#"{{"contents":{deep}}}"#),
+            format!(r#"{{"contents":[{{"parts":[{{"functionCall":{{"name":"f","args":{{"a":{deep}}}}}}}]}}]}}"#),
+            format!(r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}],"generationConfig":{{"responseSchema":{deep}}}}}"#),
+        ] {
+            assert_eq!(parse(&body).unwrap_err().told().status, 400);
+            assert_eq!(super::super::read(&body).unwrap_err().told().status, 400);
+        }
+    }
+
+    #[test]
     fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
         let body = r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"topK":40.0,"temperature":1.0}}"#;
         let sampling = parse(body).unwrap().sampling;
