@@ -37,8 +37,6 @@ pub(crate) struct Frame {
     /// `:event-type`, or `:exception-type`. Errors that are none of the API's own have a code instead: it is made to end like
     /// an exception's name.
     pub(crate) name: String,
-    /// Its `:message-type` is another than `event`.
-    pub(crate) is_failure: bool,
     /// JSON. Of an error that has no payload, its message as JSON.
     pub(crate) payload: Bytes,
 }
@@ -130,7 +128,7 @@ fn frame(message: &Bytes, headers: usize) -> Result<Frame, FrameError> {
     if is_failure && !name.ends_with(EXCEPTION) {
         name.push_str(EXCEPTION);
     }
-    Ok(Frame { name, is_failure, payload })
+    Ok(Frame { name, payload })
 }
 
 /// What is left of a message's headers.
@@ -260,10 +258,10 @@ pub(super) mod tests {
     fn exceptions_and_errors_are_failures() {
         let exception = [(":exception-type", "throttlingException"), (":message-type", "exception")];
         let frame = split([encoded(&exception, br#"{"message":"slow"}"#).as_slice()]).unwrap().remove(0);
-        assert!(frame.is_failure && frame.name == "throttlingException");
+        assert_eq!(frame.name, "throttlingException");
         let error = [(":error-code", "InternalError"), (":error-message", "oh \"no\""), (":message-type", "error")];
         let frame = split([encoded(&error, b"").as_slice()]).unwrap().remove(0);
-        assert!(frame.is_failure && frame.payload == br#"{"message":"oh \"no\""}"#[..]);
+        assert!(frame.name == "InternalErrorException" && frame.payload == br#"{"message":"oh \"no\""}"#[..]);
     }
 
     #[test]
