@@ -66,7 +66,11 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
         None => {
             let example = match kind {
                 UpstreamKind::Azure { .. } => "\"https://NAME.openai.azure.com\"",
-                _ => "\"https://api.openai.com/v1\" for OpenAI",
+                UpstreamKind::Openai
+                | UpstreamKind::Anthropic { .. }
+                | UpstreamKind::Gemini { .. }
+                | UpstreamKind::Bedrock(_)
+                | UpstreamKind::Echo => "\"https://api.openai.com/v1\" for OpenAI",
             };
             return Err(value(key("base_url"), format!("is missing; it is {example}")));
         }

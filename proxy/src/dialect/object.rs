@@ -34,19 +34,9 @@ impl Object {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Where it stands; empty for a whole body.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
-    }
-
     /// A refusal that names a member.
     pub(crate) fn refuse(&self, key: &str, message: impl Into<String>) -> Refusal {
         Refusal::bad(self.name(key), message)
-    }
-
-    /// Whether a member is there and not null.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.members.get(key).is_some_and(|value| !value.is_null())
     }
 
     /// A member as it is.

@@ -140,7 +140,11 @@ impl HttpUpstream {
         let key = provider.key_headers(config.api_key.as_ref())?;
         let signer = match &config.kind {
             UpstreamKind::Bedrock(signer) => Some(signer.clone()),
-            _ => None,
+            UpstreamKind::Openai
+            | UpstreamKind::Azure { .. }
+            | UpstreamKind::Anthropic { .. }
+            | UpstreamKind::Gemini { .. }
+            | UpstreamKind::Echo => None,
         };
         Ok(Self {
             key_lines: lines_of(&key),

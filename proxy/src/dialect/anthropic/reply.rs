@@ -131,6 +131,7 @@ pub(crate) fn count(input_tokens: u64) -> Vec<u8> {
 }
 
 /// What the provider answers to `count_tokens`.
+#[cfg(test)]
 pub(crate) fn parse_count(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Count {

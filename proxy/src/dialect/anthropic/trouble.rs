@@ -107,6 +107,7 @@ pub(crate) fn event(trouble: &Trouble, request_id: &str) -> Vec<u8> {
 }
 
 /// The whole body of the gateway's own refusal.
+#[cfg(test)]
 pub(crate) fn refusal(status: u16, message: &str, request_id: &str) -> Vec<u8> {
     let trouble = Trouble { kind: kind_of_status(status), message: message.to_owned(), param: None, code: None };
     write(&trouble, request_id)

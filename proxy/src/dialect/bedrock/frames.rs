@@ -75,6 +75,7 @@ impl Splitter {
     }
 
     /// Whether a message was cut short by the stream's end.
+    #[cfg(test)]
     pub(crate) fn is_torn(&self) -> bool {
         !self.buffer.is_empty()
     }

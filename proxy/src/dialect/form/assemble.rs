@@ -35,6 +35,7 @@ impl Assembler {
     }
 
     /// The whole answer; the failure when there was one; `None` while it is not complete.
+    #[cfg(test)]
     pub(crate) fn finish(self) -> Option<Result<Reply, Trouble>> {
         match self.trouble {
             Some(trouble) => Some(Err(trouble)),

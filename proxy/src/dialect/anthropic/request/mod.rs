@@ -14,5 +14,7 @@ pub(crate) mod parts;
 mod thinking;
 mod write;
 
-pub(crate) use parse::{parse, parse_count};
+pub(crate) use parse::parse;
+#[cfg(test)]
+pub(crate) use parse::parse_count;
 pub(crate) use write::write;

@@ -46,6 +46,7 @@ pub(crate) fn parse(body: &str) -> Result<Request, Refusal> {
 }
 
 /// A whole body of `POST /v1/messages/count_tokens`: the prompt without what only an answer needs.
+#[cfg(test)]
 pub(crate) fn parse_count(body: &str) -> Result<Request, Refusal> {
     prompt(Object::parse(body)?, Request::default())
 }

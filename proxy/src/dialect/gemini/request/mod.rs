@@ -14,6 +14,8 @@ mod settings;
 mod turns;
 mod write;
 
-pub(crate) use ask::{Ask, Fields, edit, read};
+#[cfg(test)]
+pub(crate) use ask::Ask;
+pub(crate) use ask::{Fields, edit, read};
 pub(crate) use read::parse;
 pub(crate) use write::write;
