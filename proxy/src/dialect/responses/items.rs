@@ -63,7 +63,7 @@ pub(super) fn parse(input: &[(String, Value)], earlier: &Earlier) -> Result<(Vec
 }
 
 /// The id of an item that stands for another; the type may be left out.
-fn reference(item: &Value) -> Option<&str> {
+pub(super) fn reference(item: &Value) -> Option<&str> {
     let item = item.as_object()?;
     match item.get("type").and_then(Value::as_str) {
         Some("item_reference") => {}

@@ -8,6 +8,7 @@
 //! - `reader`: a provider's stream to events
 //! - `writer`: events to a client's stream
 //! - `trouble`: errors
+//! - `state`: what is kept of a response, and what is answered from it
 //! - `usage`: usage, both ways
 //! - `watch`: usage and text of an answer that passes through
 //!
@@ -18,6 +19,7 @@ mod items;
 mod reader;
 mod reply;
 mod request;
+pub(crate) mod state;
 pub(crate) mod trouble;
 mod usage;
 pub(crate) mod watch;

@@ -117,6 +117,9 @@ fn stream(events: &[Event]) -> Vec<u8> {
     let (mut writer, mut out) = (Writer::new(&shown(), echo()), Vec::new());
     writer.completed_at(1_763_848_801);
     events.iter().for_each(|event| writer.write(event, &mut out));
+    if let Some(kept) = writer.response() {
+        whole(kept);
+    }
     out
 }
 
@@ -210,8 +213,10 @@ fn a_stream_that_fails_or_breaks_off_has_no_proper_end() {
         param: None,
         code: Some("server_error".into()),
     };
-    assert_eq!(assemble(&events), Some(Err(expected)));
+    assert_eq!(assemble(&events), Some(Err(expected.clone())));
     let written = stream(&events);
+    let body = trouble::write(&expected, "id");
+    assert_eq!(trouble::parse(0, &body), expected);
     let kinds: Vec<Value> = checked(&written).iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds[kinds.len() - 2..], ["response.failed", "error"]);
     let text_written = String::from_utf8(written).unwrap();
