@@ -47,10 +47,10 @@ pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> 
     }
 }
 
-/// The one credential of a request, from `Authorization: Bearer`, `x-api-key` or `api-key`.
+/// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`.
 fn credential(headers: &HeaderMap) -> Option<&str> {
     let mut found: Option<&str> = None;
-    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key"] {
+    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"] {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {

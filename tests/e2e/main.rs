@@ -25,6 +25,7 @@ mod billing;
 mod cli;
 mod complaint;
 mod crash;
+mod dialect;
 mod disk;
 mod drain;
 mod fault;
