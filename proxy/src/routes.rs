@@ -108,6 +108,8 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/embeddings", Route::Ai(AiRoute::Embeddings), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
+    // Google's clients ask for one version or the other.
+    entry(Method::POST, "/v1/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1beta/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/models", Route::Models, Access::Token),
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),

@@ -44,7 +44,7 @@ fn assert_good(result: &Value, finish: [&str; 3]) {
         assert_eq!(said["text"], ANSWER, "{name}: {said}");
         assert_eq!(said["stream"], ANSWER, "{name}: {said}");
         assert_eq!((&said["finish"], &said["stream_finish"]), (&json!(finish), &json!([finish])), "{name}: {said}");
-        assert_eq!((&said["usage"], &said["stream_usage"]), (&json!([1, 5]), &json!([[1, 5]])), "{name}: {said}");
+        assert_eq!((&said["usage"], &said["stream_usage"]), (&json!([3, 5]), &json!([[3, 5]])), "{name}: {said}");
     }
     assert_eq!(result["openai"]["unknown"], json!(["NotFoundError", 404, true]));
     assert_eq!(result["openai"]["bad"], json!(["BadRequestError", 400, true]));
