@@ -6,7 +6,7 @@
 use openclawmu_tests::client::chat;
 use openclawmu_tests::money::{cost, nanos};
 use openclawmu_tests::setup::PROVIDER_KEY_ENV;
-use openclawmu_tests::{Behaviour, Fault, Gateway, Scene, Setup, Tenant, Upstream, sdk};
+use openclawmu_tests::{Behaviour, Fault, Gateway, Scene, Setup, Tenant, sdk};
 use serde_json::{Value, json};
 
 const ANSWER: &str = "word0 word1 word2 word3 word4 ";

@@ -41,7 +41,8 @@ async fn a_tenants_own_key_goes_out_with_its_requests_and_with_nobody_elses() {
     scene.gateway.restart().await;
     scene.client.chat(&chat("alpha", "hello", 5)).await.ok();
     assert_eq!(sent_key(&scene), format!("Bearer {OWN_KEY}"), "it survives a restart");
-    scene.gateway.cli(&["tenants", "provider-key", "remove", "acme", "scripted"]).await.ok();
+    let removed = scene.gateway.cli(&["tenants", "provider-key", "remove", "acme", "scripted"]).await;
+    assert!(removed.ok().contains("the operator's is used"), "{removed:?}");
     scene.client.chat(&chat("alpha", "hello", 5)).await.ok();
     assert_eq!(sent_key(&scene), format!("Bearer {PROVIDER_KEY}"), "the next request is without it");
 }
@@ -88,7 +89,8 @@ async fn a_bad_key_or_an_unknown_upstream_is_refused() {
 async fn a_tenants_own_name_for_a_model_is_its_own() {
     let scene = Scene::new().await;
     let other = scene.admin().tenant("other", json!({ "usd_per_day": "1" })).await;
-    scene.gateway.cli(&["tenants", "update", "acme", "--alias", "house-model=alpha"]).await.ok();
+    let named = scene.gateway.cli(&["tenants", "update", "acme", "--alias", "house-model=alpha"]).await;
+    assert!(named.ok().contains("house-model"), "{named:?}");
     scene.client.chat(&chat("house-model", "hello", 5)).await.ok();
     assert_eq!(scene.upstream.last().json()["model"], "alpha");
     let listed = scene.client.get("/v1/models").await.ok().to_string();
