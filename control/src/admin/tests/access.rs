@@ -4,6 +4,7 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
 use http::{Method, Request};
 use openclawmu_store::{Actor, Clock, TenantId};
+use secrecy::SecretString;
 use serde_json::json;
 
 use crate::admin::tests::scene::{KEY, Scene, request};
@@ -13,9 +14,12 @@ use crate::admin::{Access, Endpoint, endpoints};
 fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
     let event = "evt_0000000000000000";
     let webhook = scene.store.test_webhook(&Actor::system()).wait().unwrap().id;
+    let (acme, own) = ("acme".parse().unwrap(), SecretString::from("own-key"));
+    let own = scene.state.master.seal_provider_key(&acme, "openai", &own).unwrap();
+    scene.store.put_provider_key(&Actor::system(), &acme, own).wait().unwrap();
     let fill = |path: &str| {
         let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id());
-        path.replace("{event}", event).replace("{webhook}", &webhook)
+        path.replace("{event}", event).replace("{webhook}", &webhook).replace("{upstream}", "openai")
     };
     endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(endpoint.path))).collect()
 }

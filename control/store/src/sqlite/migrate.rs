@@ -140,7 +140,7 @@ mod tests {
             assert!(err.contains("never change"), "{err}");
         }
         conn.execute_batch(
-            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0);
+            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL);
              INSERT INTO ledger VALUES (1,1,1,1,1,1,0,'r',0,'complete',200,0,0,'standard',0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0);
              INSERT INTO adjustments VALUES (1, NULL, 'why');",
         )
