@@ -97,7 +97,7 @@ mod tests {
             run(&mut left).unwrap();
             tried += 1;
         }
-        assert!(tried > 10);
+        assert!(tried > 0);
     }
 
     #[test]
