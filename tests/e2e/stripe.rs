@@ -176,8 +176,8 @@ async fn killed_in_the_middle_of_a_push_the_next_one_goes_on_and_tells_nothing_t
         spend(&client, 1).await;
         world.billed(tenant, 1).await;
     }
-    for kill in 0..times(5, 20) {
-        let (before, after) = (Gate::new(), world.stripe.calls() + 1 + kill % 4);
+    for _ in 0..times(5, 20) {
+        let (before, calls) = (Gate::new(), world.stripe.calls());
         // One call is held after Stripe took it: the kill comes between the taking and the note of it.
         world.stripe.trouble(&[Trouble::Hold(before.clone())]);
         let admin = world.gateway.admin();
@@ -185,9 +185,8 @@ async fn killed_in_the_middle_of_a_push_the_next_one_goes_on_and_tells_nothing_t
             let body = json!({ "include_today": true });
             admin.build(http::Method::POST, "/v1/billing/push/stripe").json(&body).send().await.map(|_| ())
         });
-        // The held call keeps the push from ending, so nothing more may come once Stripe has taken every event.
-        let all_taken = || world.stripe.taken().len() == 24;
-        until_true("calls", || world.stripe.calls() >= after || all_taken() || pushing.is_finished()).await;
+        // The held one is surely in; how many others are is left to chance, and there may be none.
+        until_true("a call", || world.stripe.calls() > calls || pushing.is_finished()).await;
         world.gateway.kill_9();
         before.open();
         drop(pushing.await);
