@@ -16,6 +16,7 @@ ALTER TABLE tenants ADD COLUMN markup_ppm INTEGER NOT NULL DEFAULT 0;
 -- Where a version of the prices comes from: an operator's own ones stand over imported ones.
 ALTER TABLE rate_cards ADD COLUMN source TEXT NOT NULL DEFAULT 'operator' CHECK (source IN ('operator', 'import'));
 
+-- Words are compared one by one: for a longer `IN (...)` SQLite builds a table anew with every row that it checks.
 CREATE TABLE ledger_2 (
     id                    INTEGER PRIMARY KEY,
     tenant                INTEGER NOT NULL REFERENCES tenants (row_id),
@@ -26,11 +27,16 @@ CREATE TABLE ledger_2 (
     label                 INTEGER NOT NULL,
     request_id            TEXT NOT NULL,
     attempt               INTEGER NOT NULL,
-    outcome               TEXT NOT NULL CHECK (outcome IN ('complete', 'partial', 'void', 'recovered', 'abandoned', 'credit', 'resolved')),
+    outcome               TEXT NOT NULL CHECK (
+        outcome = 'complete' OR outcome = 'partial' OR outcome = 'void' OR outcome = 'recovered' OR
+        outcome = 'abandoned' OR outcome = 'credit' OR outcome = 'resolved'
+    ),
     http_status           INTEGER NOT NULL,
     estimated             INTEGER NOT NULL CHECK (estimated IN (0, 1)),
     stream                INTEGER NOT NULL CHECK (stream IN (0, 1)),
-    service_tier          TEXT NOT NULL CHECK (service_tier IN ('standard', 'batch', 'flex', 'priority')),
+    service_tier          TEXT NOT NULL CHECK (
+        service_tier = 'standard' OR service_tier = 'batch' OR service_tier = 'flex' OR service_tier = 'priority'
+    ),
     admitted_at_ms        INTEGER NOT NULL,
     day                   INTEGER NOT NULL,
     month                 INTEGER NOT NULL,
