@@ -8,10 +8,10 @@
 //! says why): a sync is never tried again on what was written before it failed.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -21,68 +21,18 @@ use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
 use crate::ledger::alert::{self, Offer};
 use crate::ledger::label_file::LabelFile;
-use crate::ledger::row::{self, LedgerRow};
+use crate::ledger::row;
 use crate::sqlite::open;
+use crate::sqlite::queue::{Reply, Shared, Task, Work};
 use crate::sqlite::wal::Log;
 
-/// How long settled rows gather before they are committed.
-const GATHER: Duration = Duration::from_millis(20);
+pub(crate) use crate::sqlite::queue::Posting;
+
 /// Pause before a failed commit is tried again.
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// What to say to the caller of a task once the commit's fate is known.
-type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Task = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
-/// A row to be written, and the in-flight slot that holds it until then.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Posting {
-    pub(crate) row: LedgerRow,
-    pub(crate) slot: u32,
-}
-
 /// Called on the writer's thread with rows that are durable.
 pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
-
-#[derive(Default)]
-struct Queue {
-    rows: Vec<Posting>,
-    labels: Vec<NewLabel>,
-    label_file: LabelFile,
-    alerts: Vec<(UnixMs, Offer)>,
-    tasks: Vec<Task>,
-    /// One of the tasks may change what somebody remembers.
-    changes: bool,
-    closing: bool,
-    idle: bool,
-}
-
-impl Queue {
-    fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty()
-    }
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-    failing: AtomicBool,
-    generation: AtomicU64,
-}
-
-impl Shared {
-    /// Clears the file of labels, unless more of them have come since.
-    fn labels_are_stored(&self) {
-        let mut queue = self.lock();
-        if queue.labels.is_empty() {
-            queue.label_file.clear();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A handle to the writer thread; dropping it writes what is queued and ends the thread.
 pub(crate) struct Writer {
@@ -121,33 +71,20 @@ impl Writer {
 
     /// Queues a settled row. Never blocks on the disk and never fails: the in-flight table holds the row until it is durable.
     pub(crate) fn post(&self, row: Posting) {
-        let mut queue = self.shared.lock();
-        queue.rows.push(row);
-        if std::mem::take(&mut queue.idle) {
-            drop(queue);
-            self.shared.wake.notify_one();
-        }
+        self.shared.post(|queue| queue.work.rows.push(row));
     }
 
     /// Queues a label; it is stored before any row that is posted after it.
     pub(crate) fn post_label(&self, label: NewLabel) {
-        let mut queue = self.shared.lock();
-        queue.label_file.append(&label);
-        queue.labels.push(label);
-        if std::mem::take(&mut queue.idle) {
-            drop(queue);
-            self.shared.wake.notify_one();
-        }
+        self.shared.post(|queue| {
+            queue.label_file.append(&label);
+            queue.work.labels.push(label);
+        });
     }
 
     /// Queues thresholds that were reached; they are told after the rows that were posted before them.
     pub(crate) fn post_alerts(&self, alerts: impl Iterator<Item = (UnixMs, Offer)>) {
-        let mut queue = self.shared.lock();
-        queue.alerts.extend(alerts);
-        if std::mem::take(&mut queue.idle) {
-            drop(queue);
-            self.shared.wake.notify_one();
-        }
+        self.shared.post(|queue| queue.work.alerts.extend(alerts));
     }
 
     /// Runs `task` inside a transaction and answers once it is durable. An error of the task rolls back the task alone.
@@ -186,19 +123,9 @@ impl Writer {
         A: FnOnce(&T) + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let task: Task = Box::new(move |tx| {
-            let result = in_savepoint(tx, task);
-            Box::new(move |committed| {
-                let done = committed.and(result);
-                if let Ok(value) = &done {
-                    after(value);
-                }
-                // A caller that went away doesn't want the answer.
-                drop(sender.send(done));
-            })
-        });
-        self.push_task(task, changes)?;
-        receiver.await.map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
+        // A caller that went away doesn't want the answer.
+        self.shared.push_task(task_of(task, after, |done| drop(sender.send(done))), changes)?;
+        receiver.await.map_err(|_| refused())?
     }
 
     /// [`Writer::run`] for callers outside an async runtime.
@@ -218,38 +145,13 @@ impl Writer {
         A: FnOnce(&T) + Send + 'static,
     {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let task: Task = Box::new(move |tx| {
-            let result = in_savepoint(tx, task);
-            Box::new(move |committed| {
-                let done = committed.and(result);
-                if let Ok(value) = &done {
-                    after(value);
-                }
-                drop(sender.send(done));
-            })
-        });
-        self.push_task(task, true)?;
-        receiver.recv().map_err(|_| StoreError::Unavailable("the write was not accepted".to_owned()))?
+        self.shared.push_task(task_of(task, after, move |done| drop(sender.send(done))), true)?;
+        receiver.recv().map_err(|_| refused())?
     }
 
-    fn push_task(&self, task: Task, changes: bool) -> Result<()> {
-        let mut queue = self.shared.lock();
-        if queue.closing {
-            return Err(StoreError::Unavailable("the store is closing".to_owned()));
-        }
-        queue.tasks.push(task);
-        queue.changes |= changes;
-        drop(queue);
-        self.shared.wake.notify_one();
-        Ok(())
-    }
-}
-
-impl Writer {
     /// Writes what is queued and ends the thread; later calls do nothing.
     pub(crate) fn close(&self) {
-        self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the writer thread panicked; what it had not written is in the in-flight table");
@@ -261,6 +163,29 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn refused() -> StoreError {
+    StoreError::Unavailable("the write was not accepted".to_owned())
+}
+
+/// `task` as the queue holds it: it runs in a savepoint of its own; once the commit's fate is known, `after` sees a change that
+/// is durable and `answer` gets what came of it.
+fn task_of<T: Send + 'static>(
+    task: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    after: impl FnOnce(&T) + Send + 'static,
+    answer: impl FnOnce(Result<T>) + Send + 'static,
+) -> Task {
+    Box::new(move |tx| {
+        let result = in_savepoint(tx, task);
+        Box::new(move |committed| {
+            let done = committed.and(result);
+            if let Ok(value) = &done {
+                after(value);
+            }
+            answer(done);
+        })
+    })
 }
 
 fn in_savepoint<T>(tx: &Transaction<'_>, task: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
@@ -280,38 +205,21 @@ impl Drop for LastWill<'_> {
             self.0.failing.store(true, Ordering::Release);
             let mut queue = self.0.lock();
             queue.closing = true;
-            queue.tasks.clear();
+            queue.work.tasks.clear();
         }
-    }
-}
-
-/// What the thread has taken from the queue and not written yet.
-#[derive(Default)]
-struct Batch {
-    rows: Vec<Posting>,
-    labels: Vec<NewLabel>,
-    alerts: Vec<(UnixMs, Offer)>,
-    tasks: Vec<Task>,
-    changes: bool,
-    closing: bool,
-}
-
-impl Batch {
-    fn has_work(&self) -> bool {
-        !(self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty())
     }
 }
 
 fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
     // Rows, labels and alerts stay here until they are written; tasks are written or refused.
-    let mut batch = Batch::default();
+    let mut batch = Work::default();
     let mut log = Log::default();
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
         let probing = shared.failing.load(Ordering::Acquire);
-        gather(shared, probing, &mut batch);
-        if batch.has_work() || probing {
+        let closing = shared.gather(probing, &mut batch);
+        if !batch.is_empty() || probing {
             let tasks = std::mem::take(&mut batch.tasks);
             let changes = std::mem::take(&mut batch.changes);
             let (replies, committed) = commit(conn, &mut log, &batch, tasks);
@@ -338,44 +246,20 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                 reply(committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string())));
             }
             if committed.is_err() {
-                if batch.closing {
+                if closing {
                     return; // what could not be written stays in the in-flight table
                 }
                 std::thread::sleep(BACKOFF);
                 continue;
             }
         }
-        if batch.closing {
+        if closing {
             return;
         }
     }
 }
 
-/// Waits for work, lets rows gather unless a task waits, and takes all there is.
-fn gather(shared: &Shared, probing: bool, batch: &mut Batch) {
-    let mut queue = shared.lock();
-    while !probing && queue.is_empty() && !queue.closing {
-        queue.idle = true;
-        queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-    }
-    queue.idle = false;
-    let deadline = Instant::now() + GATHER;
-    while queue.tasks.is_empty() && !queue.closing && !probing {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        queue = shared.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
-    batch.rows.append(&mut queue.rows);
-    batch.labels.append(&mut queue.labels);
-    batch.alerts.append(&mut queue.alerts);
-    batch.tasks.append(&mut queue.tasks);
-    batch.changes |= std::mem::take(&mut queue.changes);
-    batch.closing = queue.closing;
-}
-
-fn commit(conn: &mut Connection, log: &mut Log, batch: &Batch, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
+fn commit(conn: &mut Connection, log: &mut Log, batch: &Work, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
     let mut replies = Vec::with_capacity(tasks.len());
     let begun = log.renew(conn);
     let tx = match begun.and_then(|()| Ok(conn.transaction_with_behavior(TransactionBehavior::Immediate)?)) {
@@ -387,7 +271,7 @@ fn commit(conn: &mut Connection, log: &mut Log, batch: &Batch, tasks: Vec<Task>)
             return (replies, Err(StoreError::Unavailable(message)));
         }
     };
-    let written = if batch.has_work() || !tasks.is_empty() {
+    let written = if !batch.is_empty() || !tasks.is_empty() {
         label::insert(&tx, &batch.labels)
             .and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
             .and_then(|()| alert::insert(&tx, &batch.alerts))
@@ -418,10 +302,11 @@ fn probe(tx: &Transaction<'_>) -> Result<()> {
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
 
     use super::*;
     use crate::id::{ReservationId, TenantKey};
-    use crate::ledger::row::Outcome;
+    use crate::ledger::row::{LedgerRow, Outcome};
     use crate::ledger::slot::tests::{reservation, settlement};
     use crate::money::NanoUsd;
     use crate::sqlite::migrate;
@@ -539,13 +424,13 @@ mod tests {
             }
             // What SQLite does by itself on a full disk.
             let ending = scope.spawn(|| writer.run_blocking(|tx| Ok(tx.execute_batch("ROLLBACK")?)));
-            while writer.shared.lock().tasks.is_empty() {
+            while writer.shared.lock().work.tasks.is_empty() {
                 assert!(Instant::now() < deadline);
                 std::thread::yield_now();
             }
             let after = scope
                 .spawn(|| writer.run_blocking(|tx| Ok(tx.execute("INSERT INTO names (name) VALUES ('alone')", [])?)));
-            while writer.shared.lock().tasks.len() < 2 {
+            while writer.shared.lock().work.tasks.len() < 2 {
                 assert!(Instant::now() < deadline);
                 std::thread::yield_now();
             }

@@ -1,0 +1,135 @@
+//! What waits for the writer: rows, labels and alerts, which are never lost, and tasks, which are written or refused.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Transaction;
+
+use crate::clock::UnixMs;
+use crate::error::{Result, StoreError};
+use crate::label::NewLabel;
+use crate::ledger::alert::Offer;
+use crate::ledger::label_file::LabelFile;
+use crate::ledger::row::LedgerRow;
+
+/// How long settled rows gather before they are committed.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// What to say to the caller of a task once the commit's fate is known.
+pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub(super) type Task = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
+
+/// A row to be written, and the in-flight slot that holds it until then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Posting {
+    pub(crate) row: LedgerRow,
+    pub(crate) slot: u32,
+}
+
+/// What there is to write.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) rows: Vec<Posting>,
+    pub(super) labels: Vec<NewLabel>,
+    pub(super) alerts: Vec<(UnixMs, Offer)>,
+    pub(super) tasks: Vec<Task>,
+    /// One of the tasks may change what somebody remembers.
+    pub(super) changes: bool,
+}
+
+impl Work {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty()
+    }
+
+    /// Adds all of `later`, which keeps its memory and nothing else.
+    fn append(&mut self, later: &mut Self) {
+        self.rows.append(&mut later.rows);
+        self.labels.append(&mut later.labels);
+        self.alerts.append(&mut later.alerts);
+        self.tasks.append(&mut later.tasks);
+        self.changes |= std::mem::take(&mut later.changes);
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) work: Work,
+    pub(super) label_file: LabelFile,
+    pub(super) closing: bool,
+    idle: bool,
+}
+
+/// What the writer's handle and its thread have in common.
+#[derive(Default)]
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    pub(super) failing: AtomicBool,
+    pub(super) generation: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues what can wait for others: the thread is woken only where it sleeps without an end.
+    pub(super) fn post(&self, add: impl FnOnce(&mut Queue)) {
+        let mut queue = self.lock();
+        add(&mut queue);
+        if std::mem::take(&mut queue.idle) {
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Queues a task, which somebody waits for.
+    pub(super) fn push_task(&self, task: Task, changes: bool) -> Result<()> {
+        let mut queue = self.lock();
+        if queue.closing {
+            return Err(StoreError::Unavailable("the store is closing".to_owned()));
+        }
+        queue.work.tasks.push(task);
+        queue.work.changes |= changes;
+        drop(queue);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Lets the thread write what is queued and end.
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Clears the file of labels, unless more of them have come since.
+    pub(super) fn labels_are_stored(&self) {
+        let mut queue = self.lock();
+        if queue.work.labels.is_empty() {
+            queue.label_file.clear();
+        }
+    }
+
+    /// Waits for work, lets rows gather unless a task waits, and takes all there is; true when the queue is closed. With
+    /// `probing` it does not wait.
+    pub(super) fn gather(&self, probing: bool, work: &mut Work) -> bool {
+        let mut queue = self.lock();
+        while !probing && queue.work.is_empty() && !queue.closing {
+            queue.idle = true;
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.idle = false;
+        let deadline = Instant::now() + GATHER;
+        while queue.work.tasks.is_empty() && !queue.closing && !probing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        work.append(&mut queue.work);
+        queue.closing
+    }
+}
