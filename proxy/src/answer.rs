@@ -4,21 +4,18 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version};
+use http::HeaderValue;
 use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 
 use crate::admit::Cap;
+use crate::client::Client;
 use crate::dialect::Dialect;
 use crate::head;
 use crate::refusal::Told;
 
 /// The most of an unread body that is read so that the connection can go on.
 const DRAIN_BYTES: usize = 64 << 10;
-/// The slowest that a client may read a long answer, in bytes a second.
-const SLOWEST_READER: u64 = 16 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -98,54 +95,49 @@ impl Head {
     }
 
     /// Writes the head of an answer whose body follows in pieces.
-    pub(crate) async fn begin(mut self, session: &mut Session) -> pingora::Result<()> {
-        if session.req_header().version == Version::HTTP_11 {
-            self.set("transfer-encoding", "chunked");
-        }
-        session.as_downstream_mut().write_response_header(self.inner).await
+    pub(crate) async fn begin(self, client: &mut Client<'_>) -> pingora::Result<()> {
+        client.begin(self.inner).await
     }
 
     /// Writes a whole answer.
-    pub(crate) async fn send(mut self, session: &mut Session, content_type: &str, body: Bytes) -> pingora::Result<()> {
+    pub(crate) async fn send(
+        mut self,
+        client: &mut Client<'_>,
+        content_type: &str,
+        body: Bytes,
+    ) -> pingora::Result<()> {
         self.set("content-type", content_type);
-        self.put("content-length", HeaderValue::from(body.len()));
-        // A long answer gets the time that its length needs at the slowest pace.
-        let more = Duration::from_secs(u64::try_from(body.len()).unwrap_or(u64::MAX) / SLOWEST_READER);
-        let timeout = session.as_downstream_mut().get_write_timeout().map(|timeout| timeout.saturating_add(more));
-        session.as_downstream_mut().set_write_timeout(timeout);
-        let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
-        let whole = vec![HttpTask::Header(self.inner, false), HttpTask::Body(body, true)];
-        session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())
+        client.whole(self.inner, body).await
     }
 }
 
 /// Answers with JSON that is written already.
-pub(crate) async fn whole(session: &mut Session, request_id: RequestId, body: Vec<u8>) -> pingora::Result<()> {
-    Head::of(200, request_id, Dialect::Anthropic)?.send(session, "application/json", body.into()).await
+pub(crate) async fn whole(client: &mut Client<'_>, request_id: RequestId, body: Vec<u8>) -> pingora::Result<()> {
+    Head::of(200, request_id, Dialect::Anthropic)?.send(client, "application/json", body.into()).await
 }
 
 /// Answers with JSON.
 pub(crate) async fn json(
-    session: &mut Session,
+    client: &mut Client<'_>,
     request_id: RequestId,
     value: &impl serde::Serialize,
 ) -> pingora::Result<()> {
     let body = serde_json::to_vec(value).map_err(|err| {
         pingora::Error::because(pingora::ErrorType::InternalError, "an answer can't be written as JSON", err)
     })?;
-    Head::new(200, request_id)?.send(session, "application/json", body.into()).await
+    Head::new(200, request_id)?.send(client, "application/json", body.into()).await
 }
 
 /// Answers with a refusal. What the client is still sending is read up to a bound, else the connection is closed, so that the
 /// rest of this body is never taken for the next request.
 pub(crate) async fn refuse(
-    session: &mut Session,
+    client: &mut Client<'_>,
     (request_id, dialect): (RequestId, Dialect),
     told: &Told,
     standing: &Standing,
 ) -> pingora::Result<()> {
-    if told.closes || !drained(session).await {
-        session.set_keepalive(None);
+    if told.closes || !drained(client).await {
+        client.close();
     }
     let mut head = Head::of(told.status, request_id, dialect)?;
     head.set_standing(standing);
@@ -160,10 +152,14 @@ pub(crate) async fn refuse(
         head.set("allow", allow);
     }
     let body = dialect.refusal_body(told, request_id);
-    head.send(session, "application/json", body.into()).await
+    head.send(client, "application/json", body.into()).await
 }
 
-async fn drained(session: &mut Session) -> bool {
+async fn drained(client: &mut Client<'_>) -> bool {
+    let session = match client {
+        Client::Http(session) => session,
+        Client::Pipe(_) => return true,
+    };
     if session.is_body_done() || session.is_body_empty() {
         return true;
     }

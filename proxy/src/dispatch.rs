@@ -6,6 +6,7 @@ use pingora::proxy::Session;
 
 use crate::answer::{self, Head};
 use crate::authenticate::{Caller, authenticate};
+use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
@@ -51,7 +52,7 @@ impl Gateway {
             }
             Route::Health | Route::Ready => return self.health(session, ctx, entry.route).await,
         };
-        Ok(answer::json(session, ctx.request_id, &answer).await?)
+        Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }
 
     fn caller(&self, session: &Session) -> Result<Caller, Refusal> {
@@ -69,7 +70,8 @@ impl Gateway {
             _ => (200, "ok"),
         };
         ctx.status = status;
-        Ok(Head::new(status, ctx.request_id)?.send(session, "text/plain", format!("{text}\n").into()).await?)
+        let client = &mut Client::Http(session);
+        Ok(Head::new(status, ctx.request_id)?.send(client, "text/plain", format!("{text}\n").into()).await?)
     }
 }
 

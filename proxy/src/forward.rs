@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openclawmu_store::{Ticket, UnixMs};
-use pingora::proxy::Session;
 
+use crate::client::Client;
 use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::route::Outbound;
@@ -109,7 +109,7 @@ impl Failure {
 
 /// Sends it. A client that leaves meanwhile cuts the upstream's connection.
 pub(crate) async fn forward(
-    session: &mut Session,
+    client: &mut Client<'_>,
     upstream: &Upstream,
     outbound: &Outbound,
     ticket: &Ticket,
@@ -125,6 +125,8 @@ pub(crate) async fn forward(
             let signed = http.signed((&outbound.path, &outbound.body), now).transpose();
             let signed = signed.map_err(|err| Failure::Fault(Fault::Broken(err.to_string())))?;
             let outgoing = Outgoing {
+                method: &outbound.method,
+                content_type: &outbound.content_type,
                 path: &outbound.path,
                 body: outbound.body.clone(),
                 stream: outbound.stream,
@@ -134,9 +136,9 @@ pub(crate) async fn forward(
             let answer = tokio::select! {
                 biased;
                 answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,
-                () = client_gone(session) => return Err(Failure::ClientGone),
+                () = client.gone() => return Err(Failure::ClientGone),
             };
-            from_http(session, answer).await
+            from_http(client, answer).await
         }
     }
 }
@@ -150,7 +152,7 @@ fn from_echo(answer: echo::Answer) -> Result<Reply, Failure> {
     Ok(Reply { content_type, source: Source::Echo(answer.pieces) })
 }
 
-async fn from_http(session: &mut Session, mut answer: Answer) -> Result<Reply, Failure> {
+async fn from_http(client: &mut Client<'_>, mut answer: Answer) -> Result<Reply, Failure> {
     let content_type = answer.header("content-type").unwrap_or("application/json").to_owned();
     let status = answer.status();
     if status == 200 {
@@ -159,7 +161,7 @@ async fn from_http(session: &mut Session, mut answer: Answer) -> Result<Reply, F
     let retry_after = answer.header("retry-after").map(str::to_owned);
     let body = tokio::select! {
         body = refusal_body(&mut answer) => body,
-        () = client_gone(session) => return Err(Failure::ClientGone),
+        () = client.gone() => return Err(Failure::ClientGone),
     };
     if body.is_some() {
         answer.release().await;
@@ -201,10 +203,4 @@ impl Reply {
             Source::Echo(_) => {}
         }
     }
-}
-
-/// Resolves when the client has closed its side. What it may have pipelined is kept for the next request.
-pub(crate) async fn client_gone(session: &mut Session) {
-    // Every return means that the client will read no more: end of stream, reset, or a broken connection.
-    let _ = session.as_downstream_mut().read_body_or_idle(true).await;
 }

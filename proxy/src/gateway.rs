@@ -12,6 +12,7 @@ use crate::admit::{Admitted, Attempt, admit};
 use crate::answer::{self, Head};
 use crate::authenticate::Caller;
 use crate::catalog::Target;
+use crate::client::Client;
 use crate::context::{Context, Shared};
 use crate::dialect::translate;
 use crate::forward::{Failure, Rejected, Reply, forward};
@@ -27,7 +28,8 @@ use crate::upstream::provider::Api;
 use crate::way::Way;
 use crate::{edge, own, settle};
 
-/// The edge's gateway.
+/// The edge's gateway. A copy is the same one.
+#[derive(Clone)]
 pub struct Gateway {
     pub(crate) shared: Arc<Shared>,
 }
@@ -57,14 +59,14 @@ impl From<Box<pingora::Error>> for Stop {
 }
 
 /// A request in the stages: its client, its notes, its target's reply still to come.
-struct Exchange<'a> {
-    session: &'a mut Session,
+struct Exchange<'a, 'c> {
+    client: &'a mut Client<'c>,
     ctx: &'a mut Context,
     call: &'a Call,
 }
 
 impl Gateway {
-    /// The seven stages.
+    /// The seven stages, the first one behind it.
     pub(crate) async fn call(
         &self,
         session: &mut Session,
@@ -72,23 +74,33 @@ impl Gateway {
         caller: &Caller,
         ai: (AiRoute, &str),
     ) -> Result<(), Stop> {
+        let call = read(session, &self.shared.config, ai, ctx.request_id).await?;
+        self.answer(&mut Client::Http(session), ctx, caller, &call).await
+    }
+
+    /// The stages from the third on, whoever asks: there is no second way to an upstream.
+    pub(crate) async fn answer(
+        &self,
+        client: &mut Client<'_>,
+        ctx: &mut Context,
+        caller: &Caller,
+        call: &Call,
+    ) -> Result<(), Stop> {
         let shared = &*self.shared;
-        let call = read(session, &shared.config, ai, ctx.request_id).await?;
-        let targets = self.plan(caller, &call)?;
+        let targets = self.plan(caller, call)?;
         if call.route == AiRoute::CountTokens
             && !targets.iter().any(|target| target.upstream.provider().has(Api::CountTokens))
         {
             // Nobody has to be asked, and so nothing is reserved.
-            return Ok(answer::whole(session, ctx.request_id, own::prompt_tokens(&call)).await?);
+            return Ok(answer::whole(client, ctx.request_id, own::prompt_tokens(call)).await?);
         }
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
-            let draft = draft(&call, target)?;
+            let draft = draft(call, target)?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
-            let admitted = admit(&shared.store, caller, &call, target, wanted).await?;
-            let headers = &session.req_header().headers;
-            let outbound = match route((&call, headers), target, draft, admitted.promise, own_key) {
+            let admitted = admit(&shared.store, caller, call, target, wanted).await?;
+            let outbound = match route((call, client.headers()), target, draft, admitted.promise, own_key) {
                 Ok(outbound) => outbound,
                 Err(refusal) => {
                     settle::void(&shared.metrics, &target.upstream.name, admitted.ticket, AttemptOutcome::Refused, 400);
@@ -97,11 +109,11 @@ impl Gateway {
             };
             let _in_flight = target.upstream.health.enter();
             let now = shared.store.clock().now();
-            match forward(session, &target.upstream, &outbound, &admitted.ticket, now).await {
+            match forward(client, &target.upstream, &outbound, &admitted.ticket, now).await {
                 Ok(reply) => {
                     target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
-                    let way = outbound.way(&call, now.0.div_euclid(1_000));
-                    let exchange = Exchange { session, ctx, call: &call };
+                    let way = outbound.way(call, now.0.div_euclid(1_000));
+                    let exchange = Exchange { client, ctx, call };
                     return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
                 Err(failure) => {
@@ -111,7 +123,7 @@ impl Gateway {
                     }
                     let standing = self.give_up(target, admitted, &failure);
                     if usize::from(attempt) == last || !failure.is_retryable() {
-                        return Err(stop(failure, (&call, outbound.api), &target.upstream.name, standing));
+                        return Err(stop(failure, (call, outbound.api), &target.upstream.name, standing));
                     }
                 }
             }
@@ -139,15 +151,15 @@ impl Gateway {
     /// Relays a reply, settles it, and writes what was held back until then.
     async fn deliver(
         &self,
-        exchange: Exchange<'_>,
+        exchange: Exchange<'_, '_>,
         target: &Target,
         admitted: Admitted,
         (reply, way): (Reply, Way),
     ) -> Result<(), Stop> {
-        let (shared, Exchange { session, ctx, call }) = (&*self.shared, exchange);
+        let (shared, Exchange { client, ctx, call }) = (&*self.shared, exchange);
         let Admitted { ticket, promise, tokenizer, unstated } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
-        let mut relayed = Relay { session, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
+        let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
         if call.route == AiRoute::CountTokens {
             // Providers don't bill it.
             (relayed.outcome, relayed.usage, relayed.estimated) = (Outcome::Void, Usage::default(), false);
@@ -160,9 +172,9 @@ impl Gateway {
                 head.set_attempt(&target.model, cap);
                 head.set_cost(settled.cost);
                 head.set_standing(&settled.standing);
-                head.send(session, &content_type, body).await?;
+                head.send(client, &content_type, body).await?;
             }
-            Ending::Event(event) => session.as_downstream_mut().write_response_body(event, true).await?,
+            Ending::Event(event) => client.last(event).await?,
             Ending::Refusal(refusal) => return Err(Stop::Refused(refusal, settled.standing)),
             Ending::Nothing => return Err(Stop::Gone),
         }
@@ -204,6 +216,31 @@ fn stop(failure: Failure, (call, api): (&Call, Api), upstream: &str, standing: S
     }
 }
 
+/// Tells why there is no answer.
+pub(crate) async fn tell(client: &mut Client<'_>, ctx: &mut Context, stop: Stop) -> pingora::Result<()> {
+    match stop {
+        Stop::Refused(refusal, standing) => {
+            let told = refusal.told();
+            ctx.status = told.status;
+            answer::refuse(client, (ctx.request_id, ctx.dialect), &told, &standing).await
+        }
+        Stop::Passed(rejected) => {
+            ctx.status = rejected.status;
+            let mut head = Head::of(rejected.status, ctx.request_id, ctx.dialect)?;
+            if let Some(after) = &rejected.retry_after {
+                head.set("retry-after", after);
+            }
+            head.send(client, &rejected.content_type, rejected.body).await
+        }
+        Stop::Gone => {
+            ctx.status = 499;
+            client.close();
+            Ok(())
+        }
+        Stop::Io(err) => Err(err),
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -219,26 +256,8 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         edge::head_seen();
-        match self.handle(session, ctx).await {
-            Ok(()) => {}
-            Err(Stop::Refused(refusal, standing)) => {
-                let told = refusal.told();
-                ctx.status = told.status;
-                answer::refuse(session, (ctx.request_id, ctx.dialect), &told, &standing).await?;
-            }
-            Err(Stop::Passed(rejected)) => {
-                ctx.status = rejected.status;
-                let mut head = Head::of(rejected.status, ctx.request_id, ctx.dialect)?;
-                if let Some(after) = &rejected.retry_after {
-                    head.set("retry-after", after);
-                }
-                head.send(session, &rejected.content_type, rejected.body).await?;
-            }
-            Err(Stop::Gone) => {
-                ctx.status = 499;
-                session.set_keepalive(None);
-            }
-            Err(Stop::Io(err)) => return Err(err),
+        if let Err(stop) = self.handle(session, ctx).await {
+            tell(&mut Client::Http(session), ctx, stop).await?;
         }
         Ok(true)
     }

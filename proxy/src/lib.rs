@@ -12,6 +12,7 @@
 //! - `label`: whom and what a request is for, for reports
 //! - `way`: how an upstream's answer becomes the client's
 //! - `refusal`: everything a client may be told when it is refused
+//! - `client`: who gets an answer: a session, or a part of the gateway
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
 //! - `own_key`: tenants' own keys at providers
@@ -33,6 +34,7 @@ mod authenticate;
 mod beside;
 mod catalog;
 pub mod cli;
+mod client;
 pub mod config;
 mod context;
 mod dialect;

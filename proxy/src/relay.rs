@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openclawmu_store::{Outcome, ServiceTier, Ticket, Tokenizer, Usage};
-use pingora::proxy::Session;
 use tokio::sync::watch;
 
 use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
 use crate::answer::Head;
+use crate::client::Client;
 use crate::dialect::bedrock::frames;
-use crate::forward::{Reply, client_gone};
+use crate::forward::Reply;
 use crate::pieces::{Pieces, TooLong};
 use crate::read::Call;
 use crate::refusal::Refusal;
@@ -68,9 +68,9 @@ pub(crate) enum Ending {
 }
 
 /// Everything that a relay needs beside the reply.
-pub(crate) struct Relay<'a> {
+pub(crate) struct Relay<'a, 'c> {
     /// The client.
-    pub(crate) session: &'a mut Session,
+    pub(crate) client: &'a mut Client<'c>,
     /// What it asked for.
     pub(crate) call: &'a Call,
     /// The reservation.
@@ -102,7 +102,7 @@ enum Broken {
     Shutdown,
 }
 
-impl Relay<'_> {
+impl Relay<'_, '_> {
     /// Relays the reply.
     pub(crate) async fn run(mut self, reply: Reply) -> Relayed {
         if reply.content_type.starts_with("text/event-stream") || reply.content_type == FRAMED {
@@ -117,7 +117,7 @@ impl Relay<'_> {
         let read = tokio::select! {
             biased; // most answers are there already: then nothing else is looked at
             read = read_whole(&mut reply) => read,
-            () = client_gone(self.session) => Err(Broken::ClientGone),
+            () = self.client.gone() => Err(Broken::ClientGone),
             () = cut(&mut self.cut) => Err(Broken::Shutdown),
         };
         let body = match read {
@@ -196,7 +196,7 @@ impl Relay<'_> {
         head.set("x-accel-buffering", "no");
         head.set_attempt(self.model.0, self.cap);
         head.set_standing(&self.ticket.standing());
-        head.begin(self.session).await
+        head.begin(self.client).await
     }
 
     /// Relays events until the end; `[DONE]` itself is left to the caller.
@@ -213,7 +213,7 @@ impl Relay<'_> {
             let piece = tokio::select! {
                 biased;
                 piece = reply.piece() => piece.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))?,
-                () = client_gone(self.session) => return Err(Broken::ClientGone),
+                () = self.client.gone() => return Err(Broken::ClientGone),
                 () = &mut cut => return Err(Broken::Shutdown),
                 () = &mut idle => {
                     if heard.elapsed() >= idle_timeout {
@@ -290,7 +290,7 @@ impl Relay<'_> {
         if bytes.is_empty() || (heard.usage_only && !self.call.ask.wants_usage) {
             return Ok(false);
         }
-        self.session.as_downstream_mut().write_response_body(bytes, false).await.map_err(|_| Broken::ClientGone)?;
+        self.client.piece(bytes).await.map_err(|_| Broken::ClientGone)?;
         Ok(false)
     }
 

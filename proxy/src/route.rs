@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::admit::Promise;
 use crate::catalog::Target;
@@ -35,8 +35,12 @@ pub(crate) enum Draft {
 pub(crate) struct Outbound {
     /// The API that is asked.
     pub(crate) api: Api,
+    /// The method.
+    pub(crate) method: Method,
     /// The path after the upstream's base URL.
     pub(crate) path: Cow<'static, str>,
+    /// What the body is.
+    pub(crate) content_type: HeaderValue,
     /// The body.
     pub(crate) body: Bytes,
     /// Whether it asks for a stream.
@@ -88,7 +92,8 @@ pub(crate) fn route(
         }
     };
     let path = provider.path(api, &target.model, call.ask.stream);
-    Ok(Outbound { api, path, body, stream: call.ask.stream, headers, own_key })
+    let (method, content_type) = (Method::POST, HeaderValue::from_static("application/json"));
+    Ok(Outbound { api, method, path, content_type, body, stream: call.ask.stream, headers, own_key })
 }
 
 fn edited(call: &Call, target: &Target, promise: Promise) -> Bytes {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
 use openclawmu_store::UnixMs;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -69,6 +69,10 @@ pub(crate) struct HttpUpstream {
 
 /// A request on its way.
 pub(crate) struct Outgoing<'a> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// What the body is.
+    pub(crate) content_type: &'a HeaderValue,
     /// The path after the base URL.
     pub(crate) path: &'a str,
     /// The body.
@@ -82,6 +86,10 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    fn has_body(&self) -> bool {
+        *self.method != Method::GET && *self.method != Method::DELETE
+    }
+
     fn accept(&self) -> &'static str {
         if self.stream { "text/event-stream" } else { "application/json" }
     }
@@ -90,7 +98,6 @@ impl Outgoing<'_> {
 fn fixed_lines(host: &HeaderValue) -> Bytes {
     let mut lines = BytesMut::new();
     line(&mut lines, HOST.as_str(), host.as_bytes());
-    line(&mut lines, CONTENT_TYPE.as_str(), b"application/json");
     line(&mut lines, USER_AGENT.as_str(), AGENT.as_bytes());
     lines.freeze()
 }
@@ -267,7 +274,7 @@ impl HttpUpstream {
     /// [`http::Uri`], neither of which holds a line's end.
     fn wire_head(&self, outgoing: &Outgoing<'_>) -> BytesMut {
         let mut head = BytesMut::with_capacity(512);
-        for part in ["POST ", &self.base_path, outgoing.path, " HTTP/1.1\r\n"] {
+        for part in [outgoing.method.as_str(), " ", &self.base_path, outgoing.path, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
         head.extend_from_slice(&self.fixed_lines);
@@ -276,7 +283,10 @@ impl HttpUpstream {
             None => head.extend_from_slice(&self.key_lines),
         }
         line(&mut head, ACCEPT.as_str(), outgoing.accept().as_bytes());
-        line(&mut head, CONTENT_LENGTH.as_str(), HeaderValue::from(outgoing.body.len()).as_bytes());
+        if outgoing.has_body() {
+            line(&mut head, CONTENT_TYPE.as_str(), outgoing.content_type.as_bytes());
+            line(&mut head, CONTENT_LENGTH.as_str(), HeaderValue::from(outgoing.body.len()).as_bytes());
+        }
         for (name, value) in &outgoing.headers {
             line(&mut head, name, value.as_bytes());
         }
@@ -286,10 +296,12 @@ impl HttpUpstream {
 
     fn header(&self, outgoing: &Outgoing<'_>) -> pingora::Result<RequestHeader> {
         let path = [self.base_path.as_str(), outgoing.path].concat();
-        let mut header = RequestHeader::build_no_case("POST", path.as_bytes(), Some(8))?;
+        let mut header = RequestHeader::build_no_case(outgoing.method, path.as_bytes(), Some(8))?;
         header.insert_header(HOST, self.host.clone())?;
-        header.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-        header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
+        if outgoing.has_body() {
+            header.insert_header(CONTENT_TYPE, outgoing.content_type.clone())?;
+            header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
+        }
         header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
         header.insert_header(USER_AGENT, AGENT)?;
         let key = outgoing.own_key.map_or(&self.key, |key| key);

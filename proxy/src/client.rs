@@ -1,0 +1,169 @@
+//! Who gets an answer: an HTTP session, or a part of the gateway that asks on a tenant's behalf, without a session of its own.
+//!
+//! It carries an answer and knows whether anybody still waits for it; what the answer says is decided elsewhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+use tokio::sync::mpsc;
+
+/// The slowest that a client may read a long answer, in bytes a second.
+const SLOWEST_READER: u64 = 16 << 10;
+
+/// Who gets an answer.
+pub(crate) enum Client<'a> {
+    /// A client at the edge.
+    Http(&'a mut Session),
+    /// A part of the gateway.
+    #[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets ask this way"))]
+    Pipe(Pipe),
+}
+
+/// The asking end of a [`pipe`].
+pub(crate) struct Pipe {
+    /// The headers that a request would have had.
+    headers: HeaderMap,
+    pieces: mpsc::Sender<Piped>,
+}
+
+/// What comes out of a pipe, in order: one head, pieces, and one end unless it broke off.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets read it"))]
+pub(crate) enum Piped {
+    /// The answer's head.
+    Head(Box<ResponseHeader>),
+    /// A piece of its body: one event of a stream, or a whole answer.
+    Piece(Bytes),
+    /// Its proper end.
+    End,
+}
+
+/// A pipe that holds `pieces` pieces until they are taken. Dropping the receiver is leaving: the upstream is cut.
+#[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets ask this way"))]
+pub(crate) fn pipe(headers: HeaderMap, pieces: usize) -> (Pipe, mpsc::Receiver<Piped>) {
+    let (sender, receiver) = mpsc::channel(pieces);
+    (Pipe { headers, pieces: sender }, receiver)
+}
+
+impl Client<'_> {
+    /// The headers of its request.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Http(session) => &session.req_header().headers,
+            Self::Pipe(pipe) => &pipe.headers,
+        }
+    }
+
+    /// Resolves when it will read no more. What it may have pipelined is kept for the next request.
+    pub(crate) async fn gone(&mut self) {
+        match self {
+            Self::Http(session) => {
+                // Every return means that: end of stream, reset, or a broken connection.
+                let _ = session.as_downstream_mut().read_body_or_idle(true).await;
+            }
+            Self::Pipe(pipe) => pipe.pieces.closed().await,
+        }
+    }
+
+    /// No other request may follow on its connection.
+    pub(crate) fn close(&mut self) {
+        if let Self::Http(session) = self {
+            session.set_keepalive(None);
+        }
+    }
+
+    /// Writes the head of an answer whose body follows in pieces.
+    pub(crate) async fn begin(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
+        match self {
+            Self::Http(session) => {
+                if session.req_header().version == Version::HTTP_11 {
+                    head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+                }
+                session.as_downstream_mut().write_response_header(head).await
+            }
+            Self::Pipe(pipe) => pipe.send(Piped::Head(head)).await,
+        }
+    }
+
+    /// Writes a piece of the body.
+    pub(crate) async fn piece(&mut self, piece: Bytes) -> pingora::Result<()> {
+        match self {
+            Self::Http(session) => session.as_downstream_mut().write_response_body(piece, false).await,
+            Self::Pipe(pipe) => pipe.send(Piped::Piece(piece)).await,
+        }
+    }
+
+    /// Writes the last piece of the body, which may be empty.
+    pub(crate) async fn last(&mut self, piece: Bytes) -> pingora::Result<()> {
+        match self {
+            Self::Http(session) => session.as_downstream_mut().write_response_body(piece, true).await,
+            Self::Pipe(pipe) => pipe.last(piece).await,
+        }
+    }
+
+    /// Writes a whole answer.
+    pub(crate) async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
+        head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+        let session = match self {
+            Self::Http(session) => session,
+            Self::Pipe(pipe) => {
+                pipe.send(Piped::Head(head)).await?;
+                return pipe.last(body).await;
+            }
+        };
+        // A long answer gets the time that its length needs at the slowest pace.
+        let more = Duration::from_secs(u64::try_from(body.len()).unwrap_or(u64::MAX) / SLOWEST_READER);
+        let timeout = session.as_downstream_mut().get_write_timeout().map(|timeout| timeout.saturating_add(more));
+        session.as_downstream_mut().set_write_timeout(timeout);
+        let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
+        let whole = vec![HttpTask::Header(head, false), HttpTask::Body(body, true)];
+        session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())
+    }
+}
+
+impl Pipe {
+    async fn send(&self, piped: Piped) -> pingora::Result<()> {
+        let gone = |_| Error::explain(ErrorType::WriteError, "nobody waits for the answer any more");
+        self.pieces.send(piped).await.map_err(gone)
+    }
+
+    async fn last(&self, piece: Bytes) -> pingora::Result<()> {
+        if !piece.is_empty() {
+            self.send(Piped::Piece(piece)).await?;
+        }
+        self.send(Piped::End).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_carries_an_answer_in_order_and_knows_when_nobody_waits() {
+        let (pipe, mut answer) = pipe(HeaderMap::new(), 8);
+        let mut client = Client::Pipe(pipe);
+        let head = || Box::new(ResponseHeader::build_no_case(200, None).unwrap());
+        client.begin(head()).await.unwrap();
+        client.piece(Bytes::from_static(b"a")).await.unwrap();
+        client.last(Bytes::new()).await.unwrap();
+        client.whole(head(), Bytes::from_static(b"b")).await.unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 6 {
+            seen.push(match answer.recv().await.unwrap() {
+                Piped::Head(head) => head.status.as_str().to_owned(),
+                Piped::Piece(piece) => String::from_utf8(piece.to_vec()).unwrap(),
+                Piped::End => "end".to_owned(),
+            });
+        }
+        assert_eq!(seen, ["200", "a", "end", "200", "b", "end"]);
+        drop(answer);
+        client.gone().await;
+        assert!(client.piece(Bytes::from_static(b"c")).await.is_err());
+    }
+}
