@@ -151,6 +151,10 @@ pub(crate) async fn refuse(
     if let (405, Some(allow)) = (told.status, told.param.as_deref()) {
         head.set("allow", allow);
     }
+    if told.status == 426 {
+        head.set("upgrade", "websocket");
+        head.set("sec-websocket-version", 13);
+    }
     let body = dialect.refusal_body(told, request_id);
     head.send(client, "application/json", body.into()).await
 }

@@ -10,6 +10,9 @@ use openclawmu_store::{AuthError, Policy, Store};
 
 use crate::refusal::Refusal;
 
+/// What a subprotocol starts with that holds a key.
+const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
 /// Who is asking.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -19,7 +22,11 @@ pub(crate) struct Caller {
 
 /// Lets in who presents one valid token.
 pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Refusal> {
-    let presented = credential(headers).ok_or(Refusal::Unauthenticated)?;
+    check(store, credential(headers, None).ok_or(Refusal::Unauthenticated)?, peer)
+}
+
+/// Lets in who presents this token.
+pub(crate) fn check(store: &Store, presented: &str, peer: IpAddr) -> Result<Caller, Refusal> {
     match store.authenticate(presented, peer) {
         Ok(policy) => Ok(Caller { policy }),
         Err(AuthError::Rejected { reason, token }) => {
@@ -47,9 +54,18 @@ pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> 
     }
 }
 
-/// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`.
-fn credential(headers: &HeaderMap) -> Option<&str> {
-    let mut found: Option<&str> = None;
+/// The one credential of a request for a WebSocket: a browser can set no header there, and so `OpenAI`'s clients put it
+/// among the subprotocols.
+pub(crate) fn socket_credential(headers: &HeaderMap) -> Option<&str> {
+    let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut keys = lists.flat_map(|list| list.split(',')).filter_map(|one| one.trim().strip_prefix(KEY_PROTOCOL));
+    let key = keys.next();
+    if keys.next().is_some() { None } else { credential(headers, key) }
+}
+
+/// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`, which must be
+/// the one that was `found` elsewhere.
+fn credential<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
     for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"] {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
@@ -81,7 +97,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        credential(&headers).map(str::to_owned)
+        credential(&headers, None).map(str::to_owned)
     }
 
     #[test]
@@ -103,5 +119,23 @@ mod tests {
         ] {
             assert_eq!(of(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn a_browsers_key_is_one_of_its_subprotocols() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            socket_credential(&headers).map(str::to_owned)
+        };
+        let key = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.tk_a");
+        assert_eq!(of(&[key]).as_deref(), Some("tk_a"));
+        assert_eq!(of(&[key, ("authorization", "Bearer tk_a")]).as_deref(), Some("tk_a"));
+        assert_eq!(of(&[("authorization", "Bearer tk_a")]).as_deref(), Some("tk_a"));
+        assert_eq!(of(&[key, ("authorization", "Bearer tk_b")]), None);
+        assert_eq!(of(&[key, key]), None);
+        assert_eq!(of(&[("sec-websocket-protocol", "realtime")]), None);
     }
 }

@@ -1,17 +1,20 @@
 //! Before the stages: the head, the route, the caller; and the routes that need no stages.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
 
 use pingora::proxy::Session;
 
 use crate::answer::{self, Head};
-use crate::authenticate::{Caller, authenticate};
+use crate::authenticate::{self, Caller, authenticate};
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
-use crate::routes::{self, Access, Found, Route};
-use crate::{head, own};
+use crate::routes::{self, Access, Found, Route, SocketRoute};
+use crate::socket::Guard;
+use crate::{head, own, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
@@ -32,9 +35,9 @@ impl Gateway {
         ctx.status = 200;
         let caller = match entry.access {
             Access::Open => return self.health(session, ctx, entry.route).await,
-            Access::Token => self.caller(session)?,
+            Access::Token => self.caller(session, entry.route)?,
             Access::Scope(scope) => {
-                let caller = self.caller(session)?;
+                let caller = self.caller(session, entry.route)?;
                 if !caller.policy.allows(scope) {
                     return Err(Refusal::scope_missing(scope).into());
                 }
@@ -43,6 +46,7 @@ impl Gateway {
         };
         let answer = match entry.route {
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
+            Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
             Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,
             Route::Quota => own::quota(&shared.store, &caller)?,
@@ -55,12 +59,31 @@ impl Gateway {
         Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }
 
-    fn caller(&self, session: &Session) -> Result<Caller, Refusal> {
-        let peer = session
-            .client_addr()
-            .and_then(|addr| addr.as_inet())
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
-        authenticate(&self.shared.store, &session.req_header().headers, peer)
+    fn caller(&self, session: &Session, route: Route) -> Result<Caller, Refusal> {
+        let (store, headers) = (&self.shared.store, &session.req_header().headers);
+        if matches!(route, Route::Socket(_)) {
+            let presented = authenticate::socket_credential(headers).ok_or(Refusal::Unauthenticated)?;
+            return authenticate::check(store, presented, peer(session));
+        }
+        authenticate(store, headers, peer(session))
+    }
+
+    /// A request for a WebSocket, its caller known.
+    async fn socket(&self, session: &mut Session, ctx: &mut Context, socket: SocketRoute) -> Result<(), Stop> {
+        // What follows this head is no request, whatever the answer is.
+        session.set_keepalive(None);
+        let head = session.req_header();
+        let offer = socket::check(head)?;
+        let presented = authenticate::socket_credential(&head.headers).ok_or(Refusal::Unauthenticated)?;
+        let guard = Guard {
+            shared: Arc::clone(&self.shared),
+            presented: presented.into(),
+            peer: peer(session),
+            since: Instant::now(),
+        };
+        match socket {
+            SocketRoute::Realtime => self.realtime(session, ctx, (offer, guard)).await,
+        }
     }
 
     async fn health(&self, session: &mut Session, ctx: &mut Context, route: Route) -> Result<(), Stop> {
@@ -73,6 +96,12 @@ impl Gateway {
         let client = &mut Client::Http(session);
         Ok(Head::new(status, ctx.request_id)?.send(client, "text/plain", format!("{text}\n").into()).await?)
     }
+}
+
+/// The client's address.
+fn peer(session: &Session) -> IpAddr {
+    let address = session.client_addr().and_then(|addr| addr.as_inet());
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip())
 }
 
 /// What the head must satisfy before anything is believed.

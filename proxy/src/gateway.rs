@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use openclawmu_store::{Outcome, RequestId, Standing, Usage};
+use openclawmu_store::{Outcome, RequestId, Standing, Ticket, Usage};
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
@@ -87,7 +87,7 @@ impl Gateway {
         call: &Call,
     ) -> Result<(), Stop> {
         let shared = &*self.shared;
-        let targets = self.plan(caller, call)?;
+        let targets = self.plan(caller, (&call.ask.model, call.request_id))?;
         if call.route == AiRoute::CountTokens
             && !targets.iter().any(|target| target.upstream.provider().has(Api::CountTokens))
         {
@@ -121,7 +121,7 @@ impl Gateway {
                     if let Some(sign) = failure.sign().filter(|_| outbound.own_key.is_none()) {
                         target.upstream.health.note(&target.model, sign, Instant::now());
                     }
-                    let standing = self.give_up(target, admitted, &failure);
+                    let standing = self.give_up(target, admitted.ticket, &failure);
                     if usize::from(attempt) == last || !failure.is_retryable() {
                         return Err(stop(failure, (call, outbound.api), &target.upstream.name, standing));
                     }
@@ -132,12 +132,11 @@ impl Gateway {
     }
 
     /// The targets of a call that this caller may make, priced or not.
-    fn plan(&self, caller: &Caller, call: &Call) -> Result<Vec<Target>, Refusal> {
-        let name = &call.ask.model;
+    pub(crate) fn plan(&self, caller: &Caller, (name, id): (&str, RequestId)) -> Result<Vec<Target>, Refusal> {
         let policy = &caller.policy;
         // A tenant's own name stands for another, which the operator's aliases and upstreams then know.
-        let meant = policy.aliases.get(name).unwrap_or(name);
-        let targets = self.shared.catalog.load().plan(meant, dice(call.request_id), Instant::now());
+        let meant = policy.aliases.get(name).map_or(name, String::as_str);
+        let targets = self.shared.catalog.load().plan(meant, dice(id), Instant::now());
         if targets.is_empty() {
             return Err(own::model_not_found(name));
         }
@@ -182,7 +181,7 @@ impl Gateway {
     }
 
     /// Settles an attempt that came to nothing.
-    fn give_up(&self, target: &Target, admitted: Admitted, failure: &Failure) -> Standing {
+    pub(crate) fn give_up(&self, target: &Target, ticket: Ticket, failure: &Failure) -> Standing {
         let upstream = &target.upstream.name;
         let (outcome, status) = match failure {
             Failure::ClientGone => (AttemptOutcome::ClientGone, 499),
@@ -193,7 +192,7 @@ impl Gateway {
         if let Failure::Fault(fault) = failure {
             tracing::warn!(%upstream, %fault, "an upstream failed");
         }
-        settle::void(&self.shared.metrics, upstream, admitted.ticket, outcome, status).standing
+        settle::void(&self.shared.metrics, upstream, ticket, outcome, status).standing
     }
 }
 

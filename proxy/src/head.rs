@@ -7,6 +7,7 @@ use http::{HeaderMap, Version, header};
 use pingora::http::RequestHeader;
 
 use crate::refusal::{MALFORMED, Refusal};
+use crate::routes;
 
 /// Largest head, in bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -67,7 +68,7 @@ pub(crate) fn check(head: &RequestHeader) -> Result<(), Refusal> {
     if http1 && head.version != Version::HTTP_10 && headers.get_all(header::HOST).iter().count() != 1 {
         return Err(malformed("there is not exactly one Host header"));
     }
-    if headers.contains_key(header::UPGRADE) {
+    if headers.contains_key(header::UPGRADE) && !(http1 && routes::is_socket(&head.method, head.uri.path())) {
         return Err(malformed("this route does not upgrade to another protocol"));
     }
     check_framing(head)

@@ -22,15 +22,24 @@ pub(crate) fn label(headers: &HeaderMap, body: &Bytes, fields: &Fields) -> Resul
     if let Some(user) = fields.user().and_then(|range| body.get(range)) {
         label.set_user(&serde_json::from_slice::<String>(user).unwrap_or_default());
     }
+    tags(headers, &mut label)?;
+    if let Some(metadata) = fields.metadata().and_then(|range| body.get(range)) {
+        add(&mut label, &serde_json::from_slice(metadata).unwrap_or_default());
+    }
+    Ok(label)
+}
+
+/// Reads the header's tags.
+///
+/// # Errors
+/// 400 when it is no text.
+pub(crate) fn tags(headers: &HeaderMap, label: &mut Label) -> Result<(), Refusal> {
     for value in headers.get_all(TAGS) {
         let text = std::str::from_utf8(value.as_bytes())
             .map_err(|_| Refusal::bad(TAGS, "`x-openclawmu-tags` must be UTF-8 text: tags, divided by commas."))?;
         text.split(',').for_each(|tag| label.add_tag(tag));
     }
-    if let Some(metadata) = fields.metadata().and_then(|range| body.get(range)) {
-        add(&mut label, &serde_json::from_slice(metadata).unwrap_or_default());
-    }
-    Ok(label)
+    Ok(())
 }
 
 /// `user_id` says for whom, where the request doesn't; `tags` is a list of tags; any other text becomes the tag `key=text`.

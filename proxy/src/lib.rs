@@ -9,6 +9,8 @@
 //! - `gateway`: the seven stages, top to bottom
 //! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
+//! - `socket`: WebSockets: how one is opened, carried and ended
+//! - `realtime`: conversations with a model over one, each response reserved and settled
 //! - `label`: whom and what a request is for, for reports
 //! - `way`: how an upstream's answer becomes the client's
 //! - `refusal`: everything a client may be told when it is refused
@@ -53,12 +55,14 @@ mod own;
 mod own_key;
 mod pieces;
 mod read;
+mod realtime;
 mod refusal;
 mod relay;
 mod route;
 mod routes;
 mod serve;
 mod settle;
+mod socket;
 mod sse;
 mod upstream;
 mod way;

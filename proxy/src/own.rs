@@ -145,7 +145,7 @@ fn unavailable(err: &dyn std::fmt::Display) -> Refusal {
 }
 
 /// Decodes `%XX` once; `None` when that is no UTF-8 or a `%` stands alone.
-fn percent_decode(text: &str) -> Option<String> {
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

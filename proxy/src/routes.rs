@@ -11,6 +11,8 @@ use crate::upstream::provider::Api;
 pub(crate) enum Route {
     /// A call that reaches an upstream: it is admitted and settled.
     Ai(AiRoute),
+    /// A WebSocket, over which calls reach an upstream: each is admitted and settled.
+    Socket(SocketRoute),
     /// What this token may call.
     Models,
     /// One of those.
@@ -23,6 +25,13 @@ pub(crate) enum Route {
     Health,
     /// Whether it can serve.
     Ready,
+}
+
+/// The WebSockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketRoute {
+    /// `OpenAI`'s Realtime API.
+    Realtime,
 }
 
 /// The AI routes.
@@ -111,6 +120,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     // Google's clients ask for one version or the other.
     entry(Method::POST, "/v1/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1beta/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/realtime", Route::Socket(SocketRoute::Realtime), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/models", Route::Models, Access::Token),
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),
@@ -152,6 +162,14 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
         other = Some(&entry.method);
     }
     other.map_or(Found::Nothing, Found::OtherMethod)
+}
+
+/// Whether it leads to a WebSocket.
+pub(crate) fn is_socket(method: &Method, path: &str) -> bool {
+    match find(method, path) {
+        Found::Entry(entry, _) => *method == entry.method && matches!(entry.route, Route::Socket(_)),
+        Found::OtherMethod(_) | Found::Nothing => false,
+    }
 }
 
 fn match_path<'p>(pattern: &str, bare: &'p str) -> Option<&'p str> {

@@ -37,6 +37,7 @@ mod provider_key;
 mod quota;
 mod rate;
 mod rate_limit;
+mod realtime;
 mod report;
 mod route;
 mod sdk;

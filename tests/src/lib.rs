@@ -32,6 +32,7 @@ pub mod refusal;
 pub mod scene;
 pub mod sdk;
 pub mod setup;
+pub mod socket;
 pub mod sse;
 pub mod stripe;
 pub mod tls;

@@ -56,6 +56,8 @@ pub struct EdgeConfig {
     pub body_timeout: Duration,
     /// Longest time for one write to a client.
     pub write_timeout: Duration,
+    /// Longest time without an event on a WebSocket.
+    pub websocket_idle: Duration,
     /// Life of an idle connection, in seconds.
     pub keepalive_seconds: u64,
     /// Requests of one connection.

@@ -145,6 +145,7 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
         ("edge.header_timeout_seconds", raw.header_timeout_seconds),
         ("edge.body_timeout_seconds", raw.body_timeout_seconds),
         ("edge.write_timeout_seconds", raw.write_timeout_seconds),
+        ("edge.websocket_idle_seconds", raw.websocket_idle_seconds),
         ("edge.keepalive_seconds", raw.keepalive_seconds),
         ("edge.keepalive_requests", raw.keepalive_requests.into()),
     ];
@@ -159,6 +160,7 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
         header_timeout: Duration::from_secs(raw.header_timeout_seconds),
         body_timeout: Duration::from_secs(raw.body_timeout_seconds),
         write_timeout: Duration::from_secs(raw.write_timeout_seconds),
+        websocket_idle: Duration::from_secs(raw.websocket_idle_seconds),
         keepalive_seconds: raw.keepalive_seconds,
         keepalive_requests: raw.keepalive_requests,
         max_connections: raw.max_connections,

@@ -70,6 +70,8 @@ pub struct RawEdge {
     pub body_timeout_seconds: u64,
     /// Longest time that a client may take to read what is written to it, in seconds.
     pub write_timeout_seconds: u64,
+    /// Longest time without an event on a WebSocket, in seconds.
+    pub websocket_idle_seconds: u64,
     /// How long an idle keep-alive connection is kept, in seconds.
     pub keepalive_seconds: u64,
     /// Requests after which a connection is closed.
@@ -94,6 +96,7 @@ impl Default for RawEdge {
             header_timeout_seconds: 10,
             body_timeout_seconds: 10,
             write_timeout_seconds: 15,
+            websocket_idle_seconds: 900,
             keepalive_seconds: 60,
             keepalive_requests: 1000,
             max_connections: 20_000,

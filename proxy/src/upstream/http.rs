@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use http::{HeaderValue, Method, Version};
 use openclawmu_store::UnixMs;
-use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
@@ -30,7 +30,7 @@ const STALE_WITHIN: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept: less than the minute after which many servers close theirs.
 pub(super) const POOLED: Duration = Duration::from_secs(55);
 /// How the gateway names itself to upstreams.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
+pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclawmu/", env!("CARGO_PKG_VERSION")));
 
 /// Pooled connections.
 #[derive(Clone)]
@@ -39,32 +39,39 @@ pub(crate) struct Pools {
     secure: Arc<Connector>,
     /// To `http` upstreams: HTTP/1.1, where head and body go out in one write.
     plain: Arc<Plain>,
+    /// To either: connections that one WebSocket has for itself.
+    pub(super) single: Arc<TransportConnector>,
 }
 
 impl Pools {
     /// Empty pools that keep at most `size` idle connections each.
     pub(crate) fn new(size: usize) -> Self {
         let options = || Some(ConnectorOptions::new(size));
-        Self { secure: Arc::new(Connector::new(options())), plain: Arc::new(Plain::new(size)) }
+        Self {
+            secure: Arc::new(Connector::new(options())),
+            plain: Arc::new(Plain::new(size)),
+            single: Arc::new(TransportConnector::new(options())),
+        }
     }
 }
 
 /// An upstream over HTTP.
 pub(crate) struct HttpUpstream {
-    pools: Pools,
-    peers: Peers,
-    host: HeaderValue,
-    base_path: String,
+    pub(super) pools: Pools,
+    pub(super) peers: Peers,
+    pub(super) host: HeaderValue,
+    pub(super) base_path: String,
     /// The operator's key.
-    key: Vec<(HeaderName, HeaderValue)>,
+    pub(super) key: Vec<(HeaderName, HeaderValue)>,
     key_lines: Bytes,
     /// Signs each request, where that is how the provider knows the operator.
     signer: Option<BedrockConfig>,
     tls: bool,
     /// The lines of every request's head that don't change, as they go over the wire.
     fixed_lines: Bytes,
-    first_byte_timeout: Duration,
-    idle_timeout: Duration,
+    pub(super) first_byte_timeout: Duration,
+    /// The longest pause within an answer.
+    pub(crate) idle_timeout: Duration,
 }
 
 /// A request on its way.

@@ -2,6 +2,7 @@
 //!
 //! - `http`: a provider or an internal server, over pooled connections
 //! - `provider`: what each provider wants around a body
+//! - `socket`: a WebSocket at a provider
 //! - `plain`: idle connections in the clear
 //! - `peer`: its addresses, looked up now and then
 //! - `health`: what recent answers say of an upstream
@@ -13,6 +14,7 @@ pub(crate) mod http;
 mod peer;
 mod plain;
 pub(crate) mod provider;
+pub(crate) mod socket;
 
 use std::sync::Arc;
 

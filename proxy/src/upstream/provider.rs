@@ -110,6 +110,18 @@ impl Provider {
         }
     }
 
+    /// The path of its Realtime API, query included; `None` where it has none.
+    pub(crate) fn realtime_path(&self, model: &str) -> Option<String> {
+        let model = encoded(model);
+        match self {
+            Self::Openai => Some(format!("/realtime?model={model}")),
+            Self::Azure { api_version } => {
+                Some(format!("/openai/realtime?api-version={}&deployment={model}", encoded(api_version)))
+            }
+            Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => None,
+        }
+    }
+
     /// The headers that carry a key.
     ///
     /// # Errors

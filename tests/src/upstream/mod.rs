@@ -7,10 +7,12 @@
 //! | `wire.rs` | OpenAI's bodies, byte for byte |
 //! | `plan.rs` | a request and a behaviour become a list of steps |
 //! | `record.rs` | what was received, and the bill |
+//! | `realtime.rs` | the Realtime API, over WebSockets |
 //! | `server.rs` | sockets: reads requests, carries out the steps |
 
 mod behaviour;
 mod plan;
+pub mod realtime;
 mod record;
 mod server;
 mod wire;
