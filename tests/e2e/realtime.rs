@@ -6,9 +6,10 @@ use openclawmu_tests::money::{self, usd};
 use openclawmu_tests::raw::{self, Connection};
 use openclawmu_tests::setup::PROVIDER_KEY;
 use openclawmu_tests::socket::{Ended, Socket};
+use openclawmu_tests::tls::TlsFront;
 use openclawmu_tests::upstream::realtime::{Realtime, Spoken};
 use openclawmu_tests::wait::{until, until_true};
-use openclawmu_tests::{Gate, Scene, Setup, Upstream, sdk};
+use openclawmu_tests::{Gate, Gateway, Scene, Setup, Upstream, sdk};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -197,6 +198,41 @@ async fn each_response_is_a_row_at_the_providers_count() {
     assert_eq!(cast.scene.balanced().await.posted, COST + second);
 }
 
+/// S-03: over TLS as in the clear, to the name that the certificate vouches for and to no other
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_behind_tls_is_talked_to_over_tls() {
+    for vouched in [true, false] {
+        let provider = Realtime::start().await;
+        let front = TlsFront::tunnel(provider.address()).await;
+        let table = format!(
+            "[[upstream]]\nname = \"secure\"\nkind = \"openai\"\nbase_url = \"{}\"\nmodels = [\"voice\"]\n",
+            front.base_url()
+        );
+        let mut setup = Setup::bare().line(&table);
+        setup.rates = Some(card());
+        if vouched {
+            setup.env.push(("SSL_CERT_FILE".to_owned(), front.ca_file().display().to_string()));
+        }
+        let gateway = Gateway::start(setup).await;
+        let tenant = gateway.admin().tenant("acme", json!({ "usd_per_day": "5" })).await;
+        let bearer = format!("Bearer {}", tenant.token);
+        let opened = Socket::try_open(gateway.edge(), PATH, &[("authorization", &bearer)]).await;
+        if !vouched {
+            let refused = opened.err().expect("refused");
+            assert_eq!((refused.status, &refused.body["error"]["code"]), (502, &json!("upstream_unreachable")));
+            assert_eq!(provider.calls(), 1, "the front connects");
+            assert!(provider.last(|line| line.target.is_empty()), "nothing was asked");
+            continue;
+        }
+        let mut socket = opened.expect("switched");
+        socket.event("session.created").await;
+        socket.send(&create()).await;
+        assert_eq!(texts(&socket.until("response.done").await), "one two three ");
+        socket.close().await;
+        assert_eq!(gateway.admin().settled("acme").await.posted, COST);
+    }
+}
+
 /// A browser can set no header: its key is a subprotocol, which never comes back and goes no further
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browsers_key_among_the_subprotocols_is_a_credential() {
@@ -287,9 +323,15 @@ async fn a_turn_that_has_ended_is_answered_once_on_a_ticket() {
     });
     // A client that wants no answers gets none.
     let turns = json!({"type": "server_vad", "create_response": false});
-    let session = json!({"type": "realtime", "audio": {"input": {"turn_detection": turns}}});
-    socket.send(&json!({"type": "session.update", "session": session})).await;
-    socket.event("session.updated").await;
+    let update = |turns: &Value| {
+        let session = json!({"type": "realtime", "audio": {"input": {"turn_detection": turns}}});
+        json!({"type": "session.update", "session": session})
+    };
+    let answers = |event: &Value| event["session"]["audio"]["input"]["turn_detection"]["create_response"].clone();
+    socket.send(&update(&json!({"type": "server_vad"}))).await;
+    assert_eq!(answers(&socket.event("session.updated").await), true, "a client sees what it wanted");
+    socket.send(&update(&turns)).await;
+    assert_eq!(answers(&socket.event("session.updated").await), false);
     socket.send(&append("QkJCQg==")).await;
     socket.send(&append("AAAA")).await;
     socket.event("input_audio_buffer.committed").await;

@@ -17,6 +17,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+/// What passes a front.
+#[derive(Debug, Clone, Copy)]
+enum Behind {
+    /// Requests, each read and made anew.
+    Requests,
+    /// Bytes.
+    Bytes,
+}
+
 /// A running front.
 #[derive(Debug)]
 pub struct TlsFront {
@@ -29,6 +38,15 @@ pub struct TlsFront {
 impl TlsFront {
     /// Starts a front of `upstream` that offers only `protocol`: `h2` or `http/1.1`.
     pub async fn start(upstream: SocketAddr, protocol: &str) -> Self {
+        Self::before(upstream, &[protocol], Behind::Requests).await
+    }
+
+    /// Starts a front of `upstream` that offers both, as providers do, and whose bytes pass both ways as they are.
+    pub async fn tunnel(upstream: SocketAddr) -> Self {
+        Self::before(upstream, &["h2", "http/1.1"], Behind::Bytes).await
+    }
+
+    async fn before(upstream: SocketAddr, protocols: &[&str], behind: Behind) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).expect("the certificate's file");
@@ -40,7 +58,7 @@ impl TlsFront {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("a server's config");
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -49,7 +67,12 @@ impl TlsFront {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, acceptor.clone(), upstream, Arc::clone(&theirs)));
+                match behind {
+                    Behind::Requests => {
+                        connections.spawn(converse(stream, acceptor.clone(), upstream, Arc::clone(&theirs)))
+                    }
+                    Behind::Bytes => connections.spawn(tunnel(stream, acceptor.clone(), upstream)),
+                };
             }
         });
         Self { address, dir, seen, _tasks: tasks }
@@ -72,6 +95,14 @@ impl TlsFront {
     pub fn versions(&self) -> Vec<Version> {
         self.seen.lock().expect("the record").clone()
     }
+}
+
+async fn tunnel(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr) {
+    let (Ok(mut outer), Ok(mut inner)) = (acceptor.accept(stream).await, TcpStream::connect(upstream).await) else {
+        return;
+    };
+    // An end without a farewell is one too.
+    tokio::io::copy_bidirectional(&mut outer, &mut inner).await.ok();
 }
 
 async fn converse(stream: TcpStream, acceptor: TlsAcceptor, upstream: SocketAddr, seen: Arc<Mutex<Vec<Version>>>) {

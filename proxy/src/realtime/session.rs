@@ -147,6 +147,18 @@ impl Rules {
     }
 }
 
+/// A session's event as the client gets it: where the gateway asks for the answers to turns on its behalf, they are answered.
+pub(super) fn shown(event: &str) -> Option<String> {
+    let mut event: Map<String, Value> = serde_json::from_str(event).ok()?;
+    let session = event.get_mut("session")?.as_object_mut()?;
+    for path in TURNS {
+        if let Some(answers) = at_mut(session, path).and_then(|turns| turns.get_mut("create_response")) {
+            *answers = Value::Bool(true);
+        }
+    }
+    Some(Value::Object(event).to_string())
+}
+
 /// The gateway asks for the answers to turns: true where the client wants them answered.
 fn own_turns(turns: &mut Value, path: &[&str]) -> Result<bool, Refusal> {
     let Some(set) = turns.as_object_mut() else { return Ok(false) };

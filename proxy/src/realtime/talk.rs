@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::booking::Booking;
 use super::client_event::{self, Wanted};
 use super::server_event::{self, Done, Said};
-use super::session::Rules;
+use super::session::{self, Rules};
 use super::turn::{Context, Turn};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relayed};
@@ -159,6 +159,8 @@ impl Talk<'_> {
                     return Err(broken("The upstream does not keep to what bounds this session."));
                 }
                 self.context.formats(&session);
+                let shown = if self.answers { session::shown(&text) } else { None };
+                return self.tell(shown.map_or(text, Utf8Bytes::from)).await;
             }
             Said::Other => {}
         }

@@ -8,6 +8,7 @@
 //! | `plan.rs` | a request and a behaviour become a list of steps |
 //! | `record.rs` | what was received, and the bill |
 //! | `realtime.rs` | the Realtime API, over WebSockets |
+//! | `spoken.rs` | what a test may ask of it there |
 //! | `server.rs` | sockets: reads requests, carries out the steps |
 
 mod behaviour;
@@ -15,6 +16,7 @@ mod plan;
 pub mod realtime;
 mod record;
 mod server;
+mod spoken;
 mod wire;
 
 pub use behaviour::{Behaviour, Fault, Gate, Pace};
