@@ -55,7 +55,11 @@ impl Splitter {
         let bytes = self.buffer.as_ref();
         let mut at = self.searched;
         loop {
-            let found = memchr::memchr2(b'\n', b'\r', bytes.get(at..)?)? + at;
+            let Some(found) = memchr::memchr2(b'\n', b'\r', bytes.get(at..)?) else {
+                self.searched = bytes.len();
+                return None;
+            };
+            let found = found + at;
             let Some(next) = line_end(bytes, found) else {
                 self.searched = found;
                 return None;
@@ -191,6 +195,18 @@ mod tests {
             assert!(taken <= MAX_EVENT_BYTES + piece.len());
         }
         assert!(taken >= MAX_EVENT_BYTES - piece.len());
+    }
+
+    #[test]
+    fn s8_08_a_long_event_in_many_pieces_is_searched_once() {
+        let mut splitter = Splitter::default();
+        for length in (0..100).map(|piece| piece * 7) {
+            assert_eq!(splitter.searched, length);
+            splitter.push(b"data: x").unwrap();
+            assert_eq!(splitter.next(), None);
+        }
+        splitter.push(b"\r\n\r\n").unwrap();
+        assert_eq!(splitter.next().unwrap().len(), 704);
     }
 
     proptest! {

@@ -24,6 +24,11 @@ pub(crate) fn parse(dialect: Dialect, body: &str) -> Result<Request, Refusal> {
 /// # Errors
 /// 400 that names the field that the provider can't be asked for.
 pub(crate) fn write(provider: &Provider, request: &Request, cap: &'static str) -> Result<Vec<u8>, Refusal> {
+    let takes_system_alone =
+        matches!(provider, Provider::Openai | Provider::Azure { .. }) && !request.system.is_empty();
+    if request.turns.is_empty() && !takes_system_alone {
+        return Err(Refusal::bad("messages", "This model's provider wants at least one message besides the system's."));
+    }
     match provider {
         Provider::Openai | Provider::Azure { .. } => chat::write(request, cap),
         Provider::Anthropic { version } => anthropic::request::write(request, version),
@@ -143,6 +148,22 @@ impl Writer {
             Self::Openai(writer) => writer.write(event, out),
             Self::Anthropic(writer) => writer.write(event, out),
             Self::Gemini(writer) => writer.write(event, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_prompt_alone_is_written_only_for_those_that_take_it() {
+        let request = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"system","content":"x"}]}"#).unwrap();
+        assert!(write(&Provider::Openai, &request, "max_tokens").is_ok());
+        let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
+        for provider in [anthropic, Provider::Gemini { bearer: false }, Provider::Bedrock] {
+            let refusal = write(&provider, &request, "max_tokens").unwrap_err();
+            assert_eq!(refusal.told().param.as_deref(), Some("messages"), "{provider:?}");
         }
     }
 }

@@ -147,6 +147,15 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_message_begins_once() {
+    let start = br#"{"type":"message_start","message":{"id":"a","model":"b","usage":{"input_tokens":1}}}"#;
+    let (mut reader, mut events) = (stream::Reader::default(), Vec::new());
+    reader.read(None, start, &mut events);
+    reader.read(None, start, &mut events);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Start { .. })).count(), 1);
+}
+
 proptest! {
     #[test]
     fn a_request_written_and_read_is_the_same(request in request()) {

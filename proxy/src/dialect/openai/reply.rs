@@ -250,7 +250,8 @@ fn delivered(choices: &[Choice<'_>]) -> (usize, u32, bool) {
     let len = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
     for choice in choices {
         bytes += len(&choice.text);
-        finished |= choice.finish_reason.is_some();
+        // Some servers have an empty word where others have none.
+        finished |= choice.finish_reason.as_ref().is_some_and(|reason| !reason.is_empty());
         for said in [&choice.delta, &choice.message].into_iter().flatten() {
             bytes += len(&said.content) + len(&said.refusal) + len(&said.reasoning_content).max(len(&said.reasoning));
             for call in said.tool_calls.iter().flatten() {
@@ -318,6 +319,7 @@ mod tests {
         assert!(end.finished && end.text_bytes == 0);
         let usage = event(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         assert!(usage.usage_only && usage.usage.is_some());
+        assert!(!event(br#"{"choices":[{"delta":{"content":"a"},"finish_reason":""}]}"#).finished);
         let call = event(
             br#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}}]}"#,
         );

@@ -17,6 +17,7 @@ const BROKEN: u16 = 500;
 /// Reads events one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
+    started: bool,
     counts: Counts,
     blocks: Vec<Block>,
     parts: u32,
@@ -61,7 +62,10 @@ impl Reader {
             "content_block_stop" => self.close(raw.index, out),
             "message_start" => {
                 if let Some(message) = raw.message {
-                    out.push(Event::Start { id: message.id, model: message.model });
+                    if !self.started {
+                        self.started = true;
+                        out.push(Event::Start { id: message.id, model: message.model });
+                    }
                     self.count(message.usage, out);
                 }
             }

@@ -1,10 +1,12 @@
 //! A provider's chat stream as events.
 //!
-//! A part ends where another begins, and at the latest with its choice: this dialect never says so itself.
+//! A part ends where another begins, and at the latest with its choice: this dialect never says so itself. Only a call whose
+//! arguments are not whole yet stays open, since a server may tell several calls in turns.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -28,10 +30,19 @@ struct Choice {
     /// Parts opened so far.
     parts: u32,
     open: Option<Open>,
-    /// The part of each call and its id, by the provider's index.
-    calls: BTreeMap<u32, (u32, String)>,
+    /// By the provider's index.
+    calls: BTreeMap<u32, Called>,
     refused: bool,
     stopped: bool,
+}
+
+/// A call so far.
+#[derive(Debug)]
+struct Called {
+    part: u32,
+    id: String,
+    arguments: String,
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +122,7 @@ impl Reader {
     /// The body has ended. Without `[DONE]` that is an end only where every choice had its own.
     pub(crate) fn end(&mut self, out: &mut Vec<Event>) {
         if !self.over && !self.choices.is_empty() && self.choices.values().all(|choice| choice.stopped) {
+            self.close_all(out);
             self.over = true;
             out.push(Event::End);
         }
@@ -118,7 +130,7 @@ impl Reader {
 
     fn close_all(&mut self, out: &mut Vec<Event>) {
         for (index, choice) in &mut self.choices {
-            choice.close(*index, out);
+            choice.close_all(*index, out);
         }
     }
 }
@@ -139,10 +151,11 @@ impl Choice {
         if let Some(logprobs) = raw.logprobs.filter(|logprobs| !logprobs.is_null()) {
             out.push(Event::Logprobs { choice: index, logprobs });
         }
-        if let Some(reason) = raw.finish_reason
+        // Some servers have an empty word where others have none.
+        if let Some(reason) = raw.finish_reason.filter(|reason| !reason.is_empty())
             && !self.stopped
         {
-            self.close(index, out);
+            self.close_all(index, out);
             self.stopped = true;
             out.push(Event::Stop { choice: index, stop: self.stop(&reason) });
         }
@@ -160,7 +173,24 @@ impl Choice {
     }
 
     fn close(&mut self, choice: u32, out: &mut Vec<Event>) {
-        out.extend(self.open.take().map(|open| Event::Close { choice, part: open.part }));
+        let Some(Open { part, kind }) = self.open.take() else { return };
+        if kind == Kind::Call
+            && let Some(call) = self.calls.values_mut().find(|call| call.part == part)
+        {
+            call.open = serde_json::from_str::<IgnoredAny>(&call.arguments).is_err();
+            if call.open {
+                return;
+            }
+        }
+        out.push(Event::Close { choice, part });
+    }
+
+    fn close_all(&mut self, choice: u32, out: &mut Vec<Event>) {
+        self.close(choice, out);
+        for call in self.calls.values_mut().filter(|call| call.open) {
+            call.open = false;
+            out.push(Event::Close { choice, part: call.part });
+        }
     }
 
     fn open(&mut self, choice: u32, kind: Kind, opening: Opening, out: &mut Vec<Event>) -> u32 {
@@ -238,21 +268,25 @@ impl Choice {
             return;
         }
         let id = call.id.clone().unwrap_or_default();
-        let part = match self.calls.get(&index) {
-            // A server that gives every call the index 0 tells them apart by their ids.
-            Some((part, known)) if id.is_empty() || *known == id => *part,
-            _ => {
-                let name = call.name();
-                let part = self.open(choice, Kind::Call, Opening::ToolCall { id: id.clone(), name }, out);
-                self.calls.insert(index, (part, id));
-                part
-            }
-        };
+        // A server that gives every call the index 0 tells them apart by their ids.
+        if !self.calls.get(&index).is_some_and(|known| id.is_empty() || known.id == id) {
+            self.begin(choice, (index, id), call.name(), out);
+        }
+        let Some(known) = self.calls.get_mut(&index).filter(|known| known.open) else { return };
+        let part = known.part;
         let arguments = call.arguments();
         if !arguments.is_empty() {
+            known.arguments.push_str(&arguments);
             out.push(Event::Grow { choice, part, delta: Delta::Arguments(arguments) });
         }
         let signature = call.signature();
         out.extend(signature.map(|signature| Event::Grow { choice, part, delta: Delta::Signature(signature) }));
+    }
+    fn begin(&mut self, choice: u32, (index, id): (u32, String), name: String, out: &mut Vec<Event>) {
+        let part = self.open(choice, Kind::Call, Opening::ToolCall { id: id.clone(), name }, out);
+        let call = Called { part, id, arguments: String::new(), open: true };
+        if let Some(Called { part, open: true, .. }) = self.calls.insert(index, call) {
+            out.push(Event::Close { choice, part });
+        }
     }
 }

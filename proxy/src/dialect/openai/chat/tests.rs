@@ -122,6 +122,29 @@ fn the_usage_is_told_only_to_who_asked() {
 }
 
 #[test]
+fn calls_that_are_told_in_turns_keep_their_arguments() {
+    let call = |index: u32, rest: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"index\":{index},{rest}}}]}},\"finish_reason\":\"\"}}]}}\n\n"
+        )
+    };
+    let begun = |index: u32| call(index, &format!(r#""id":"c{index}","function":{{"name":"f","arguments":""}}"#));
+    let more = |index: u32, text: &str| call(index, &format!(r#""function":{{"arguments":{}}}"#, json!(text)));
+    let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
+    let told = [begun(0), more(0, "{\"a\""), begun(1), more(0, ":1}"), more(1, "{}"), end.to_owned()].concat();
+    let events = read(&[told.as_bytes()]);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Close { .. })).count(), 2);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Stop { .. })).count(), 1);
+    let reply = assemble(&events).unwrap().unwrap();
+    let arguments: Vec<&str> = reply.choices[0]
+        .parts
+        .iter()
+        .filter_map(|part| if let Part::ToolCall { arguments, .. } = part { Some(arguments.as_str()) } else { None })
+        .collect();
+    assert_eq!(arguments, ["{\"a\":1}", "{}"]);
+}
+
+#[test]
 fn servers_that_count_calls_in_their_own_way_are_understood() {
     let chunk =
         |calls: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{calls}]}}}}]}}\n\n");
