@@ -10,11 +10,13 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 
 # Words for `openclawmu serve` or `openclawmu-bench run`: make run ARGS="--edge 127.0.0.1:9080"
 ARGS ?=
+# Seconds that `fuzz-long` takes.
+TIME ?= 900
 
 .DEFAULT_GOAL := help
 # The steps of `test` share one build directory and stop at the first that fails: never at once.
 .NOTPARALLEL:
-.PHONY: help run test soak bench bench-scale fmt lint audit install-run install-test check-fmt check-docs check-deny build unit
+.PHONY: help run test soak fuzz fuzz-long bench bench-scale fmt lint audit install-run install-test check-fmt check-docs check-deny build unit
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,10 +26,17 @@ run: install-run ## build the gateway and start it on embedded defaults (ARGS go
 	@exec target/release/openclawmu serve $(ARGS)
 
 test: install-test ## everything that must hold before a change lands: format, lints, docs, dependencies, tests
-	@$(MAKE) --no-print-directory check-fmt lint check-docs check-deny build unit
+	@$(MAKE) --no-print-directory check-fmt lint check-docs check-deny build fuzz unit
 
 soak: install-test ## the tests again, with the races and crash loops run for much longer
 	@OPENCLAWMU_RACE_SECONDS=60 OPENCLAWMU_SOAK=1 $(MAKE) --no-print-directory build unit
+
+fuzz: install-test ## what parsers and translators must hold, on bytes that libFuzzer makes up for a minute; a part of `test`
+	@echo "== fuzz"
+	@proxy/fuzz/run 60
+
+fuzz-long: install-test ## the same for TIME seconds, or of some targets alone: make fuzz-long TIME=3600 ARGS="stream request"
+	@proxy/fuzz/run $(TIME) $(ARGS)
 
 bench: install-run ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)
 	cargo build --locked --release --workspace
@@ -43,6 +52,7 @@ fmt: install-test ## format every file
 lint: install-test ## clippy, warnings refused
 	@echo "== clippy"
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --features openclawmu-fuzz/run --bin openclawmu-fuzz -- -D warnings
 
 audit: install-test ## check the dependencies against RustSec's advisories; needs the network, so not a part of `test`
 	cargo deny --locked --config .ci/deny.toml check advisories

@@ -25,6 +25,7 @@
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
 //! - `outbound`: webhooks and the nightly push
+//! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
 //! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
 //!
 //! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
@@ -44,6 +45,8 @@ mod dispatch;
 mod doctor;
 mod edge;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gateway;
 mod head;
 mod label;
