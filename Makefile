@@ -33,7 +33,7 @@ soak: install-test ## the tests again, with the races and crash loops run for mu
 
 fuzz: install-test ## what parsers and translators must hold, on bytes that libFuzzer makes up for a minute; a part of `test`
 	@echo "== fuzz"
-	@proxy/fuzz/run 60
+	@OPENCLAWMU_FUZZ_SEED=1 proxy/fuzz/run 60
 
 fuzz-long: install-test ## the same for TIME seconds, or of some targets alone: make fuzz-long TIME=3600 ARGS="stream request"
 	@proxy/fuzz/run $(TIME) $(ARGS)

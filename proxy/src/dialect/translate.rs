@@ -26,7 +26,7 @@ pub(crate) fn parse(dialect: Dialect, body: &str) -> Result<Request, Refusal> {
 pub(crate) fn write(provider: &Provider, request: &Request, cap: &'static str) -> Result<Vec<u8>, Refusal> {
     let takes_system_alone =
         matches!(provider, Provider::Openai | Provider::Azure { .. }) && !request.system.is_empty();
-    if request.turns.is_empty() && !takes_system_alone {
+    if request.turns.iter().all(|turn| turn.parts.is_empty()) && !takes_system_alone {
         return Err(Refusal::bad("messages", "This model's provider wants at least one message besides the system's."));
     }
     match provider {
@@ -165,5 +165,7 @@ mod tests {
             let refusal = write(&provider, &request, "max_tokens").unwrap_err();
             assert_eq!(refusal.told().param.as_deref(), Some("messages"), "{provider:?}");
         }
+        let silent = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"user","content":[]}]}"#).unwrap();
+        assert!(write(&Provider::Openai, &silent, "max_tokens").is_err());
     }
 }

@@ -75,5 +75,7 @@ fn said(parts: &[Part]) -> (String, Vec<(String, Value)>) {
             | Part::ToolResult { .. } => {}
         }
     }
+    // Those that are told in turns are whole in another order than they began.
+    calls.sort_by_cached_key(|(name, arguments)| format!("{name}{arguments}"));
     (text, calls)
 }
