@@ -1,4 +1,4 @@
-//! The gateway under test: the real binary on a fresh data directory, with one upstream and one tenant whose
+//! The gateway under test: the real binary on a fresh data directory, with one upstream in two dialects and one tenant whose
 //! every quota is set. All through its public face: a config file, the admin API, the admin key on disk.
 
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::child::Process;
 use crate::client::{Connection, get, post};
-use crate::script::MODEL;
+use crate::script::Provider;
 
 const TENANT: &str = "bench";
 /// Keys that would give the gateway upstreams of its own.
@@ -109,8 +109,17 @@ name = "scripted"
 kind = "openai"
 base_url = "http://{upstream}/v1"
 api_key = "env:OPENCLAWMU_BENCH_KEY"
-models = ["{MODEL}"]
+models = ["{openai}"]
+
+[[upstream]]
+name = "translated"
+kind = "anthropic"
+base_url = "http://{upstream}/v1"
+api_key = "env:OPENCLAWMU_BENCH_KEY"
+models = ["{anthropic}"]
 "#,
+        openai = Provider::Openai.model(),
+        anthropic = Provider::Anthropic.model(),
         edge = setup.edge,
         threads = setup.threads,
         admin = setup.admin,

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::cpu::Snapshot;
 use crate::load::{Plan, Target, drive};
-use crate::script::{BodySize, StreamAsk};
+use crate::script::{BodySize, Provider, StreamAsk};
 
 /// Whom to drive, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,6 +23,12 @@ pub(crate) struct Options {
     /// The process whose tree's CPU time is to be told.
     #[arg(long, global = true)]
     pid: Option<u32>,
+    /// What the upstream speaks: the model that is asked for leads there.
+    #[arg(long, value_enum, default_value = "openai", global = true)]
+    provider: Provider,
+    /// The target passes requests on as they are.
+    #[arg(long, global = true)]
+    floor: bool,
     #[command(subcommand)]
     shape: Shape,
 }
@@ -58,6 +64,9 @@ enum Shape {
     },
     /// Streams side by side.
     Streams {
+        /// The size of the request.
+        #[arg(long, value_enum, default_value = "1k")]
+        size: BodySize,
         /// How many.
         #[arg(long, default_value_t = 100)]
         streams: usize,
@@ -70,14 +79,12 @@ enum Shape {
     },
 }
 
-impl From<&Shape> for Plan {
-    fn from(shape: &Shape) -> Self {
-        match *shape {
-            Shape::Closed { size, connections, requests } => Self::Closed { size, connections, requests },
-            Shape::Open { size, connections, rate, requests } => Self::Open { size, connections, rate, requests },
-            Shape::Streams { streams, chunks, include_usage } => {
-                Self::Streams { streams, ask: StreamAsk { chunks, include_usage } }
-            }
+fn plan(shape: &Shape, provider: Provider) -> Plan {
+    match *shape {
+        Shape::Closed { size, connections, requests } => Plan::Closed { provider, size, connections, requests },
+        Shape::Open { size, connections, rate, requests } => Plan::Open { size, connections, rate, requests },
+        Shape::Streams { size, streams, chunks, include_usage } => {
+            Plan::Streams { provider, streams, ask: StreamAsk { size, chunks, include_usage } }
         }
     }
 }
@@ -85,9 +92,9 @@ impl From<&Shape> for Plan {
 /// Drives once and prints what was measured.
 pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     const QUIET_LIMIT: Duration = Duration::from_secs(5);
-    let target = Target { address: options.target, bearer: options.token.clone() };
+    let target = Target { address: options.target, bearer: options.token.clone(), translates: !options.floor };
     let before = options.pid.map(Snapshot::take).transpose()?;
-    let outcome = drive(&target, Plan::from(&options.shape), stop)?;
+    let outcome = drive(&target, plan(&options.shape, options.provider), stop)?;
     let seconds = outcome.elapsed.as_secs_f64();
     let us = |per_mille| outcome.latency_ns(per_mille) / 1_000;
     println!(

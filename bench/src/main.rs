@@ -6,6 +6,7 @@
 #![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
+mod anthropic;
 mod child;
 mod client;
 mod cpu;

@@ -120,7 +120,7 @@ impl Report {
         )?;
         writeln!(
             text,
-            "{:<12} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            "{:<22} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
             "scenario",
             "per",
             "floor us",
@@ -175,7 +175,7 @@ impl Report {
             };
             writeln!(
                 text,
-                "bar {:<12} per {:<8} <= {bar:.2}x   {:.3}x   {}",
+                "bar {:<22} per {:<8} <= {bar:.2}x   {:.3}x   {}",
                 line.scenario,
                 line.unit.name(),
                 line.ratio.median,
@@ -191,7 +191,7 @@ impl Line {
         let latency = |spread: Option<Spread>| spread.map_or("-".to_owned(), |s| shown(s, 0));
         writeln!(
             text,
-            "{:<12} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            "{:<22} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
             self.scenario,
             self.unit.name(),
             shown(self.floor_us, 1),

@@ -95,7 +95,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn measure(&mut self, stage: &Stage, scenario: &Scenario, pairs: usize) -> Result<Line> {
-        eprint!("{:<12}", scenario.name);
+        eprint!("{:<22}", scenario.name);
         drive(&stage.floor.target, scenario.warm_up, self.stop).context("warming up the floor")?;
         self.drive_subject(stage, scenario.warm_up).context("warming up the subject")?;
         let mut measured = Vec::with_capacity(pairs);

@@ -2,7 +2,7 @@
 //! bar it is held to. Holds no measurement.
 
 use crate::load::Plan;
-use crate::script::{BodySize, StreamAsk};
+use crate::script::{BodySize, Provider, StreamAsk};
 
 /// What the CPU time of a scenario is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -56,6 +56,10 @@ pub(crate) enum Extent {
 const CLOSED_CONNECTIONS: usize = 16;
 /// Connections of the open loop: enough that none is still busy when its turn comes, unless the proxy stalls.
 const OPEN_CONNECTIONS: usize = 32;
+/// Streams at once.
+const STREAMS: usize = 100;
+/// Chunks of each.
+const CHUNKS: usize = 200;
 
 /// Every scenario, in the order in which they run.
 pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
@@ -64,16 +68,28 @@ pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
         Extent::Quick => 1,
     };
     vec![
-        Scenario { bar: Some(1.25), ..closed("closed_1k", BodySize::Kib1, 4_000, rounds(6)) },
-        closed("closed_64k", BodySize::Kib64, 800, rounds(6)),
+        Scenario { bar: Some(1.25), ..closed("closed_1k", Provider::Openai, BodySize::Kib1, rounds(6)) },
+        closed("closed_64k", Provider::Openai, BodySize::Kib64, rounds(6)),
         open("open_100", 100, 150, rounds(4)),
         open("open_1000", 1_000, 1_500, rounds(4)),
-        Scenario { bar: Some(0.95), ..streams("streams_200", 100, 200, rounds(2)) },
+        Scenario { bar: Some(0.95), ..streams("streams_200", Provider::Openai, BodySize::Kib1, rounds(2)) },
+        Scenario { bar: Some(1.0), ..streams("streams_64k", Provider::Openai, BodySize::Kib64, rounds(2)) },
+        Scenario { bar: Some(1.8), ..closed("translated_1k", Provider::Anthropic, BodySize::Kib1, rounds(6)) },
+        Scenario { bar: Some(1.8), ..closed("translated_64k", Provider::Anthropic, BodySize::Kib64, rounds(6)) },
+        Scenario { bar: Some(1.5), ..streams("translated_streams", Provider::Anthropic, BodySize::Kib1, rounds(2)) },
+        Scenario {
+            bar: Some(1.5),
+            ..streams("translated_streams_64k", Provider::Anthropic, BodySize::Kib64, rounds(2))
+        },
     ]
 }
 
-fn closed(name: &'static str, size: BodySize, requests: u64, rounds: usize) -> Scenario {
-    let plan = |requests| Plan::Closed { size, connections: CLOSED_CONNECTIONS, requests };
+fn closed(name: &'static str, provider: Provider, size: BodySize, rounds: usize) -> Scenario {
+    let requests = match size {
+        BodySize::Kib1 => 4_000,
+        BodySize::Kib64 => 800,
+    };
+    let plan = |requests| Plan::Closed { provider, size, connections: CLOSED_CONNECTIONS, requests };
     let (plan, warm_up) = (plan(requests), plan(requests / 2));
     Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: false }
 }
@@ -87,11 +103,11 @@ fn open(name: &'static str, rate: u64, requests: u64, rounds: usize) -> Scenario
     Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: true }
 }
 
-fn streams(name: &'static str, streams: usize, chunks: usize, rounds: usize) -> Scenario {
+fn streams(name: &'static str, provider: Provider, size: BodySize, rounds: usize) -> Scenario {
     let plan = |chunks| {
-        let ask = StreamAsk { chunks, include_usage: false };
-        Plan::Streams { streams, ask }
+        let ask = StreamAsk { size, chunks, include_usage: false };
+        Plan::Streams { provider, streams: STREAMS, ask }
     };
-    let (plan, warm_up) = (plan(chunks), plan(chunks / 10));
+    let (plan, warm_up) = (plan(CHUNKS), plan(CHUNKS / 10));
     Scenario { name, unit: Unit::Chunk, plan, rounds, warm_up, bar: None, has_latency: false }
 }

@@ -3,10 +3,14 @@
 
 use clap::ValueEnum;
 
+use crate::anthropic;
+
 /// The model that is asked for; the gateway's default rate card prices it.
 pub(crate) const MODEL: &str = "gpt-4o-mini";
+/// Stands in a script for a character that the gateway alone can know: of its answer's id and time. No JSON holds one.
+pub(crate) const OPEN: &str = "\0";
 /// Chunks that differ in a stream; longer streams repeat them.
-const DISTINCT_CHUNKS: usize = 1_000;
+pub(crate) const DISTINCT_CHUNKS: usize = 1_000;
 const LARGE_REQUEST_BYTES: usize = 32 * 1024;
 
 /// The size of a request body and of the answer to it.
@@ -38,22 +42,51 @@ impl BodySize {
     }
 
     /// Tokens that an answer of this size reports; a request asks for at most as many.
-    fn completion_tokens(self) -> usize {
+    pub(crate) fn completion_tokens(self) -> usize {
         self.bytes() / 4
+    }
+}
+
+/// What the upstream of a load speaks. Clients always speak `OpenAI`'s dialect; the model that they ask for leads there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provider {
+    /// The same.
+    Openai,
+    /// Anthropic's, so that the gateway has to translate. The floor can't: it passes the same requests on to the other.
+    Anthropic,
+}
+
+impl Provider {
+    /// The model that leads to it.
+    pub(crate) fn model(self) -> &'static str {
+        match self {
+            Self::Openai => MODEL,
+            Self::Anthropic => anthropic::MODEL,
+        }
     }
 }
 
 /// What a client asks of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamAsk {
+    /// The size of the request.
+    pub(crate) size: BodySize,
     /// Chunks with a choice in them; sent as `max_tokens`, which the upstream takes as the number to send.
     pub(crate) chunks: usize,
     /// Whether `stream_options.include_usage` is set.
     pub(crate) include_usage: bool,
 }
 
+/// Whether what was told is what the script says.
+pub(crate) fn is_said(script: &[u8], told: &[u8]) -> bool {
+    let open = OPEN.as_bytes();
+    script == told
+        || (script.len() == told.len() && script.iter().zip(told).all(|(said, told)| said == told || open == [*said]))
+}
+
 /// The body of a chat request of exactly that size.
-pub(crate) fn chat_request(size: BodySize, stream: Option<StreamAsk>) -> Vec<u8> {
+pub(crate) fn chat_request(provider: Provider, size: BodySize, stream: Option<StreamAsk>) -> Vec<u8> {
+    let model = provider.model();
     let max_tokens = stream.map_or(size.completion_tokens(), |ask| ask.chunks);
     let mode = match stream {
         None => "",
@@ -61,7 +94,7 @@ pub(crate) fn chat_request(size: BodySize, stream: Option<StreamAsk>) -> Vec<u8>
         Some(StreamAsk { include_usage: true, .. }) => r#""stream":true,"stream_options":{"include_usage":true},"#,
     };
     let before = format!(
-        r#"{{"model":"{MODEL}",{mode}"max_tokens":{max_tokens},"temperature":0.7,"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
+        r#"{{"model":"{model}",{mode}"max_tokens":{max_tokens},"temperature":0.7,"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":""#
     );
     padded(&before, r#""}]}"#, size.bytes())
 }
@@ -87,7 +120,7 @@ fn usage(prompt: usize, completion: usize) -> String {
 }
 
 /// `before`, as much prose (with line ends, as in real answers) as fits, `after`: `bytes` in all.
-fn padded(before: &str, after: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn padded(before: &str, after: &str, bytes: usize) -> Vec<u8> {
     const PROSE: &str = r"The quick brown fox jumps over the lazy dog, and nobody is surprised any more.\n";
     let room = bytes.saturating_sub(before.len() + after.len());
     let mut body = Vec::with_capacity(bytes);
@@ -163,9 +196,11 @@ mod tests {
 
     #[test]
     fn bodies_are_valid_json_of_exactly_their_size() {
-        let ask = StreamAsk { chunks: 200, include_usage: true };
         for size in [BodySize::Kib1, BodySize::Kib64] {
-            for body in [chat_request(size, None), chat_request(size, Some(ask)), completion(size)] {
+            let ask = StreamAsk { size, chunks: 200, include_usage: true };
+            let request = |provider, stream| chat_request(provider, size, stream);
+            let requests = [request(Provider::Openai, None), request(Provider::Anthropic, Some(ask))];
+            for body in requests.into_iter().chain([completion(size)]) {
                 assert_eq!(body.len(), size.bytes());
                 serde_json::from_slice::<Value>(&body).unwrap();
             }
@@ -175,11 +210,17 @@ mod tests {
     #[test]
     fn an_answer_never_reports_more_output_than_was_asked_for() {
         for size in [BodySize::Kib1, BodySize::Kib64] {
-            let request: Value = serde_json::from_slice(&chat_request(size, None)).unwrap();
+            let request: Value = serde_json::from_slice(&chat_request(Provider::Openai, size, None)).unwrap();
             let answer: Value = serde_json::from_slice(&completion(size)).unwrap();
             let reported = answer["usage"]["completion_tokens"].as_u64().unwrap();
             assert!(reported > 0 && reported <= request["max_tokens"].as_u64().unwrap());
         }
+    }
+
+    #[test]
+    fn only_what_is_open_may_differ() {
+        assert!(is_said(b"a\0c", b"abc") && is_said(b"abc", b"abc"));
+        assert!(!is_said(b"a\0c", b"abd") && !is_said(b"a\0c", b"abbc") && !is_said(b"abc", b"a\0c"));
     }
 
     #[test]

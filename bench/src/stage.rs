@@ -95,7 +95,7 @@ impl Stage {
                 upstream_key: UPSTREAM_KEY,
                 threads: options.threads,
             })?;
-            let target = Target { address: edge, bearer: gateway.token.clone() };
+            let target = Target { address: edge, bearer: gateway.token.clone(), translates: true };
             let subject = Subject { target, process: gateway.process.id() };
             (Opponent::Gateway(gateway), subject)
         };
@@ -145,7 +145,7 @@ impl FloorPath {
         command.args(["--threads", &self.threads.to_string()]);
         let mut process = Process::start(name, &command, logs)?;
         process.wait_listening(self.listen)?;
-        let target = Target { address: self.listen, bearer: UPSTREAM_KEY.to_owned() };
+        let target = Target { address: self.listen, bearer: UPSTREAM_KEY.to_owned(), translates: false };
         let subject = Subject { target, process: process.id() };
         Ok((process, subject))
     }

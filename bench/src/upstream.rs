@@ -1,4 +1,4 @@
-//! The scripted upstream: an OpenAI-compatible server that does as little as it can, so that it is never what
+//! The scripted upstream: a server that speaks as `OpenAI` and as Anthropic do, and does as little as it can, so that it is never what
 //! a run measures. One thread, answers built once, one write an answer and one write an event.
 //!
 //! The request says what is wanted: its size is the size of the answer, `max_tokens` of a stream is the
@@ -14,13 +14,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::script::{BodySize, EventScript, completion};
+use crate::anthropic;
+use crate::script::{BodySize, EventScript, Provider, completion};
 use crate::wire::{Chunked, Framing, Head, find};
 
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
     cache-control: no-cache\r\nx-request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const MAX_CHUNKS: usize = 100_000;
+const SIZES: [BodySize; 2] = [BodySize::Kib1, BodySize::Kib64];
+const ROUTES: [(&[u8], Provider); 3] = [
+    (b"POST /v1/chat/completions ", Provider::Openai),
+    (b"POST /chat/completions ", Provider::Openai),
+    (b"POST /v1/messages ", Provider::Anthropic),
+];
 
 /// How the upstream is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +41,7 @@ pub(crate) struct Options {
     /// Chunks of a stream whose request has no `max_tokens`.
     #[arg(long, default_value_t = 200)]
     pub(crate) chunks: usize,
-    /// The only bearer credential to accept; any where there is none.
+    /// The only credential to accept; any where there is none.
     #[arg(long, env = "OPENCLAWMU_BENCH_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
 }
@@ -71,35 +78,53 @@ async fn accept(listener: &TcpListener, script: &Arc<Script>) -> Result<()> {
 
 /// Everything the upstream says, ready to be written.
 struct Script {
-    small: Vec<u8>,
-    large: Vec<u8>,
+    completions: [Vec<u8>; 2],
+    messages: [Vec<u8>; 2],
     events: EventScript,
     pace: Duration,
     chunks: usize,
+    key: Option<Vec<u8>>,
     authorization: Option<Vec<u8>>,
 }
 
 impl Script {
     fn new(options: &Options) -> Self {
         Self {
-            small: json_answer("200 OK", &completion(BodySize::Kib1)),
-            large: json_answer("200 OK", &completion(BodySize::Kib64)),
+            completions: SIZES.map(|size| json_answer("200 OK", &completion(size))),
+            messages: SIZES.map(|size| json_answer("200 OK", &anthropic::message(size))),
             events: EventScript::new(),
             pace: Duration::from_millis(options.pace_ms),
             chunks: options.chunks,
+            key: options.key.as_ref().map(|key| key.clone().into_bytes()),
             authorization: options.key.as_ref().map(|key| format!("Bearer {key}").into_bytes()),
         }
     }
 
-    /// What is wrong with a request, as the status and code of the answer.
-    fn refusal(&self, head: &Head<'_>) -> Option<(&'static str, &'static str)> {
-        let routed = [&b"POST /v1/chat/completions "[..], b"POST /chat/completions "];
-        if !routed.iter().any(|route| head.start.starts_with(route)) {
-            return Some(("404 Not Found", "not_found"));
+    /// Whom a request takes this for, or what is wrong with it, as the status and code of the answer.
+    fn asked(&self, head: &Head<'_>) -> Result<Provider, (&'static str, &'static str)> {
+        let route = ROUTES.iter().find(|(route, _)| head.start.starts_with(route));
+        let (_, provider) = *route.ok_or(("404 Not Found", "not_found"))?;
+        let (field, expected) = match provider {
+            Provider::Openai => ("authorization", self.authorization.as_deref()),
+            Provider::Anthropic if head.field("anthropic-version").is_none() => {
+                return Err(("400 Bad Request", "anthropic_version"));
+            }
+            Provider::Anthropic => ("x-api-key", self.key.as_deref()),
+        };
+        let accepted = expected.is_none() || head.field(field) == expected;
+        if accepted { Ok(provider) } else { Err(("401 Unauthorized", "invalid_api_key")) }
+    }
+
+    /// The answer that is told whole.
+    fn whole(&self, provider: Provider, size: BodySize) -> &[u8] {
+        let [small, large] = match provider {
+            Provider::Openai => &self.completions,
+            Provider::Anthropic => &self.messages,
+        };
+        match size {
+            BodySize::Kib1 => small,
+            BodySize::Kib64 => large,
         }
-        let expected = self.authorization.as_deref()?;
-        let accepted = head.field("authorization") == Some(expected);
-        (!accepted).then_some(("401 Unauthorized", "invalid_api_key"))
     }
 }
 
@@ -125,10 +150,12 @@ async fn converse(mut stream: TcpStream, script: Arc<Script>) -> Result<()> {
                 );
                 stream.write_all(&json_answer(status, body.as_bytes())).await
             }
-            Request::Whole(BodySize::Kib1) => stream.write_all(&script.small).await,
-            Request::Whole(BodySize::Kib64) => stream.write_all(&script.large).await,
-            Request::Stream { chunks, include_usage } => {
+            Request::Asked(provider, Wanted::Whole(size)) => stream.write_all(script.whole(provider, size)).await,
+            Request::Asked(Provider::Openai, Wanted::Stream { chunks, include_usage }) => {
                 write_stream(&mut stream, &script, chunks, include_usage).await
+            }
+            Request::Asked(Provider::Anthropic, Wanted::Stream { chunks, .. }) => {
+                write_messages(&mut stream, &script, chunks).await
             }
         };
         if written.is_err() {
@@ -160,6 +187,19 @@ async fn write_stream(
     stream.write_all(&frame).await
 }
 
+async fn write_messages(stream: &mut TcpStream, script: &Script, chunks: usize) -> std::io::Result<()> {
+    stream.write_all(STREAM_HEAD).await?;
+    let mut frame = Vec::with_capacity(1024);
+    for (waits, event) in anthropic::events(chunks) {
+        if waits {
+            tokio::time::sleep(script.pace).await;
+        }
+        framed(&event, &mut frame);
+        stream.write_all(&frame).await?;
+    }
+    stream.write_all(LAST_CHUNK).await
+}
+
 /// Replaces `frame` by one chunk of the transfer coding.
 fn framed(event: &[u8], frame: &mut Vec<u8>) {
     frame.clear();
@@ -168,20 +208,26 @@ fn framed(event: &[u8], frame: &mut Vec<u8>) {
     frame.extend_from_slice(b"\r\n");
 }
 
-/// What one request asks for.
+/// What is done with one request.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Refused(&'static str, &'static str),
+    Asked(Provider, Wanted),
+}
+
+/// What one request asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
     Whole(BodySize),
     Stream { chunks: usize, include_usage: bool },
 }
 
 /// The next request; none where the caller hung up between two.
 async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>, script: &Script) -> Result<Option<Request>> {
-    let (framing, refusal, taken) = loop {
+    let (framing, asked, taken) = loop {
         if let Some((head, taken)) = Head::parse(received) {
             ensure!(head.field("expect").is_none(), "Expect is not spoken here");
-            break (head.framing()?, script.refusal(&head), taken);
+            break (head.framing()?, script.asked(&head), taken);
         }
         if stream.read_buf(received).await? == 0 {
             ensure!(received.is_empty(), "hung up within a head");
@@ -190,9 +236,9 @@ async fn read_request(stream: &mut TcpStream, received: &mut Vec<u8>, script: &S
     };
     received.drain(..taken);
     let body = read_body(stream, received, framing).await?;
-    Ok(Some(match refusal {
-        Some((status, code)) => Request::Refused(status, code),
-        None => wanted(&body, script.chunks),
+    Ok(Some(match asked {
+        Err((status, code)) => Request::Refused(status, code),
+        Ok(provider) => Request::Asked(provider, wanted(&body, script.chunks)),
     }))
 }
 
@@ -225,18 +271,18 @@ async fn read_body(stream: &mut TcpStream, received: &mut Vec<u8>, framing: Fram
 
 /// Reads the few members that matter, near the start or the end of the body: the prose in the middle of a
 /// large one is not searched.
-fn wanted(body: &[u8], default_chunks: usize) -> Request {
+fn wanted(body: &[u8], default_chunks: usize) -> Wanted {
     const EDGE: usize = 1024;
     let start = body.get(..EDGE).unwrap_or(body);
     let end = body.get(body.len().saturating_sub(EDGE)..).unwrap_or_default();
     let value = |name: &str| value_of(start, name).or_else(|| value_of(end, name));
     let is_set = |name: &str| value(name).is_some_and(|value| value.starts_with(b"true"));
     if !is_set("stream") {
-        return Request::Whole(BodySize::of_request(body.len()));
+        return Wanted::Whole(BodySize::of_request(body.len()));
     }
     let asked = value("max_tokens").or_else(|| value("max_completion_tokens"));
     let chunks = asked.and_then(leading_number).unwrap_or(default_chunks).clamp(1, MAX_CHUNKS);
-    Request::Stream { chunks, include_usage: is_set("include_usage") }
+    Wanted::Stream { chunks, include_usage: is_set("include_usage") }
 }
 
 /// What follows `"name":` in JSON text. A quote within a string is escaped, so a name in prose is not found.
@@ -259,24 +305,25 @@ mod tests {
     #[test]
     fn a_request_without_stream_gets_an_answer_of_its_own_size() {
         for size in [BodySize::Kib1, BodySize::Kib64] {
-            assert_eq!(wanted(&chat_request(size, None), 200), Request::Whole(size));
+            assert_eq!(wanted(&chat_request(Provider::Openai, size, None), 200), Wanted::Whole(size));
         }
     }
 
     #[test]
     fn max_tokens_of_a_stream_is_the_number_of_its_chunks() {
         for include_usage in [false, true] {
-            let body = chat_request(BodySize::Kib1, Some(StreamAsk { chunks: 37, include_usage }));
-            assert_eq!(wanted(&body, 200), Request::Stream { chunks: 37, include_usage });
+            let size = BodySize::Kib64;
+            let body = chat_request(Provider::Openai, size, Some(StreamAsk { size, chunks: 37, include_usage }));
+            assert_eq!(wanted(&body, 200), Wanted::Stream { chunks: 37, include_usage });
         }
     }
 
     #[test]
     fn members_are_found_in_any_order_and_with_spaces() {
         let body = br#"{"messages":[], "stream_options" : {"include_usage": true}, "stream" : true}"#;
-        assert_eq!(wanted(body, 200), Request::Stream { chunks: 200, include_usage: true });
+        assert_eq!(wanted(body, 200), Wanted::Stream { chunks: 200, include_usage: true });
         let prose = br#"{"messages":[{"content":"say \"stream\":true"}]}"#;
-        assert_eq!(wanted(prose, 200), Request::Whole(BodySize::Kib1));
+        assert_eq!(wanted(prose, 200), Wanted::Whole(BodySize::Kib1));
     }
 
     #[test]
@@ -288,13 +335,19 @@ mod tests {
             key: Some("right".to_owned()),
         };
         let script = Script::new(&options);
-        let refusal = |start: &str, key: &str| {
-            let text = format!("{start} HTTP/1.1\r\nAuthorization: Bearer {key}\r\n\r\n");
-            script.refusal(&Head::parse(text.as_bytes()).unwrap().0).map(|(_, code)| code)
+        let asked = |start: &str, field: &str| {
+            let text = format!("{start} HTTP/1.1\r\n{field}\r\n\r\n");
+            script.asked(&Head::parse(text.as_bytes()).unwrap().0).map_err(|(_, code)| code)
         };
-        assert_eq!(refusal("POST /v1/chat/completions", "right"), None);
-        assert_eq!(refusal("POST /v1/chat/completions", "wrong"), Some("invalid_api_key"));
-        assert_eq!(refusal("GET /v1/chat/completions", "right"), Some("not_found"));
-        assert_eq!(refusal("POST /v1/embeddings", "right"), Some("not_found"));
+        let chat = "POST /v1/chat/completions";
+        assert_eq!(asked(chat, "Authorization: Bearer right"), Ok(Provider::Openai));
+        assert_eq!(asked(chat, "Authorization: Bearer wrong"), Err("invalid_api_key"));
+        assert_eq!(asked(chat, "x-api-key: right"), Err("invalid_api_key"));
+        assert_eq!(asked("GET /v1/chat/completions", "Authorization: Bearer right"), Err("not_found"));
+        assert_eq!(asked("POST /v1/embeddings", "Authorization: Bearer right"), Err("not_found"));
+        let (messages, version) = ("POST /v1/messages", "anthropic-version: 2023-06-01\r\n");
+        assert_eq!(asked(messages, &format!("{version}x-api-key: right")), Ok(Provider::Anthropic));
+        assert_eq!(asked(messages, &format!("{version}Authorization: Bearer right")), Err("invalid_api_key"));
+        assert_eq!(asked(messages, "x-api-key: right"), Err("anthropic_version"));
     }
 }

@@ -8,22 +8,19 @@ use anyhow::{Result, ensure};
 
 use crate::load::fleet::{self, Exchange};
 use crate::load::{Outcome, Target};
-use crate::script::BodySize;
 
 /// Sends `requests` in all over that many connections.
 pub(crate) fn drive(
     target: &Target,
-    size: BodySize,
-    connections: usize,
-    requests: u64,
+    exchange: &Exchange,
+    (connections, requests): (usize, u64),
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let exchange = Exchange::chat(target, size);
     let taken = AtomicU64::new(0);
     let outcome = fleet::run(target, connections, stop, |worker| {
-        let mut body = Vec::with_capacity(size.bytes());
+        let mut body = Vec::with_capacity(exchange.answer.len());
         while !worker.must_end() && taken.fetch_add(1, Ordering::Relaxed) < requests {
-            worker.ask(&exchange, Instant::now(), &mut body)?;
+            worker.ask(exchange, Instant::now(), &mut body)?;
         }
         Ok(())
     })?;

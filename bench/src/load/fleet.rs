@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::anthropic;
 use crate::client::{Connection, post};
 use crate::load::{Outcome, Target};
-use crate::script::{BodySize, chat_request, completion};
+use crate::script::{BodySize, Provider, chat_request, completion, is_said};
 
 /// A hundred threads that hold a connection each need little stack.
 const STACK_BYTES: usize = 256 * 1024;
@@ -39,7 +40,7 @@ impl Worker<'_> {
         let answer = self.connection.call_whole(&request.request, body)?;
         expect_ok(answer.status, body)?;
         ensure!(
-            *body == request.answer,
+            is_said(&request.answer, body),
             "an answer of {} bytes that is not the {} bytes of the script",
             body.len(),
             request.answer.len()
@@ -54,16 +55,20 @@ impl Worker<'_> {
 pub(crate) struct Exchange {
     /// Head and body.
     pub(crate) request: Vec<u8>,
-    /// The body.
+    /// The body, as a script has it.
     pub(crate) answer: Vec<u8>,
 }
 
 impl Exchange {
     /// A chat request of that size, not streamed.
-    pub(crate) fn chat(target: &Target, size: BodySize) -> Self {
-        let body = chat_request(size, None);
+    pub(crate) fn chat(target: &Target, provider: Provider, size: BodySize) -> Self {
+        let body = chat_request(provider, size, None);
         let request = post(target.address, "/v1/chat/completions", &target.bearer, &body);
-        Self { request, answer: completion(size) }
+        let answer = match provider {
+            Provider::Anthropic if target.translates => anthropic::translated(size),
+            Provider::Openai | Provider::Anthropic => completion(size),
+        };
+        Self { request, answer }
     }
 }
 

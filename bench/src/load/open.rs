@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use crate::load::fleet::{self, Exchange, count};
 use crate::load::{Outcome, Target};
-use crate::script::BodySize;
+use crate::script::{BodySize, Provider};
 
 /// When requests are due.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ impl Schedule {
 pub(crate) fn drive(target: &Target, size: BodySize, schedule: Schedule, stop: &AtomicBool) -> Result<Outcome> {
     /// Time for the threads to start before the first request is due.
     const LEAD: Duration = Duration::from_millis(50);
-    let exchange = Exchange::chat(target, size);
+    let exchange = Exchange::chat(target, Provider::Openai, size);
     let connections = count(schedule.connections)?;
     let start = Instant::now() + LEAD;
     let outcome = fleet::run(target, schedule.connections, stop, |worker| {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::load::fleet::Exchange;
 use crate::load::{closed, open, streams};
-use crate::script::{BodySize, StreamAsk};
+use crate::script::{BodySize, Provider, StreamAsk};
 use crate::stats::percentile;
 
 /// Whom to send to, and as whom.
@@ -17,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The bearer credential.
     pub(crate) bearer: String,
+    /// Whether what answers there is what a load's provider says, or what the gateway makes of it.
+    pub(crate) translates: bool,
 }
 
 /// One load.
@@ -24,6 +27,8 @@ pub(crate) struct Target {
 pub(crate) enum Plan {
     /// Each connection sends its next request when the last one is answered.
     Closed {
+        /// What its upstream speaks.
+        provider: Provider,
         /// Request and answer body.
         size: BodySize,
         /// Connections, each with a thread.
@@ -44,6 +49,8 @@ pub(crate) enum Plan {
     },
     /// Streams that run side by side, one for each connection.
     Streams {
+        /// What its upstream speaks.
+        provider: Provider,
         /// Connections.
         streams: usize,
         /// What each asks for.
@@ -92,11 +99,13 @@ impl Outcome {
 /// Carries out a plan; fails at the first answer that is not what the script says, or when `stop` is raised.
 pub(crate) fn drive(target: &Target, plan: Plan, stop: &AtomicBool) -> Result<Outcome> {
     match plan {
-        Plan::Closed { size, connections, requests } => closed::drive(target, size, connections, requests, stop),
+        Plan::Closed { provider, size, connections, requests } => {
+            closed::drive(target, &Exchange::chat(target, provider, size), (connections, requests), stop)
+        }
         Plan::Open { size, connections, rate, requests } => {
             let schedule = open::Schedule { connections, rate, requests };
             open::drive(target, size, schedule, stop)
         }
-        Plan::Streams { streams, ask } => streams::drive(target, streams, ask, stop),
+        Plan::Streams { provider, streams, ask } => streams::drive(target, provider, (streams, ask), stop),
     }
 }

@@ -6,18 +6,26 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use crate::anthropic;
 use crate::client::post;
 use crate::load::fleet::{self, Worker, count, nanoseconds};
 use crate::load::{Outcome, Target};
-use crate::script::{BodySize, EventScript, StreamAsk, chat_request};
+use crate::script::{EventScript, Provider, StreamAsk, chat_request, is_said};
 use crate::sse::Events;
 
 /// One stream on each of that many connections, all at once.
-pub(crate) fn drive(target: &Target, streams: usize, ask: StreamAsk, stop: &AtomicBool) -> Result<Outcome> {
-    let body = chat_request(BodySize::Kib1, Some(ask));
+pub(crate) fn drive(
+    target: &Target,
+    provider: Provider,
+    (streams, ask): (usize, StreamAsk),
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let body = chat_request(provider, ask.size, Some(ask));
     let request = post(target.address, "/v1/chat/completions", &target.bearer, &body);
-    let script = EventScript::new();
-    let expected = expected_events(&script, ask);
+    let expected = match provider {
+        Provider::Anthropic if target.translates => anthropic::translated_events(ask.chunks),
+        Provider::Openai | Provider::Anthropic => expected_events(&EventScript::new(), ask),
+    };
     let outcome = fleet::run(target, streams, stop, |worker| read_stream(worker, &request, &expected))?;
     ensure!(outcome.answers == count(streams)?, "{} of {streams} streams", outcome.answers);
     Ok(Outcome { events: outcome.answers * count(ask.chunks)?, ..outcome })
@@ -41,7 +49,7 @@ fn read_stream(worker: &mut Worker<'_>, request: &[u8], expected: &[Vec<u8>]) ->
             opening.extend_from_slice(piece); // what a refusal says
         }
         events.feed(piece, |event| {
-            let right = expected.get(seen).is_some_and(|expected| expected == event);
+            let right = expected.get(seen).is_some_and(|expected| is_said(expected, event));
             ensure!(right, "event {seen} is {:?}", String::from_utf8_lossy(event));
             seen += 1;
             Ok(())

@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::script::{BodySize, EventScript, StreamAsk, completion};
+use crate::anthropic;
+use crate::script::{BodySize, EventScript, OPEN, Provider, StreamAsk, completion};
 use crate::wire::{Framing, Head};
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
-const ASK: StreamAsk = StreamAsk { chunks: 3, include_usage: true };
+const ASK: StreamAsk = StreamAsk { size: BodySize::Kib1, chunks: 3, include_usage: true };
 
 /// A server on one connection that gives request `n` what `answer(n)` says.
 fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
@@ -39,7 +40,7 @@ fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
             }
         }
     });
-    Target { address, bearer: "key".to_owned() }
+    Target { address, bearer: "key".to_owned(), translates: true }
 }
 
 fn whole(status: &str, body: &[u8]) -> Vec<u8> {
@@ -56,13 +57,13 @@ fn events() -> Vec<Vec<u8>> {
 }
 
 fn closed(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> anyhow::Result<Outcome> {
-    let plan = Plan::Closed { size: BodySize::Kib1, connections: 1, requests: 4 };
+    let plan = Plan::Closed { provider: Provider::Openai, size: BodySize::Kib1, connections: 1, requests: 4 };
     drive(&server(answer), plan, &RUNNING)
 }
 
 fn stream(events: Vec<Vec<u8>>) -> anyhow::Result<Outcome> {
     let target = server(move |_| whole("200 OK", &events.concat()));
-    drive(&target, Plan::Streams { streams: 1, ask: ASK }, &RUNNING)
+    drive(&target, Plan::Streams { provider: Provider::Openai, streams: 1, ask: ASK }, &RUNNING)
 }
 
 #[test]
@@ -83,6 +84,22 @@ fn one_wrong_byte_in_one_answer_fails_the_load() {
         whole("200 OK", &body)
     });
     assert!(format!("{:#}", fault.unwrap_err()).contains("not the 1024 bytes of the script"));
+}
+
+#[test]
+fn a_translated_answer_may_differ_in_its_id_and_time_alone() {
+    let plan = Plan::Closed { provider: Provider::Anthropic, size: BodySize::Kib1, connections: 1, requests: 1 };
+    let told = |from: &str, to: &str| {
+        let body = String::from_utf8(anthropic::translated(BodySize::Kib1)).unwrap().replace(OPEN, "7");
+        let body = body.replace(from, to).into_bytes();
+        drive(&server(move |_| whole("200 OK", &body)), plan, &RUNNING)
+    };
+    assert!(told("", "").is_ok());
+    assert!(told("stop", "step").is_err());
+    let plan = Plan::Streams { provider: Provider::Anthropic, streams: 1, ask: ASK };
+    let events = anthropic::translated_events(3).concat();
+    let body = String::from_utf8(events).unwrap().replace(OPEN, "7").into_bytes();
+    assert!(drive(&server(move |_| whole("200 OK", &body)), plan, &RUNNING).is_ok());
 }
 
 #[test]
@@ -125,7 +142,7 @@ fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
 #[test]
 fn a_raised_flag_ends_a_load_as_a_fault() {
     let target = server(|_| whole("200 OK", &completion(BodySize::Kib1)));
-    let plan = Plan::Closed { size: BodySize::Kib1, connections: 1, requests: u64::MAX };
+    let plan = Plan::Closed { provider: Provider::Openai, size: BodySize::Kib1, connections: 1, requests: u64::MAX };
     let fault = drive(&target, plan, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(format!("{fault:#}"), "interrupted");
 }
