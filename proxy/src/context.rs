@@ -13,6 +13,7 @@ use crate::config::EdgeConfig;
 use crate::dialect::Dialect;
 use crate::metrics::Metrics;
 use crate::own_key::OwnKeys;
+use crate::response::Shelf;
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) config: EdgeConfig,
     pub(crate) metrics: Metrics,
+    /// Responses that are kept to be continued.
+    pub(crate) shelf: Shelf,
     /// Opens the tenants' own keys at providers.
     pub(crate) own_keys: OwnKeys,
     /// The first half of request ids, random for each process.

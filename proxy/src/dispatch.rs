@@ -14,7 +14,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
 use crate::routes::{self, Access, Found, Route, SocketRoute};
 use crate::socket::Guard;
-use crate::{head, own, socket};
+use crate::{head, own, response, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
@@ -48,6 +48,11 @@ impl Gateway {
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
+            Route::Response => {
+                let (method, query) = (session.req_header().method.clone(), session.req_header().uri.query());
+                let query = query.unwrap_or_default().to_owned();
+                response::serve(&shared.shelf, &caller.policy.tenant, (&method, &rest, &query)).await?
+            }
             Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,
             Route::Quota => own::quota(&shared.store, &caller)?,
             Route::Usage => {

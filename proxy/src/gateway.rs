@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use openclawmu_store::{Outcome, RequestId, Standing, Ticket, Usage};
+use bytes::Bytes;
+use http::HeaderMap;
+use openclawmu_store::{Outcome, RequestId, Standing, TenantId, Ticket, Usage};
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
@@ -17,9 +19,10 @@ use crate::context::{Context, Shared};
 use crate::dialect::translate;
 use crate::forward::{Failure, Rejected, Reply, forward};
 use crate::metrics::{AttemptOutcome, RequestLabels};
-use crate::read::{Call, read};
+use crate::read::{self, Call};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relay};
+use crate::response::{self, Asking};
 use crate::route::{Draft, draft, route};
 use crate::routes::AiRoute;
 use crate::upstream::health::Sign;
@@ -63,6 +66,7 @@ struct Exchange<'a, 'c> {
     client: &'a mut Client<'c>,
     ctx: &'a mut Context,
     call: &'a Call,
+    tenant: &'a TenantId,
 }
 
 impl Gateway {
@@ -74,8 +78,25 @@ impl Gateway {
         caller: &Caller,
         ai: (AiRoute, &str),
     ) -> Result<(), Stop> {
-        let call = read(session, &self.shared.config, ai, ctx.request_id).await?;
+        let call = match ai {
+            (AiRoute::Responses, _) => {
+                let body = read::body(session, &self.shared.config).await?;
+                self.asked(caller, (ctx.request_id, &session.req_header().headers), &body).await?
+            }
+            ai => read::read(session, &self.shared.config, ai, ctx.request_id).await?,
+        };
         self.answer(&mut Client::Http(session), ctx, caller, &call).await
+    }
+
+    /// A request for a response, with what it continues.
+    pub(crate) async fn asked(
+        &self,
+        caller: &Caller,
+        (request_id, headers): (RequestId, &HeaderMap),
+        body: &Bytes,
+    ) -> Result<Call, Refusal> {
+        let (tenant, max_bytes) = (&caller.policy.tenant, self.shared.config.max_body_bytes);
+        response::call(&self.shared.shelf, Asking { request_id, tenant, headers, max_bytes }, body).await
     }
 
     /// The stages from the third on, whoever asks: there is no second way to an upstream.
@@ -113,7 +134,7 @@ impl Gateway {
                 Ok(reply) => {
                     target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
                     let way = outbound.way(call, now.0.div_euclid(1_000));
-                    let exchange = Exchange { client, ctx, call };
+                    let exchange = Exchange { client, ctx, call, tenant: &caller.policy.tenant };
                     return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
                 Err(failure) => {
@@ -155,7 +176,7 @@ impl Gateway {
         admitted: Admitted,
         (reply, way): (Reply, Way),
     ) -> Result<(), Stop> {
-        let (shared, Exchange { client, ctx, call }) = (&*self.shared, exchange);
+        let (shared, Exchange { client, ctx, call, tenant }) = (&*self.shared, exchange);
         let Admitted { ticket, promise, tokenizer, unstated } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
         let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
@@ -165,6 +186,7 @@ impl Gateway {
         }
         let settled = settle::settle(&shared.metrics, &target.upstream.name, ticket, &relayed);
         ctx.status = 200;
+        response::keep(&shared.shelf, (call, tenant), &mut relayed).await;
         match relayed.ending {
             Ending::Whole { content_type, body } => {
                 let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;

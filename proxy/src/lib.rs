@@ -17,6 +17,7 @@
 //! - `client`: who gets an answer: a session, or a part of the gateway
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
+//! - `response`: answers that are kept, so that a client can go on from them
 //! - `own_key`: tenants' own keys at providers
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
@@ -61,6 +62,7 @@ mod read;
 mod realtime;
 mod refusal;
 mod relay;
+mod response;
 mod route;
 mod routes;
 mod serve;

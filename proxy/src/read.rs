@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 
 use crate::config::EdgeConfig;
 use crate::dialect::ask::{self, Ask};
+use crate::dialect::responses::Asked;
 use crate::head;
 use crate::label::label;
 use crate::pieces::{Pieces, TooLong};
@@ -28,8 +29,10 @@ pub(crate) struct Call {
     pub(crate) ask: Ask,
     /// Whom and what it is for.
     pub(crate) label: Label,
-    /// The body as it came.
+    /// The body as it came; of a response, with what it continues.
     pub(crate) body: Bytes,
+    /// The request, where it asks for a response.
+    pub(crate) asked: Option<Box<Asked>>,
 }
 
 /// Reads and understands the body.
@@ -48,10 +51,11 @@ pub(crate) async fn read(
     })?;
     let ask = ask::read(route, (rest, session.req_header().uri.query()), text)?;
     let label = label(&session.req_header().headers, &body, &ask.fields)?;
-    Ok(Call { request_id, route, ask, label, body })
+    Ok(Call { request_id, route, ask, label, body, asked: None })
 }
 
-async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
+/// Reads the body within its limits.
+pub(crate) async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
     let limit = edge.max_body_bytes;
     let stated = session
         .get_header(http::header::CONTENT_LENGTH)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openclawmu_store::{Outcome, ServiceTier, Ticket, Tokenizer, Usage};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
@@ -46,6 +47,8 @@ pub(crate) struct Relayed {
     pub(crate) first_byte_ms: u32,
     /// What is left to write.
     pub(crate) ending: Ending,
+    /// The response that a stream was, where it can be kept.
+    pub(crate) response: Option<Value>,
 }
 
 /// What is left to write once the attempt is settled.
@@ -136,7 +139,7 @@ impl Relay<'_, '_> {
         let service_tier = said.service_tier.unwrap_or(self.unstated.service_tier);
         let content_type = said.content_type.map_or(content_type, str::to_owned);
         let ending = Ending::Whole { content_type, body: said.body };
-        Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending }
+        Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending, response: None }
     }
 
     /// An answer of which the client got nothing. The provider may have worked, but what for can't be told; a client that left
@@ -148,7 +151,7 @@ impl Relay<'_, '_> {
             Broken::Shutdown => (Outcome::Void, Usage::default(), Ending::Refusal(Refusal::Store)),
         };
         let service_tier = self.unstated.service_tier;
-        Relayed { outcome, usage, service_tier, estimated: true, first_byte_ms, ending }
+        Relayed { outcome, usage, service_tier, estimated: true, first_byte_ms, ending, response: None }
     }
 
     async fn stream(&mut self, mut reply: Reply) -> Relayed {
@@ -164,7 +167,12 @@ impl Relay<'_, '_> {
         }
         let complete = matches!(ended, Ok(Fin::Done));
         let (dialect, id) = (self.call.route.dialect(), self.call.request_id);
-        let failed = |refusal: Refusal| Ending::Event(dialect.refusal_event(&refusal.told(), id).into());
+        let way = &mut self.way;
+        let mut failed = |refusal: Refusal| {
+            let told = refusal.told();
+            let own = way.failed(&told.trouble());
+            Ending::Event(own.unwrap_or_else(|| dialect.refusal_event(&told, id).into()))
+        };
         let ending = match ended {
             Ok(Fin::Done) => Ending::Event(counted.last),
             Ok(Fin::AfterError) => Ending::Event(counted.last),
@@ -186,7 +194,8 @@ impl Relay<'_, '_> {
             .map_or_else(|| self.estimate(counted.text_bytes, counted.text_events), |usage| self.with_images(usage));
         usage.tool_calls = counted.tool_calls;
         let service_tier = counted.service_tier.unwrap_or(self.unstated.service_tier);
-        Relayed { outcome, usage, service_tier, estimated: counted.usage.is_none(), first_byte_ms, ending }
+        let (estimated, response) = (counted.usage.is_none(), self.way.response());
+        Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending, response }
     }
 
     async fn begin(&mut self, content_type: &str) -> pingora::Result<()> {

@@ -2,6 +2,7 @@
 //! target speaks the client's dialect; else the same request in the target's.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -57,19 +58,22 @@ pub(crate) struct Outbound {
 /// 400 where the target can't be asked for it: before anything is reserved.
 pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
     let provider = target.upstream.provider();
-    if provider.has(call.route.api()) {
+    // A response is always written anew: what is kept of it is not the provider's to know.
+    if provider.has(call.route.api()) && call.asked.is_none() {
         return Ok(Draft::Same);
     }
     if !call.route.is_chat() {
         let message = format!("The model `{}` is served by an upstream that has no such API.", call.ask.model);
         return Err(Refusal::bad("model", message));
     }
-    let text = std::str::from_utf8(&call.body).unwrap_or_default();
-    let mut form = translate::parse(call.route.dialect(), text)?;
+    let mut form = match &call.asked {
+        Some(asked) => asked.request.clone(),
+        None => translate::parse(call.route.dialect(), std::str::from_utf8(&call.body).unwrap_or_default())?,
+    };
     form.model.clone_from(&target.model);
     form.stream = call.ask.stream;
     form.max_output = Some(call.ask.max_output.unwrap_or(DRAFTED_CAP));
-    let body = translate::write(provider, &form, "max_tokens")?;
+    let body = translate::write((provider, provider.api_for(call.route)), &form, "max_tokens")?;
     Ok(Draft::Translated { form: Box::new(form), body })
 }
 
@@ -88,7 +92,7 @@ pub(crate) fn route(
     let (api, body, headers) = match draft {
         Draft::Same => (call.route.api(), edited(call, target, promise), provider.same_headers(headers)),
         Draft::Translated { form, body } => {
-            (provider.chat_api(), rewritten(call, provider, (*form, body), promise)?, provider.own_headers())
+            (provider.api_for(call.route), rewritten(call, provider, (*form, body), promise)?, provider.own_headers())
         }
     };
     let path = provider.path(api, &target.model, call.ask.stream);
@@ -114,18 +118,24 @@ fn rewritten(
     (mut form, body): (Request, Vec<u8>),
     promise: Promise,
 ) -> Result<Bytes, Refusal> {
+    let asked = (provider, provider.api_for(call.route));
     let body = match promise.cap {
         Some(cap) => {
             form.max_output = Some(cap.tokens);
-            translate::write(provider, &form, cap.field)?
+            translate::write(asked, &form, cap.field)?
         }
         None if call.ask.max_output.is_some() => body,
         None => {
             form.max_output = None;
-            translate::write(provider, &form, "max_tokens")?
+            translate::write(asked, &form, "max_tokens")?
         }
     };
-    Ok(if promise.ordinary_tier && *provider == Provider::Openai { with_ordinary_tier(body) } else { body }.into())
+    Ok(if promise.ordinary_tier && matches!(provider, Provider::Openai { .. }) {
+        with_ordinary_tier(body)
+    } else {
+        body
+    }
+    .into())
 }
 
 /// Names the ordinary service tier in a body that names none.
@@ -142,10 +152,10 @@ impl Outbound {
         let dialect = call.route.dialect();
         let framing = match &call.ask.fields {
             Fields::Gemini(_, framing) => Some(*framing),
-            Fields::Openai(_) | Fields::Anthropic(_) => None,
+            Fields::Openai(_) | Fields::Anthropic(_) | Fields::Responses { .. } => None,
         };
         let is_array = framing == Some(crate::dialect::gemini::path::Framing::Array);
-        if self.api == call.route.api() && !is_array {
+        if self.api == call.route.api() && !is_array && call.asked.is_none() {
             return Way::same(dialect);
         }
         let shown = Shown {
@@ -153,6 +163,7 @@ impl Outbound {
             model: call.ask.model.clone(),
             created,
             wants_usage: call.ask.wants_usage,
+            echo: call.asked.as_ref().map(|asked| Arc::clone(&asked.echo)),
         };
         Way::between(self.api, dialect, shown, framing)
     }

@@ -17,6 +17,8 @@ pub(crate) enum Route {
     Models,
     /// One of those.
     Model,
+    /// A response that was kept.
+    Response,
     /// The caller's own usage.
     Usage,
     /// The caller's own quota.
@@ -49,6 +51,8 @@ pub(crate) enum AiRoute {
     CountTokens,
     /// Google's generateContent, whole and in a stream.
     GenerateContent,
+    /// Open Responses.
+    Responses,
 }
 
 impl AiRoute {
@@ -58,6 +62,7 @@ impl AiRoute {
             Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::Openai,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
+            Self::Responses => Dialect::Responses,
         }
     }
 
@@ -70,6 +75,7 @@ impl AiRoute {
             Self::Messages => Api::Messages,
             Self::CountTokens => Api::CountTokens,
             Self::GenerateContent => Api::Generate,
+            Self::Responses => Api::Responses,
         }
     }
 
@@ -81,7 +87,7 @@ impl AiRoute {
     /// Whether it asks a model to answer in a conversation, so that any such model can be asked.
     pub(crate) fn is_chat(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Messages | Self::GenerateContent => true,
+            Self::ChatCompletions | Self::Messages | Self::GenerateContent | Self::Responses => true,
             Self::Completions | Self::Embeddings | Self::CountTokens => false,
         }
     }
@@ -117,6 +123,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/embeddings", Route::Ai(AiRoute::Embeddings), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/responses", Route::Ai(AiRoute::Responses), Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
+    entry(Method::DELETE, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
     // Google's clients ask for one version or the other.
     entry(Method::POST, "/v1/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1beta/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),

@@ -28,6 +28,7 @@ use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::own_key::OwnKeys;
+use crate::response::{Shelf, sweep};
 use crate::upstream;
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -126,6 +127,9 @@ impl Built {
             "admin",
             AdminService::new(admin, config.admin.listen, sock, state, stopped.clone()),
         ));
+        let shelf = shared.shelf.clone();
+        let swept = move |stop| sweep::run(shelf.clone(), stop);
+        server.add_service(background_service("responses", Beside::new(stopped.clone(), swept)));
         if let Some(months) = config.detail_months {
             let store = shared.store.clone();
             let keep = move |stop| retention::run(store.clone(), months, stop);
@@ -151,6 +155,8 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         catalog: ArcSwap::from_pointee(Catalog::new(upstreams, &config.aliases)),
         config: config.edge.clone(),
         metrics: Metrics::new(),
+        shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
+            .context("the directory of the tenants can't be opened")?,
         own_keys: OwnKeys::new(Arc::clone(master)),
         id_prefix: lifecycle::random_u64()?,
         requests: AtomicUsize::new(0),

@@ -3,11 +3,13 @@
 //! Whatever the way, what the answer costs is heard on it. Nothing here reads or writes a connection.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use bytes::Bytes;
 use openclawmu_store::{ServiceTier, Usage};
+use serde_json::Value;
 
-use crate::dialect::form::{self, Delta, Event, Opening, Part};
+use crate::dialect::form::{self, Delta, Event, Opening, Part, Trouble};
 use crate::dialect::gemini::path::Framing;
 use crate::dialect::openai::reply as openai;
 use crate::dialect::translate::{self, Reader, Writer};
@@ -52,6 +54,7 @@ pub(crate) struct Translated {
     framing: Option<Framing>,
     stream: Option<(Reader, Writer)>,
     events: Vec<Event>,
+    began: Instant,
 }
 
 impl Way {
@@ -61,13 +64,16 @@ impl Way {
             Dialect::Openai => Self::Openai,
             Dialect::Anthropic => Self::Anthropic(anthropic::watch::Watch::default()),
             Dialect::Gemini => Self::Gemini(gemini::watch::Watch::default()),
+            // Never: responses are always written anew.
+            Dialect::Responses => Self::Openai,
         }
     }
 
     /// The way from an API to a dialect.
     pub(crate) fn between(api: Api, dialect: Dialect, shown: Shown, framing: Option<Framing>) -> Self {
         let stream = Reader::of(api).map(|reader| (reader, Writer::of(dialect, &shown, framing)));
-        Self::Translated(Box::new(Translated { api, dialect, shown, framing, stream, events: Vec::new() }))
+        let began = Instant::now();
+        Self::Translated(Box::new(Translated { api, dialect, shown, framing, stream, events: Vec::new(), began }))
     }
 
     /// The content type of the client's stream, where it is not the upstream's.
@@ -146,6 +152,22 @@ impl Way {
         }
     }
 
+    /// The last event of a stream that failed, where it must fit to those before it.
+    pub(crate) fn failed(&mut self, trouble: &Trouble) -> Option<Bytes> {
+        let Self::Translated(way) = self else { return None };
+        let Some((_, Writer::Responses(writer))) = &mut way.stream else { return None };
+        let mut out = Vec::new();
+        writer.write(&Event::Error(trouble.clone()), &mut out);
+        Some(out.into())
+    }
+
+    /// The response that a stream was, where it is one that can be kept and has ended.
+    pub(crate) fn response(&self) -> Option<Value> {
+        let Self::Translated(way) = self else { return None };
+        let Some((_, Writer::Responses(writer))) = &way.stream else { return None };
+        writer.response().cloned()
+    }
+
     /// Takes a whole answer; `None` when it is not one.
     pub(crate) fn whole(&self, body: Bytes) -> Option<Whole> {
         let plain =
@@ -183,14 +205,22 @@ impl Translated {
 
     /// What the events say, and the client's bytes for them.
     fn written(&mut self) -> (Heard, Bytes) {
-        let (mut heard, mut out) = (Heard::default(), Vec::new());
+        let (mut heard, mut out, completed_at) = (Heard::default(), Vec::new(), self.completed_at());
         for event in self.events.drain(..) {
             hear(&mut heard, &event);
+            if let (Event::End, Some((_, Writer::Responses(writer)))) = (&event, &mut self.stream) {
+                writer.completed_at(completed_at);
+            }
             if let Some((_, writer)) = &mut self.stream {
                 writer.write(&event, &mut out);
             }
         }
         (heard, out.into())
+    }
+
+    /// Now, in seconds since 1970.
+    fn completed_at(&self) -> i64 {
+        self.shown.created.saturating_add(i64::try_from(self.began.elapsed().as_secs()).unwrap_or(0))
     }
 
     fn whole(&self, body: &[u8]) -> Option<Whole> {
@@ -199,7 +229,7 @@ impl Translated {
             usage.tool_calls = tool_calls(&reply.choices);
         }
         let text_bytes = reply.choices.iter().flat_map(|choice| &choice.parts).map(part_bytes).sum();
-        let body = translate::write_reply(self.dialect, &reply, &self.shown).into();
+        let body = translate::write_reply(self.dialect, &reply, &self.shown, self.completed_at()).into();
         Some(Whole { usage: reply.usage, text_bytes, service_tier: None, content_type: Some("application/json"), body })
     }
 }

@@ -39,6 +39,7 @@ mod rate;
 mod rate_limit;
 mod realtime;
 mod report;
+mod response;
 mod route;
 mod sdk;
 mod secrets;

@@ -27,6 +27,8 @@ pub struct Config {
     pub first_rates: BTreeMap<String, Option<ModelPrice>>,
     /// Months whose request detail stays in the database; `None` is all.
     pub detail_months: Option<u32>,
+    /// Responses that are kept to be continued.
+    pub responses: ResponsesConfig,
     /// Where requests can go.
     pub upstreams: Vec<UpstreamConfig>,
     /// Aliases.
@@ -94,7 +96,10 @@ pub struct AdminConfig {
 #[derive(Clone, Debug)]
 pub enum UpstreamKind {
     /// The `OpenAI` dialect, by `OpenAI` or any compatible server.
-    Openai,
+    Openai {
+        /// Whether it has `/responses` itself.
+        responses: bool,
+    },
     /// `OpenAI`'s models at Azure: deployments are the models.
     Azure {
         /// Such as `2024-10-21`.
@@ -127,6 +132,15 @@ pub struct BedrockConfig {
     pub secret_access_key: SecretString,
     /// Present where the key is temporary.
     pub session_token: Option<SecretString>,
+}
+
+/// How long responses are kept, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponsesConfig {
+    /// Days; 0: not at all.
+    pub ttl_days: u32,
+    /// Of one tenant.
+    pub max_per_tenant: usize,
 }
 
 /// One upstream.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing_subscriber::EnvFilter;
 
-use super::checked::{AdminConfig, Config, EdgeConfig, TlsConfig};
+use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig};
 use super::raw::{RawConfig, RawEdge};
 use super::upstream::{check_alias, upstreams};
 use super::{alerts, stripe};
@@ -119,6 +119,10 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         admin: AdminConfig { listen: raw.admin.listen, keys },
         first_rates: first_rates(raw.rates.file.as_deref())?,
         detail_months: (raw.retention.detail_months > 0).then_some(raw.retention.detail_months),
+        responses: ResponsesConfig {
+            ttl_days: raw.responses.ttl_days,
+            max_per_tenant: raw.responses.max_per_tenant.max(1),
+        },
         upstreams,
         aliases,
         alerts: alerts::check(raw.alerts)?,

@@ -17,7 +17,8 @@ mod upstream;
 
 pub use alerts::{AlertsConfig, RawAlerts};
 pub use checked::{
-    AdminConfig, AliasConfig, BedrockConfig, Config, EdgeConfig, TargetConfig, TlsConfig, UpstreamConfig, UpstreamKind,
+    AdminConfig, AliasConfig, BedrockConfig, Config, EdgeConfig, ResponsesConfig, TargetConfig, TlsConfig,
+    UpstreamConfig, UpstreamKind,
 };
 pub use load::{ConfigError, Overrides, check, find, load};
 pub use raw::{LogFormat, RawConfig};

@@ -28,6 +28,8 @@ pub struct RawConfig {
     pub alerts: RawAlerts,
     /// Where usage is pushed to.
     pub stripe: RawStripe,
+    /// Responses that are kept to be continued.
+    pub responses: RawResponses,
     /// Logging.
     pub log: RawLog,
     /// Where requests can go.
@@ -156,6 +158,22 @@ impl Default for RawRetention {
     }
 }
 
+/// `[responses]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawResponses {
+    /// Days that a response is kept; 0: none is.
+    pub ttl_days: u32,
+    /// Responses that are kept of one tenant; past it the oldest go.
+    pub max_per_tenant: usize,
+}
+
+impl Default for RawResponses {
+    fn default() -> Self {
+        Self { ttl_days: 30, max_per_tenant: 10_000 }
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -200,6 +218,9 @@ pub struct RawUpstream {
     /// The names it serves without a prefix; a trailing `*` matches any rest.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Whether it has `/responses` itself; absent: where it is OpenAI's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub responses: Option<bool>,
     /// The version of its API that is spoken: `azure` and `anthropic` have versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
@@ -238,6 +259,7 @@ impl RawUpstream {
             base_url: None,
             api_key: None,
             models: Vec::new(),
+            responses: None,
             api_version: None,
             auth: None,
             region: None,

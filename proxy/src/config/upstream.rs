@@ -66,7 +66,7 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
         None => {
             let example = match kind {
                 UpstreamKind::Azure { .. } => "\"https://NAME.openai.azure.com\"",
-                UpstreamKind::Openai
+                UpstreamKind::Openai { .. }
                 | UpstreamKind::Anthropic { .. }
                 | UpstreamKind::Gemini { .. }
                 | UpstreamKind::Bedrock(_)
@@ -101,6 +101,9 @@ fn check_kind(raw: &RawUpstream) -> Result<UpstreamKind, ConfigError> {
     if raw.api_version.is_some() && !matches!(kind, "azure" | "anthropic") {
         return wrong("api_version", "\"azure\" or \"anthropic\"");
     }
+    if raw.responses.is_some() && kind != "openai" {
+        return wrong("responses", "\"openai\"");
+    }
     if raw.auth.is_some() && kind != "gemini" {
         return wrong("auth", "\"gemini\"");
     }
@@ -109,7 +112,10 @@ fn check_kind(raw: &RawUpstream) -> Result<UpstreamKind, ConfigError> {
         return wrong("region", "\"bedrock\", like the access key");
     }
     match kind {
-        "openai" => Ok(UpstreamKind::Openai),
+        "openai" => {
+            let is_openai = raw.base_url.as_deref().is_some_and(|url| url.starts_with("https://api.openai.com/"));
+            Ok(UpstreamKind::Openai { responses: raw.responses.unwrap_or(is_openai) })
+        }
         "azure" => {
             Ok(UpstreamKind::Azure { api_version: raw.api_version.clone().unwrap_or_else(|| "2024-10-21".to_owned()) })
         }
@@ -158,7 +164,7 @@ fn default_url(kind: &UpstreamKind) -> Option<String> {
         UpstreamKind::Anthropic { .. } => Some("https://api.anthropic.com/v1".to_owned()),
         UpstreamKind::Gemini { bearer: false } => Some("https://generativelanguage.googleapis.com/v1beta".to_owned()),
         UpstreamKind::Bedrock(bedrock) => Some(format!("https://bedrock-runtime.{}.amazonaws.com", bedrock.region)),
-        UpstreamKind::Openai
+        UpstreamKind::Openai { .. }
         | UpstreamKind::Azure { .. }
         | UpstreamKind::Gemini { bearer: true }
         | UpstreamKind::Echo => None,

@@ -48,6 +48,13 @@ pub(crate) enum Fields {
     Openai(openai::request::Fields),
     /// Anthropic's.
     Anthropic(facts::Fields),
+    /// Of a request for a response: it is always written anew, so only the label's are known.
+    Responses {
+        /// Whom it is for.
+        user: Option<Range<usize>>,
+        /// The client's own notes.
+        metadata: Option<Range<usize>>,
+    },
     /// Google's, and how the answer is framed.
     Gemini(gemini::request::Fields, Framing),
 }
@@ -57,6 +64,7 @@ impl Fields {
     pub(crate) fn user(&self) -> Option<Range<usize>> {
         match self {
             Self::Openai(fields) => fields.user.clone(),
+            Self::Responses { user, .. } => user.clone(),
             Self::Anthropic(_) | Self::Gemini(..) => None,
         }
     }
@@ -65,6 +73,7 @@ impl Fields {
     pub(crate) fn metadata(&self) -> Option<Range<usize>> {
         match self {
             Self::Openai(fields) => fields.metadata.clone(),
+            Self::Responses { metadata, .. } => metadata.clone(),
             Self::Anthropic(fields) => fields.metadata.clone(),
             Self::Gemini(fields, _) => fields.labels.clone(),
         }
@@ -80,6 +89,8 @@ pub(crate) fn read(route: AiRoute, (rest, query): (&str, Option<&str>), body: &s
         AiRoute::ChatCompletions | AiRoute::Completions | AiRoute::Embeddings => {
             openai::request::read(route, body).map(Ask::from)
         }
+        // What it continues is not in its body: `response::call` reads it.
+        AiRoute::Responses => Err(Refusal::bad("input", "A response can't be asked for here.")),
         AiRoute::Messages => facts::facts(Asks::Answer, body).map(Ask::from),
         AiRoute::CountTokens => facts::facts(Asks::Count, body).map(Ask::from),
         AiRoute::GenerateContent => {
@@ -168,6 +179,7 @@ pub(crate) fn edit(body: &Bytes, fields: &Fields, edits: &Edits<'_>) -> Bytes {
             let edits = facts::Edits { model: edits.model, max_tokens: cap };
             anthropic::request::facts::edit(body, fields, &edits).into()
         }
+        Fields::Responses { .. } => body.clone(),
         Fields::Gemini(fields, _) => gemini::request::edit(body, fields, edits.model, cap).into_owned().into(),
     }
 }

@@ -29,10 +29,11 @@ pub(crate) mod gemini;
 pub(crate) mod golden;
 pub(crate) mod object;
 pub(crate) mod openai;
-#[allow(dead_code, unused_imports, reason = "its routes are not served yet: responses have to be stored first")]
 pub(crate) mod responses;
 pub(crate) mod scan;
 pub(crate) mod translate;
+
+use std::sync::Arc;
 
 use openclawmu_store::RequestId;
 
@@ -48,13 +49,15 @@ pub(crate) enum Dialect {
     Anthropic,
     /// Google's.
     Gemini,
+    /// `OpenAI`'s other one.
+    Responses,
 }
 
 impl Dialect {
     /// A refusal's body.
     pub(crate) fn refusal_body(self, told: &Told, request_id: RequestId) -> Vec<u8> {
         match self {
-            Self::Openai => told.openai_body(),
+            Self::Openai | Self::Responses => told.openai_body(),
             Self::Anthropic | Self::Gemini => translate::write_trouble(self, &told.trouble(), &request_id.to_string()),
         }
     }
@@ -63,6 +66,7 @@ impl Dialect {
     pub(crate) fn refusal_event(self, told: &Told, request_id: RequestId) -> Vec<u8> {
         match self {
             Self::Openai => told.openai_event(),
+            Self::Responses => responses::trouble::event(&told.trouble(), 0),
             Self::Anthropic => anthropic::trouble::event(&told.trouble(), &request_id.to_string()),
             Self::Gemini => gemini::trouble::event(&told.trouble(), &request_id.to_string()),
         }
@@ -80,4 +84,6 @@ pub(crate) struct Shown {
     pub(crate) created: i64,
     /// Whether the client asked for the usage in a stream, in dialects where that is a choice.
     pub(crate) wants_usage: bool,
+    /// What a response repeats of its request, in the one dialect that does so.
+    pub(crate) echo: Option<Arc<responses::Echo>>,
 }

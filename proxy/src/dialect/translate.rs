@@ -2,7 +2,7 @@
 
 use super::form::{Event, Reply, Request, Trouble};
 use super::gemini::path::Framing;
-use super::{Dialect, Shown, anthropic, bedrock, gemini, openai};
+use super::{Dialect, Shown, anthropic, bedrock, gemini, openai, responses};
 use crate::dialect::openai::chat;
 use crate::refusal::Refusal;
 use crate::upstream::provider::{Api, Provider};
@@ -16,6 +16,7 @@ pub(crate) fn parse(dialect: Dialect, body: &str) -> Result<Request, Refusal> {
         Dialect::Openai => chat::parse(body),
         Dialect::Anthropic => anthropic::request::parse(body),
         Dialect::Gemini => gemini::request::parse(body),
+        Dialect::Responses => responses::parse(body, &responses::Earlier::default()).map(|asked| asked.request),
     }
 }
 
@@ -23,14 +24,19 @@ pub(crate) fn parse(dialect: Dialect, body: &str) -> Result<Request, Refusal> {
 ///
 /// # Errors
 /// 400 that names the field that the provider can't be asked for.
-pub(crate) fn write(provider: &Provider, request: &Request, cap: &'static str) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn write(
+    (provider, api): (&Provider, Api),
+    request: &Request,
+    cap: &'static str,
+) -> Result<Vec<u8>, Refusal> {
     let takes_system_alone =
-        matches!(provider, Provider::Openai | Provider::Azure { .. }) && !request.system.is_empty();
+        matches!(provider, Provider::Openai { .. } | Provider::Azure { .. }) && !request.system.is_empty();
     if request.turns.iter().all(|turn| turn.parts.is_empty()) && !takes_system_alone {
         return Err(Refusal::bad("messages", "This model's provider wants at least one message besides the system's."));
     }
     match provider {
-        Provider::Openai | Provider::Azure { .. } => chat::write(request, cap),
+        Provider::Openai { .. } if api == Api::Responses => responses::write(request),
+        Provider::Openai { .. } | Provider::Azure { .. } => chat::write(request, cap),
         Provider::Anthropic { version } => anthropic::request::write(request, version),
         Provider::Gemini { .. } => gemini::request::write(request),
         Provider::Bedrock => bedrock::request::write(request),
@@ -44,16 +50,19 @@ pub(crate) fn parse_reply(api: Api, body: &[u8]) -> Option<Reply> {
         Api::Messages => anthropic::reply::parse(body),
         Api::Generate => gemini::reply::parse(body),
         Api::Converse => bedrock::reply::parse(body),
+        Api::Responses => responses::parse_reply(body),
         Api::Completions | Api::Embeddings | Api::CountTokens => None,
     }
 }
 
 /// The form as a client's whole answer.
-pub(crate) fn write_reply(dialect: Dialect, reply: &Reply, shown: &Shown) -> Vec<u8> {
+/// `completed_at` is in seconds since 1970.
+pub(crate) fn write_reply(dialect: Dialect, reply: &Reply, shown: &Shown, completed_at: i64) -> Vec<u8> {
     match dialect {
         Dialect::Openai => chat::write_reply(reply, shown),
         Dialect::Anthropic => anthropic::reply::write(reply, shown),
         Dialect::Gemini => gemini::reply::write(reply, shown),
+        Dialect::Responses => responses::write_reply(reply, shown, completed_at),
     }
 }
 
@@ -64,6 +73,7 @@ pub(crate) fn parse_trouble(api: Api, status: u16, body: &[u8]) -> Trouble {
         Api::Messages | Api::CountTokens => anthropic::trouble::parse(status, body),
         Api::Generate => gemini::trouble::parse(status, body),
         Api::Converse => bedrock::trouble::parse(status, body),
+        Api::Responses => responses::trouble::parse(status, body),
     }
 }
 
@@ -73,6 +83,7 @@ pub(crate) fn write_trouble(dialect: Dialect, trouble: &Trouble, request_id: &st
         Dialect::Openai => openai::trouble::write(trouble, request_id),
         Dialect::Anthropic => anthropic::trouble::write(trouble, request_id),
         Dialect::Gemini => gemini::trouble::write(trouble, request_id),
+        Dialect::Responses => responses::trouble::write(trouble, request_id),
     }
 }
 
@@ -86,6 +97,8 @@ pub(crate) enum Reader {
     Generate(gemini::stream::Reader),
     /// Amazon's frames.
     Converse(bedrock::stream::Reader),
+    /// `OpenAI` responses.
+    Responses(Box<responses::Reader>),
 }
 
 impl Reader {
@@ -96,6 +109,7 @@ impl Reader {
             Api::Messages => Some(Self::Messages(anthropic::stream::Reader::default())),
             Api::Generate => Some(Self::Generate(gemini::stream::Reader::default())),
             Api::Converse => Some(Self::Converse(bedrock::stream::Reader::default())),
+            Api::Responses => Some(Self::Responses(Box::default())),
             Api::Completions | Api::Embeddings | Api::CountTokens => None,
         }
     }
@@ -107,6 +121,7 @@ impl Reader {
             Self::Messages(reader) => reader.read(event, data, out),
             Self::Generate(reader) => reader.read(event, data, out),
             Self::Converse(reader) => reader.read(event, data, out),
+            Self::Responses(reader) => reader.read(event, data, out),
         }
     }
 
@@ -117,6 +132,7 @@ impl Reader {
             Self::Messages(reader) => reader.end(out),
             Self::Generate(reader) => reader.end(out),
             Self::Converse(reader) => reader.end(out),
+            Self::Responses(reader) => reader.end(out),
         }
     }
 }
@@ -129,6 +145,8 @@ pub(crate) enum Writer {
     Anthropic(anthropic::stream::Writer),
     /// Google's chunks.
     Gemini(gemini::stream::Writer),
+    /// `OpenAI` responses.
+    Responses(Box<responses::Writer>),
 }
 
 impl Writer {
@@ -139,6 +157,7 @@ impl Writer {
             Dialect::Anthropic => Self::Anthropic(anthropic::stream::Writer::new(shown)),
             Dialect::Gemini if framing == Some(Framing::Array) => Self::Gemini(gemini::stream::Writer::array(shown)),
             Dialect::Gemini => Self::Gemini(gemini::stream::Writer::new(shown)),
+            Dialect::Responses => Self::Responses(Box::new(responses::Writer::new(shown))),
         }
     }
 
@@ -148,6 +167,7 @@ impl Writer {
             Self::Openai(writer) => writer.write(event, out),
             Self::Anthropic(writer) => writer.write(event, out),
             Self::Gemini(writer) => writer.write(event, out),
+            Self::Responses(writer) => writer.write(event, out),
         }
     }
 }
@@ -159,13 +179,13 @@ mod tests {
     #[test]
     fn a_system_prompt_alone_is_written_only_for_those_that_take_it() {
         let request = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"system","content":"x"}]}"#).unwrap();
-        assert!(write(&Provider::Openai, &request, "max_tokens").is_ok());
+        assert!(write((&Provider::Openai { responses: false }, Api::Chat), &request, "max_tokens").is_ok());
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
         for provider in [anthropic, Provider::Gemini { bearer: false }, Provider::Bedrock] {
-            let refusal = write(&provider, &request, "max_tokens").unwrap_err();
+            let refusal = write((&provider, provider.chat_api()), &request, "max_tokens").unwrap_err();
             assert_eq!(refusal.told().param.as_deref(), Some("messages"), "{provider:?}");
         }
         let silent = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"user","content":[]}]}"#).unwrap();
-        assert!(write(&Provider::Openai, &silent, "max_tokens").is_err());
+        assert!(write((&Provider::Openai { responses: false }, Api::Chat), &silent, "max_tokens").is_err());
     }
 }

@@ -71,6 +71,7 @@ fn believed(route: AiRoute, ask: &Ask, members: &Members) {
         assert_eq!(ask.stream, read("stream") == Some(true.into()), "the stream");
         let cap = number("max_tokens").or_else(|| match ask.fields {
             Fields::Openai(_) => number("max_completion_tokens"),
+            Fields::Responses { .. } => number("max_output_tokens"),
             Fields::Anthropic(_) | Fields::Gemini(..) => None,
         });
         assert_eq!(ask.max_output.map(u64::from), cap, "the cap");
@@ -81,7 +82,11 @@ fn believed(route: AiRoute, ask: &Ask, members: &Members) {
     let several = match route {
         AiRoute::Completions => read("prompt"),
         AiRoute::Embeddings => read("input"),
-        AiRoute::ChatCompletions | AiRoute::Messages | AiRoute::CountTokens | AiRoute::GenerateContent => None,
+        AiRoute::ChatCompletions
+        | AiRoute::Messages
+        | AiRoute::CountTokens
+        | AiRoute::GenerateContent
+        | AiRoute::Responses => None,
     };
     if let Some(Value::Array(inputs)) = several
         && inputs.iter().any(|input| !input.is_number())
@@ -116,6 +121,8 @@ fn owned(mut body: Map<String, Value>, fields: &Fields, edits: &Edits<'_>) -> Ma
                 *place = cap;
             }
         }
+        // Written anew, never edited.
+        Fields::Responses { .. } => {}
         Fields::Gemini(..) => {
             if let (Some(model), Some(place)) = (edits.model, body.get_mut("model")) {
                 *place = model.into();

@@ -8,11 +8,17 @@ use crate::dialect::{Dialect, Shown, translate};
 use crate::upstream::provider::Api;
 
 /// The APIs whose answers are translated.
-pub(super) const APIS: [Api; 4] = [Api::Chat, Api::Messages, Api::Generate, Api::Converse];
+pub(super) const APIS: [Api; 5] = [Api::Chat, Api::Messages, Api::Generate, Api::Converse, Api::Responses];
 
 /// What an answer shows of the gateway's side.
 pub(super) fn shown() -> Shown {
-    Shown { id: "0123456789abcdef0123456789abcdef".to_owned(), model: "a\"b".to_owned(), created: 1, wants_usage: true }
+    Shown {
+        id: "0123456789abcdef0123456789abcdef".to_owned(),
+        model: "a\"b".to_owned(),
+        created: 1,
+        wants_usage: true,
+        echo: None,
+    }
 }
 
 /// The API by which a provider speaks a client's dialect.
@@ -21,6 +27,7 @@ pub(super) fn api(dialect: Dialect) -> Api {
         Dialect::Openai => Api::Chat,
         Dialect::Anthropic => Api::Messages,
         Dialect::Gemini => Api::Generate,
+        Dialect::Responses => Api::Responses,
     }
 }
 
@@ -29,7 +36,7 @@ pub(super) fn target(data: &[u8]) {
     for from in APIS {
         let Some(reply) = translate::parse_reply(from, data) else { continue };
         for dialect in DIALECTS {
-            let body = translate::write_reply(dialect, &reply, &shown());
+            let body = translate::write_reply(dialect, &reply, &shown(), 2);
             let value: Value = serde_json::from_slice(&body).expect("an answer that was written is JSON");
             assert!(value.is_object(), "an answer is an object");
             let again = translate::parse_reply(api(dialect), &body);
@@ -41,7 +48,7 @@ pub(super) fn target(data: &[u8]) {
 
 /// Texts and calls are the same, and so are the sums that are billed. A dialect of one answer has the first.
 pub(super) fn same(dialect: Dialect, reply: &Reply, again: &Reply) {
-    let answers = if dialect == Dialect::Anthropic { 1 } else { reply.choices.len() };
+    let answers = if matches!(dialect, Dialect::Anthropic | Dialect::Responses) { 1 } else { reply.choices.len() };
     for (at, choice) in reply.choices.iter().take(answers).enumerate() {
         let parts = again.choices.get(at).map_or(&[][..], |choice| &choice.parts);
         assert_eq!(said(parts), said(&choice.parts), "what answer {at} says in {dialect:?}");

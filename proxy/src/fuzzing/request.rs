@@ -4,21 +4,22 @@ use serde_json::Value;
 
 use crate::dialect::form::Request;
 use crate::dialect::{Dialect, translate};
-use crate::upstream::provider::Provider;
+use crate::upstream::provider::{Api, Provider};
 
 /// Every dialect of a client.
-pub(super) const DIALECTS: [Dialect; 3] = [Dialect::Openai, Dialect::Anthropic, Dialect::Gemini];
+pub(super) const DIALECTS: [Dialect; 4] = [Dialect::Openai, Dialect::Anthropic, Dialect::Gemini, Dialect::Responses];
 
 /// Every provider, with the dialect of those that clients speak as well.
-fn providers() -> [(Provider, Option<Dialect>); 6] {
+fn providers() -> [(Provider, Api, Option<Dialect>); 7] {
     let anthropic = |version: &str| Provider::Anthropic { version: version.to_owned() };
     [
-        (Provider::Openai, Some(Dialect::Openai)),
-        (Provider::Azure { api_version: "v".to_owned() }, Some(Dialect::Openai)),
-        (anthropic("2023-06-01"), Some(Dialect::Anthropic)),
-        (anthropic("2026-10-21"), Some(Dialect::Anthropic)),
-        (Provider::Gemini { bearer: false }, Some(Dialect::Gemini)),
-        (Provider::Bedrock, None),
+        (Provider::Openai { responses: true }, Api::Responses, Some(Dialect::Responses)),
+        (Provider::Openai { responses: false }, Api::Chat, Some(Dialect::Openai)),
+        (Provider::Azure { api_version: "v".to_owned() }, Api::Chat, Some(Dialect::Openai)),
+        (anthropic("2023-06-01"), Api::Messages, Some(Dialect::Anthropic)),
+        (anthropic("2026-10-21"), Api::Messages, Some(Dialect::Anthropic)),
+        (Provider::Gemini { bearer: false }, Api::Generate, Some(Dialect::Gemini)),
+        (Provider::Bedrock, Api::Converse, None),
     ]
 }
 
@@ -36,10 +37,10 @@ pub(super) fn target(data: &[u8]) {
         let Ok(mut form) = translate::parse(dialect, text) else { continue };
         form.model = "claude-opus-4-6".to_owned();
         form.max_output = Some(CAP);
-        for (provider, same) in providers() {
-            let Ok(body) = translate::write(&provider, &form, "max_tokens") else { continue };
+        for (provider, api, same) in providers() {
+            let Ok(body) = translate::write((&provider, api), &form, "max_tokens") else { continue };
             let value: Value = serde_json::from_slice(&body).expect("a body that was written is JSON");
-            admitted(&provider, &form, &value);
+            admitted((&provider, api), &form, &value);
             let Some(same) = same else { continue };
             let text = std::str::from_utf8(&body).expect("a body that was written is UTF-8");
             let again = match translate::parse(same, text) {
@@ -50,7 +51,8 @@ pub(super) fn target(data: &[u8]) {
             };
             let again =
                 Request { model: form.model.clone(), max_output: form.max_output, stream: form.stream, ..again };
-            let twice = translate::write(&provider, &again, "max_tokens").expect("what was written can be written");
+            let twice =
+                translate::write((&provider, api), &again, "max_tokens").expect("what was written can be written");
             let mut twice: Value = serde_json::from_slice(&twice).expect("a body that was written is JSON");
             let mut once = value;
             [&mut once, &mut twice].into_iter().for_each(one_alphabet);
@@ -74,10 +76,11 @@ fn one_alphabet(value: &mut Value) {
 }
 
 /// What a body asks for: one model, one cap, as many answers as were admitted.
-fn admitted(provider: &Provider, form: &Request, body: &Value) {
+fn admitted((provider, api): (&Provider, Api), form: &Request, body: &Value) {
     let at = |path: &str| body.pointer(path).cloned().unwrap_or_default();
     let (cap, choices) = match provider {
-        Provider::Openai | Provider::Azure { .. } => (at("/max_tokens"), at("/n")),
+        Provider::Openai { .. } if api == Api::Responses => (at("/max_output_tokens"), Value::Null),
+        Provider::Openai { .. } | Provider::Azure { .. } => (at("/max_tokens"), at("/n")),
         Provider::Anthropic { .. } => (at("/max_tokens"), Value::Null),
         Provider::Gemini { .. } => (at("/generationConfig/maxOutputTokens"), at("/generationConfig/candidateCount")),
         Provider::Bedrock => (at("/inferenceConfig/maxTokens"), Value::Null),

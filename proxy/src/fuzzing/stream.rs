@@ -14,7 +14,7 @@ use crate::sse;
 use crate::upstream::provider::Api;
 
 /// The APIs whose streams are server-sent events.
-const APIS: [Api; 3] = [Api::Chat, Api::Messages, Api::Generate];
+const APIS: [Api; 4] = [Api::Chat, Api::Messages, Api::Generate, Api::Responses];
 
 /// An event's name and data.
 type Named = (Option<String>, Vec<u8>);
@@ -101,7 +101,7 @@ fn assembled(events: &[Event]) -> Assembler {
 /// Whether a client takes the stream for a whole answer.
 fn ends_properly(dialect: Dialect, bytes: &[u8]) -> bool {
     match dialect {
-        Dialect::Openai => bytes.ends_with(b"data: [DONE]\n\n"),
+        Dialect::Openai | Dialect::Responses => bytes.ends_with(b"data: [DONE]\n\n"),
         Dialect::Anthropic => bytes.ends_with(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
         // Nothing says so in this dialect but the reason in each candidate's last chunk, which only an end writes.
         Dialect::Gemini => {
@@ -154,6 +154,7 @@ fn broken_off(from: Api, named: &[Named]) {
         Api::Messages => maybe || said("message_stop") || named_so("message_stop"),
         Api::Generate => maybe || said("finishReason") || said("blockReason"),
         Api::Converse => named_so("messageStop"),
+        Api::Responses => maybe || said("response.completed") || said("response.incomplete"),
         Api::Completions | Api::Embeddings | Api::CountTokens => false,
     };
     if !may_end {

@@ -9,7 +9,9 @@ use crate::upstream::provider::Api;
 /// Whatever a provider's error says, a client gets one of its own dialect, with a message in it.
 pub(super) fn target(data: &[u8]) {
     let status = [0, 400, 401, 429, 500, 529].get(data.len() % 6).copied().unwrap_or(0);
-    for from in [Api::Chat, Api::Completions, Api::Messages, Api::CountTokens, Api::Generate, Api::Converse] {
+    for from in
+        [Api::Chat, Api::Completions, Api::Messages, Api::CountTokens, Api::Generate, Api::Converse, Api::Responses]
+    {
         let trouble = translate::parse_trouble(from, status, data);
         for dialect in DIALECTS {
             let body = translate::write_trouble(dialect, &trouble, "req");

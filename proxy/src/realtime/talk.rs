@@ -322,7 +322,8 @@ impl Talk<'_> {
     fn bill(&mut self, outcome: Outcome, (usage, estimated): (Usage, bool), first_byte_ms: u32) {
         let Some(ticket) = self.ticket.take() else { return };
         let service_tier = ServiceTier::Standard;
-        let relayed = Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending: Ending::Nothing };
+        let relayed =
+            Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending: Ending::Nothing, response: None };
         settle::settle(&self.booking.guard.shared.metrics, &self.booking.target.upstream.name, ticket, &relayed);
     }
 

@@ -44,7 +44,9 @@ pub(crate) fn answer(api: Api, body: &[u8]) -> Answer {
         },
         Api::Completions => complete(&request, &prompt(&request), false),
         Api::Embeddings => embed(&request),
-        Api::Messages | Api::CountTokens | Api::Generate | Api::Converse => refuse("The echo speaks OpenAI's dialect."),
+        Api::Messages | Api::CountTokens | Api::Generate | Api::Converse | Api::Responses => {
+            refuse("The echo speaks OpenAI's dialect.")
+        }
     }
 }
 

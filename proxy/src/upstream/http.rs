@@ -154,7 +154,7 @@ impl HttpUpstream {
         let key = provider.key_headers(config.api_key.as_ref())?;
         let signer = match &config.kind {
             UpstreamKind::Bedrock(signer) => Some(signer.clone()),
-            UpstreamKind::Openai
+            UpstreamKind::Openai { .. }
             | UpstreamKind::Azure { .. }
             | UpstreamKind::Anthropic { .. }
             | UpstreamKind::Gemini { .. }

@@ -58,7 +58,7 @@ impl Upstream {
     pub(crate) fn provider(&self) -> &Provider {
         match &self.backend {
             Backend::Http(provider, _) => provider,
-            Backend::Echo => &Provider::Openai,
+            Backend::Echo => &Provider::Openai { responses: false },
         }
     }
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::UpstreamKind;
+use crate::routes::AiRoute;
 
 /// The APIs that providers have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,18 @@ pub(crate) enum Api {
     Generate,
     /// Bedrock's Converse.
     Converse,
+    /// `OpenAI`'s responses.
+    Responses,
 }
 
 /// One provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Provider {
     /// `OpenAI`, or a server that speaks like it.
-    Openai,
+    Openai {
+        /// Whether it has `/responses`.
+        responses: bool,
+    },
     /// `OpenAI`'s models at Azure.
     Azure {
         /// The version in every query.
@@ -56,7 +62,7 @@ impl Provider {
     /// The provider of a kind; `None` for what is built in.
     pub(crate) fn of(kind: &UpstreamKind) -> Option<Self> {
         Some(match kind {
-            UpstreamKind::Openai => Self::Openai,
+            UpstreamKind::Openai { responses } => Self::Openai { responses: *responses },
             UpstreamKind::Azure { api_version } => Self::Azure { api_version: api_version.clone() },
             UpstreamKind::Anthropic { version } => Self::Anthropic { version: version.clone() },
             UpstreamKind::Gemini { bearer } => Self::Gemini { bearer: *bearer },
@@ -68,7 +74,8 @@ impl Provider {
     /// Whether it has an API.
     pub(crate) fn has(&self, api: Api) -> bool {
         match self {
-            Self::Openai | Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
+            Self::Openai { responses: true } if api == Api::Responses => true,
+            Self::Openai { .. } | Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
             Self::Anthropic { .. } => matches!(api, Api::Messages | Api::CountTokens),
             Self::Gemini { .. } => api == Api::Generate,
             Self::Bedrock => api == Api::Converse,
@@ -78,11 +85,16 @@ impl Provider {
     /// The API by which it is asked to chat when the client's own is none of its.
     pub(crate) fn chat_api(&self) -> Api {
         match self {
-            Self::Openai | Self::Azure { .. } => Api::Chat,
+            Self::Openai { .. } | Self::Azure { .. } => Api::Chat,
             Self::Anthropic { .. } => Api::Messages,
             Self::Gemini { .. } => Api::Generate,
             Self::Bedrock => Api::Converse,
         }
+    }
+
+    /// The API by which it is asked for what a route wants, where the request is written anew.
+    pub(crate) fn api_for(&self, route: AiRoute) -> Api {
+        if self.has(route.api()) { route.api() } else { self.chat_api() }
     }
 
     /// The path after the base URL, query included.
@@ -91,6 +103,7 @@ impl Provider {
             Api::Chat => "/chat/completions",
             Api::Completions => "/completions",
             Api::Embeddings => "/embeddings",
+            Api::Responses => "/responses",
             Api::Messages => "/messages",
             Api::CountTokens => "/messages/count_tokens",
             Api::Generate => {
@@ -106,7 +119,7 @@ impl Provider {
             Self::Azure { api_version } => {
                 format!("/openai/deployments/{}{plain}?api-version={}", encoded(model), encoded(api_version)).into()
             }
-            Self::Openai | Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => plain.into(),
+            Self::Openai { .. } | Self::Anthropic { .. } | Self::Gemini { .. } | Self::Bedrock => plain.into(),
         }
     }
 
@@ -114,7 +127,7 @@ impl Provider {
     pub(crate) fn realtime_path(&self, model: &str) -> Option<String> {
         let model = encoded(model);
         match self {
-            Self::Openai => Some(format!("/realtime?model={model}")),
+            Self::Openai { .. } => Some(format!("/realtime?model={model}")),
             Self::Azure { api_version } => {
                 Some(format!("/openai/realtime?api-version={}&deployment={model}", encoded(api_version)))
             }
@@ -132,7 +145,7 @@ impl Provider {
             let bearer = || format!("Bearer {}", key.expose_secret());
             let plain = || key.expose_secret().to_owned();
             let (name, text) = match self {
-                Self::Openai | Self::Gemini { bearer: true } => (AUTHORIZATION, bearer()),
+                Self::Openai { .. } | Self::Gemini { bearer: true } => (AUTHORIZATION, bearer()),
                 Self::Azure { .. } => (HeaderName::from_static("api-key"), plain()),
                 Self::Anthropic { .. } => (HeaderName::from_static("x-api-key"), plain()),
                 Self::Gemini { bearer: false } => (HeaderName::from_static("x-goog-api-key"), plain()),
@@ -153,7 +166,7 @@ impl Provider {
                 let value = HeaderValue::try_from(version.as_str());
                 value.ok().map(|value| ("anthropic-version", value)).into_iter().collect()
             }
-            Self::Openai | Self::Azure { .. } | Self::Gemini { .. } | Self::Bedrock => Vec::new(),
+            Self::Openai { .. } | Self::Azure { .. } | Self::Gemini { .. } | Self::Bedrock => Vec::new(),
         }
     }
 
@@ -161,7 +174,7 @@ impl Provider {
     pub(crate) fn same_headers(&self, client: &HeaderMap) -> Vec<(&'static str, HeaderValue)> {
         let named = |name: &'static str| client.get(name).map(|value| (name, value.clone()));
         match self {
-            Self::Openai | Self::Azure { .. } => named("openai-beta").into_iter().collect(),
+            Self::Openai { .. } | Self::Azure { .. } => named("openai-beta").into_iter().collect(),
             Self::Anthropic { .. } => {
                 let version = named("anthropic-version").map(|named| vec![named]);
                 version.unwrap_or_else(|| self.own_headers()).into_iter().chain(named("anthropic-beta")).collect()
@@ -195,7 +208,7 @@ mod tests {
         let gemini = Provider::Gemini { bearer: false };
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
         for (provider, api, stream, path) in [
-            (Provider::Openai, Api::Chat, true, "/chat/completions"),
+            (Provider::Openai { responses: false }, Api::Chat, true, "/chat/completions"),
             (azure, Api::Chat, false, "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
             (anthropic, Api::Messages, true, "/messages"),
             (gemini.clone(), Api::Generate, false, "/models/a%2Fb:generateContent"),
@@ -220,7 +233,7 @@ mod tests {
     fn the_key_goes_where_the_provider_looks_for_it() {
         let key = SecretString::from("k");
         let name = |provider: Provider| provider.key_headers(Some(&key)).unwrap().first().unwrap().0.to_string();
-        assert_eq!(name(Provider::Openai), "authorization");
+        assert_eq!(name(Provider::Openai { responses: false }), "authorization");
         assert_eq!(name(Provider::Azure { api_version: "v".to_owned() }), "api-key");
         assert_eq!(name(Provider::Anthropic { version: "v".to_owned() }), "x-api-key");
         assert_eq!(name(Provider::Gemini { bearer: false }), "x-goog-api-key");
@@ -228,6 +241,6 @@ mod tests {
         assert!(Provider::Bedrock.key_headers(Some(&key)).is_err());
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
         assert_eq!(anthropic.own_headers().len(), 1, "the version goes with every request");
-        assert!(Provider::Openai.key_headers(Some(&SecretString::from("a\nb"))).is_err());
+        assert!(Provider::Openai { responses: false }.key_headers(Some(&SecretString::from("a\nb"))).is_err());
     }
 }

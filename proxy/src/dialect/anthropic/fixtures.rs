@@ -12,7 +12,7 @@ pub(super) const OLD: &str = "2023-06-01";
 const NEW: &str = "2026-10-21";
 
 pub(super) fn shown() -> Shown {
-    Shown { id: "0123456789abcdef".into(), model: "alias".into(), created: 0, wants_usage: false }
+    Shown { id: "0123456789abcdef".into(), model: "alias".into(), created: 0, wants_usage: false, echo: None }
 }
 
 /// The name and the data of every event in a body that comes in pieces.

@@ -240,7 +240,8 @@ fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> 
         | AiRoute::Embeddings
         | AiRoute::Messages
         | AiRoute::CountTokens
-        | AiRoute::GenerateContent => Ok(()),
+        | AiRoute::GenerateContent
+        | AiRoute::Responses => Ok(()),
     }
 }
 
@@ -271,7 +272,11 @@ fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
 /// How many prompts an array holds: each is generated for, or embedded, by itself. A list of token ids is one prompt.
 fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
     let name = match route {
-        AiRoute::ChatCompletions | AiRoute::Messages | AiRoute::CountTokens | AiRoute::GenerateContent => return Ok(1),
+        AiRoute::ChatCompletions
+        | AiRoute::Messages
+        | AiRoute::CountTokens
+        | AiRoute::GenerateContent
+        | AiRoute::Responses => return Ok(1),
         AiRoute::Completions => "prompt",
         AiRoute::Embeddings => "input",
     };

@@ -1,5 +1,7 @@
 //! What a response object repeats of its request, and the object itself.
 
+use std::borrow::Cow;
+
 use openclawmu_store::Usage;
 use serde_json::{Map, Value, json};
 
@@ -7,7 +9,7 @@ use super::usage;
 use crate::dialect::Shown;
 
 /// The fields of a request as its response repeats them, defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Echo(Map<String, Value>);
 
 /// What a response object says of itself.
@@ -22,6 +24,19 @@ pub(super) struct State<'a> {
 }
 
 impl Echo {
+    /// What an answer repeats; the defaults where nothing is known of the request.
+    pub(super) fn shown(shown: &Shown) -> Cow<'_, Self> {
+        match &shown.echo {
+            Some(echo) => Cow::Borrowed(echo),
+            None => Cow::Owned(Self::of(&Map::new())),
+        }
+    }
+
+    /// Says that the response is not kept, whatever was asked.
+    pub(crate) fn not_kept(&mut self) {
+        self.0.insert("store".into(), false.into());
+    }
+
     /// From the request's members; those that are missing get the schema's default.
     pub(super) fn of(request: &Map<String, Value>) -> Self {
         let defaults = json!({

@@ -10,7 +10,6 @@
 //! - `trouble`: errors
 //! - `state`: what is kept of a response, and what is answered from it
 //! - `usage`: usage, both ways
-//! - `watch`: usage and text of an answer that passes through
 //!
 //! What was stored of earlier responses is put in place before anything here is called: this module knows no store.
 
@@ -22,7 +21,6 @@ mod request;
 pub(crate) mod state;
 pub(crate) mod trouble;
 mod usage;
-pub(crate) mod watch;
 mod write;
 mod writer;
 

@@ -135,7 +135,7 @@ pub(super) fn ending(stop: Option<&Stop>, parts: &[Part]) -> (&'static str, Opti
 
 /// The answer as a client of this dialect reads it; `completed_at` in seconds since 1970. Its first choice alone: nobody can
 /// ask for more here.
-pub(crate) fn write(reply: &Reply, shown: &Shown, echo: &Echo, completed_at: i64) -> Vec<u8> {
+pub(crate) fn write(reply: &Reply, shown: &Shown, completed_at: i64) -> Vec<u8> {
     let nothing = Choice::default();
     let choice = reply.choices.first().unwrap_or(&nothing);
     let (status, incomplete) = ending(choice.stop.as_ref(), &choice.parts);
@@ -147,7 +147,7 @@ pub(crate) fn write(reply: &Reply, shown: &Shown, echo: &Echo, completed_at: i64
         output: output(choice, &shown.id, status),
         usage: reply.usage,
     };
-    echo.object(shown, state).to_string().into_bytes()
+    Echo::shown(shown).object(shown, state).to_string().into_bytes()
 }
 
 /// The items of an answer. Texts and refusals in a row are one message.

@@ -1,5 +1,7 @@
 //! A client's request as the form, and as its response will repeat it.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -33,11 +35,19 @@ pub(crate) struct Asked {
     /// What goes to the provider.
     pub(crate) request: Request,
     /// What the response repeats.
-    pub(crate) echo: Echo,
+    pub(crate) echo: Arc<Echo>,
     /// Whether the response is to be kept; yes unless the client says no.
     pub(crate) store: bool,
     /// The input of this request alone, as items: what is kept for a continuation.
     pub(crate) input: Vec<Value>,
+}
+
+impl Asked {
+    /// The response will not be kept, whatever was asked.
+    pub(crate) fn not_kept(&mut self) {
+        self.store = false;
+        Arc::make_mut(&mut self.echo).not_kept();
+    }
 }
 
 /// The response that a request continues, looked up before it is parsed.
@@ -91,7 +101,12 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     raw.string("previous_response_id")?;
     raw.ignore(&HINTS);
     raw.finish()?;
-    Ok(Asked { request, echo: Echo::of(&members), store, input: input.into_iter().map(|(_, item)| item).collect() })
+    Ok(Asked {
+        request,
+        echo: Arc::new(Echo::of(&members)),
+        store,
+        input: input.into_iter().map(|(_, item)| item).collect(),
+    })
 }
 
 fn refuse_values(raw: &mut Object) -> Result<(), Refusal> {

@@ -25,8 +25,8 @@ pub(crate) struct Kept {
 impl Kept {
     /// From the response's object and the items of its request. An item without an id gets one of the response's.
     pub(crate) fn new(response: Value, input: Vec<Value>) -> Self {
-        let id = response.get("id").and_then(Value::as_str).unwrap_or_default().trim_start_matches("resp_").to_owned();
         let mut kept = Self { response, input };
+        let id = kept.id().trim_start_matches("resp_").to_owned();
         for (index, item) in kept.input.iter_mut().enumerate() {
             if item.get("type").is_none_or(Value::is_null) {
                 set(item, "type", "message".into());
@@ -42,6 +42,23 @@ impl Kept {
             }
         }
         kept
+    }
+
+    /// Whether the answer has ended, in full or at a limit.
+    pub(crate) fn is_complete(&self) -> bool {
+        let status = self.response.get("status").and_then(Value::as_str);
+        matches!(status, Some("completed" | "incomplete"))
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &str {
+        self.response.get("id").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Bytes of its items, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let items = self.input.iter().chain(self.output());
+        items.map(|item| u64::try_from(item.to_string().len()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
     }
 
     /// The response that this one continues.
@@ -113,6 +130,12 @@ pub(crate) fn references(body: &str) -> Vec<String> {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let items = body.get("input").and_then(Value::as_array).into_iter().flatten();
     items.filter_map(|item| super::items::reference(item).map(str::to_owned)).collect()
+}
+
+/// The response that an item belongs to, by the item's id: the gateway makes both.
+pub(crate) fn response_of(item: &str) -> Option<String> {
+    let (_, rest) = item.split_once('_')?;
+    rest.get(..32).map(|id| format!("resp_{id}"))
 }
 
 /// What is answered to a DELETE.

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Number, Value, json};
 
 use super::*;
 use crate::dialect::form::{
@@ -82,11 +82,7 @@ const EVENT_FIELDS: [(&str, &[&str]); 20] = [
 ];
 
 fn shown() -> Shown {
-    Shown { id: "0".repeat(32), model: "asked".into(), created: 1_763_848_800, wants_usage: false }
-}
-
-fn echo() -> Echo {
-    Echo::of(&Map::new())
+    Shown { id: "0".repeat(32), model: "asked".into(), created: 1_763_848_800, wants_usage: false, echo: None }
 }
 
 fn asked(body: &str) -> Result<Asked, Refusal> {
@@ -114,7 +110,7 @@ fn assemble(events: &[Event]) -> Option<Result<Reply, Trouble>> {
 }
 
 fn stream(events: &[Event]) -> Vec<u8> {
-    let (mut writer, mut out) = (Writer::new(&shown(), echo()), Vec::new());
+    let (mut writer, mut out) = (Writer::new(&shown()), Vec::new());
     writer.completed_at(1_763_848_801);
     events.iter().for_each(|event| writer.write(event, &mut out));
     if let Some(kept) = writer.response() {
@@ -167,7 +163,7 @@ fn replies_become_the_form_and_are_written_whole() {
         let form = parse_reply(golden::input(&name).as_bytes()).unwrap();
         let stem = name.trim_end_matches(".reply.json");
         golden::check_debug(&format!("{stem}.reply.form"), &form);
-        let written = write_reply(&form, &shown(), &echo(), 1_763_848_801);
+        let written = write_reply(&form, &shown(), 1_763_848_801);
         golden::check_json(&format!("{stem}.reply.written"), &written);
         whole(&serde_json::from_slice(&written).unwrap());
         let again = parse_reply(&written).unwrap();
@@ -194,7 +190,7 @@ fn a_reassembled_stream_is_the_whole_answer_for_every_split() {
         let written = stream(&events);
         golden::check(&format!("{stem}.stream.written"), std::str::from_utf8(&written).unwrap());
         let last = checked(&written).pop().unwrap();
-        let response = write_reply(&reply, &shown(), &echo(), 1_763_848_801);
+        let response = write_reply(&reply, &shown(), 1_763_848_801);
         assert_eq!(last["response"], serde_json::from_slice::<Value>(&response).unwrap(), "{name}");
         let again = assemble(&read(&[&written])).unwrap().unwrap();
         assembled.id = again.id.clone();
@@ -232,7 +228,8 @@ fn a_response_repeats_its_request() {
     let asked = asked(&body).unwrap();
     assert!(!asked.store);
     let reply = Reply { choices: vec![], ..Reply::default() };
-    let response: Value = serde_json::from_slice(&write_reply(&reply, &shown(), &asked.echo, 0)).unwrap();
+    let response: Value =
+        serde_json::from_slice(&write_reply(&reply, &Shown { echo: Some(asked.echo.clone()), ..shown() }, 0)).unwrap();
     for (name, value) in [
         ("instructions", json!("Be brief.")),
         ("max_output_tokens", json!(256)),
@@ -430,7 +427,7 @@ proptest! {
 
     #[test]
     fn a_written_reply_is_parsed_as_the_same(reply in arbitrary::reply(reply_parts())) {
-        let again = parse_reply(&write_reply(&reply, &shown(), &echo(), 0)).unwrap();
+        let again = parse_reply(&write_reply(&reply, &shown(), 0)).unwrap();
         prop_assert_eq!((again.choices, again.usage), (reply.choices, reply.usage));
     }
 
@@ -440,7 +437,7 @@ proptest! {
         let again = assemble(&read(&[&written])).unwrap().unwrap();
         prop_assert_eq!((&again.choices, again.usage), (&reply.choices, reply.usage));
         let last = checked(&written).pop().unwrap();
-        let response: Value = serde_json::from_slice(&write_reply(&reply, &shown(), &echo(), 1_763_848_801)).unwrap();
+        let response: Value = serde_json::from_slice(&write_reply(&reply, &shown(), 1_763_848_801)).unwrap();
         prop_assert_eq!(&last["response"], &response);
     }
 

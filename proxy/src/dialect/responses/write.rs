@@ -22,7 +22,8 @@ pub(crate) fn write(request: &Request) -> Result<Vec<u8>, Refusal> {
     let mut input = Vec::new();
     match request.system.as_slice() {
         [] => {}
-        [Part::Text { text, .. }] => {
+        // Instructions alone are no input.
+        [Part::Text { text, .. }] if request.turns.iter().any(|turn| !turn.parts.is_empty()) => {
             body.insert("instructions".into(), text.as_str().into());
         }
         parts => input.push(message("system", parts)?),

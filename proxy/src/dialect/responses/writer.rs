@@ -12,7 +12,6 @@ use crate::dialect::form::{Delta, Event, Opening, Part, Stop, Trouble};
 #[derive(Debug)]
 pub(crate) struct Writer {
     shown: Shown,
-    echo: Echo,
     sequence: u64,
     started: bool,
     completed_at: i64,
@@ -54,11 +53,10 @@ struct Grown {
 
 impl Writer {
     /// A stream for this client.
-    pub(crate) fn new(shown: &Shown, echo: Echo) -> Self {
+    pub(crate) fn new(shown: &Shown) -> Self {
         Self {
             completed_at: shown.created,
             shown: shown.clone(),
-            echo,
             sequence: 0,
             started: false,
             output: Vec::new(),
@@ -123,7 +121,7 @@ impl Writer {
             output: self.output.clone(),
             usage: self.usage.filter(|_| status != "in_progress"),
         };
-        self.echo.object(&self.shown, state)
+        Echo::shown(&self.shown).object(&self.shown, state)
     }
 
     fn start(&mut self, out: &mut Vec<u8>) {

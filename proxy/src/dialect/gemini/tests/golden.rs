@@ -17,6 +17,7 @@ pub(super) fn shown() -> Shown {
         model: "fast".to_owned(),
         created: 1_790_000_000,
         wants_usage: true,
+        echo: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::sse;
 const FOLDER: &str = "openai/golden";
 
 fn shown() -> Shown {
-    Shown { id: "0".repeat(32), model: "asked".into(), created: 1_763_848_800, wants_usage: true }
+    Shown { id: "0".repeat(32), model: "asked".into(), created: 1_763_848_800, wants_usage: true, echo: None }
 }
 
 /// The events of a stream that came in these pieces.
