@@ -20,7 +20,6 @@ pub(crate) enum Client<'a> {
     /// A client at the edge.
     Http(&'a mut Session),
     /// A part of the gateway.
-    #[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets ask this way"))]
     Pipe(Pipe),
 }
 
@@ -33,7 +32,6 @@ pub(crate) struct Pipe {
 
 /// What comes out of a pipe, in order: one head, pieces, and one end unless it broke off.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets read it"))]
 pub(crate) enum Piped {
     /// The answer's head.
     Head(Box<ResponseHeader>),
@@ -44,7 +42,6 @@ pub(crate) enum Piped {
 }
 
 /// A pipe that holds `pieces` pieces until they are taken. Dropping the receiver is leaving: the upstream is cut.
-#[cfg_attr(not(test), expect(dead_code, reason = "responses in the background and over WebSockets ask this way"))]
 pub(crate) fn pipe(headers: HeaderMap, pieces: usize) -> (Pipe, mpsc::Receiver<Piped>) {
     let (sender, receiver) = mpsc::channel(pieces);
     (Pipe { headers, pieces: sender }, receiver)

@@ -88,6 +88,7 @@ impl Gateway {
         };
         match socket {
             SocketRoute::Realtime => self.realtime(session, ctx, (offer, guard)).await,
+            SocketRoute::Responses => self.converse(session, ctx, (offer, guard)).await,
         }
     }
 

@@ -96,7 +96,7 @@ impl Gateway {
         body: &Bytes,
     ) -> Result<Call, Refusal> {
         let (tenant, max_bytes) = (&caller.policy.tenant, self.shared.config.max_body_bytes);
-        response::call(&self.shared.shelf, Asking { request_id, tenant, headers, max_bytes }, body).await
+        response::call(&self.shared.shelf, Asking { request_id, tenant, headers, max_bytes, near: None }, body).await
     }
 
     /// The stages from the third on, whoever asks: there is no second way to an upstream.

@@ -10,6 +10,7 @@
 //! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
 //! - `socket`: WebSockets: how one is opened, carried and ended
+//! - `lane`: requests for responses over one, in order
 //! - `realtime`: conversations with a model over one, each response reserved and settled
 //! - `label`: whom and what a request is for, for reports
 //! - `way`: how an upstream's answer becomes the client's
@@ -51,6 +52,7 @@ pub mod fuzzing;
 mod gateway;
 mod head;
 mod label;
+mod lane;
 mod lifecycle;
 mod listen;
 mod metrics;

@@ -34,6 +34,8 @@ pub(crate) enum Route {
 pub(crate) enum SocketRoute {
     /// `OpenAI`'s Realtime API.
     Realtime,
+    /// Open Responses, one request after the other.
+    Responses,
 }
 
 /// The AI routes.
@@ -124,6 +126,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/responses", Route::Ai(AiRoute::Responses), Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/responses", Route::Socket(SocketRoute::Responses), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
     entry(Method::DELETE, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),

@@ -32,6 +32,7 @@ mod fault;
 mod http_edge;
 mod isolation;
 mod label;
+mod lane;
 mod metering;
 mod provider_key;
 mod quota;

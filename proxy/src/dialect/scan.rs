@@ -4,6 +4,7 @@
 //! stands inside a nested value is not judged. Never recurses; nesting is bounded.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The deepest nesting that is accepted; what other parsers of this field accept.
@@ -46,6 +47,17 @@ pub(crate) fn members<'a>(json: &'a str, mut visit: impl FnMut(Cow<'a, str>, Ran
     }
     scanner.space();
     if scanner.at == scanner.bytes.len() { Ok(()) } else { Err(scanner.malformed()) }
+}
+
+/// The first key that an object has twice: two readers could each take the other value.
+pub(crate) fn repeated(json: &str) -> Result<Option<String>, ScanError> {
+    let (mut seen, mut twice) = (HashSet::new(), None);
+    members(json, |key, _| {
+        if twice.is_none() && !seen.insert(key.clone()) {
+            twice = Some(key.into_owned());
+        }
+    })?;
+    Ok(twice)
 }
 
 struct Scanner<'a> {

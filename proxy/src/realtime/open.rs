@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::forward::{Failure, Rejected};
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
-use crate::socket::{Guard, MAX_EVENT_BYTES, Offer, accepted, carry, limits};
+use crate::socket::{Guard, MAX_EVENT_BYTES, Offer, Pulse, accepted, carry, limits};
 use crate::upstream::Backend;
 use crate::upstream::health::Sign;
 use crate::upstream::http::{Fault, HttpUpstream};
@@ -126,7 +126,8 @@ impl Gateway {
             context: Conversation::of(&settings),
             answers,
             notes: Notes::default(),
-            patience: (pause, config.websocket_idle),
+            pulse: Pulse::new(config.websocket_idle),
+            patience: pause,
         };
         ctx.status = 101;
         let switched = session.as_downstream_mut().write_response_header(offer.switching(ctx.request_id)?).await;

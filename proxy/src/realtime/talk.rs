@@ -17,15 +17,8 @@ use super::turn::{Context, Turn};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relayed};
 use crate::settle;
-use crate::socket::{ClientSocket, End, closed};
+use crate::socket::{ClientSocket, End, LOOK_EVERY, Pulse, closed};
 use crate::upstream::socket::UpstreamSocket;
-
-/// Pause between two looks at who is silent.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Pause between two pings.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long a client may leave pings unanswered.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// A conversation.
 pub(super) struct Talk<'a> {
@@ -40,8 +33,9 @@ pub(super) struct Talk<'a> {
     /// Turns are to be answered unasked.
     pub(super) answers: bool,
     pub(super) notes: Notes,
-    /// The longest pause within a response, and the longest between two events.
-    pub(super) patience: (Duration, Duration),
+    pub(super) pulse: Pulse,
+    /// The longest pause within a response.
+    pub(super) patience: Duration,
 }
 
 /// What is noted of its course.
@@ -52,17 +46,13 @@ pub(super) struct Notes {
     owed: bool,
     /// Events of the gateway's own.
     events: u64,
-    /// When either side last sent an event, the provider anything, the client anything; when pings went out.
-    event: Instant,
+    /// When the provider last sent anything, or was asked for a response.
     upstream: Instant,
-    client: Instant,
-    ping: Instant,
 }
 
 impl Default for Notes {
     fn default() -> Self {
-        let now = Instant::now();
-        Self { turn_ended: false, owed: false, events: 0, event: now, upstream: now, client: now, ping: now }
+        Self { turn_ended: false, owed: false, events: 0, upstream: Instant::now() }
     }
 }
 
@@ -111,7 +101,7 @@ impl Talk<'_> {
         self.notes.upstream = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
-                self.notes.event = self.notes.upstream;
+                self.pulse.event();
                 let said = server_event::read(&text).ok_or_else(|| broken("The upstream sent what is no event."))?;
                 self.said(said, text).await?;
                 self.answer_owed().await
@@ -185,10 +175,10 @@ impl Talk<'_> {
     }
 
     async fn client_message(&mut self, message: Option<Result<Message, Error>>) -> Result<(), End> {
-        self.notes.client = Instant::now();
+        self.pulse.client();
         match message {
             Some(Ok(Message::Text(text))) => {
-                self.notes.event = self.notes.client;
+                self.pulse.event();
                 self.wanted(text).await
             }
             Some(Ok(Message::Binary(_))) => {
@@ -256,7 +246,7 @@ impl Talk<'_> {
     }
 
     async fn forward(&mut self, text: Utf8Bytes) -> Result<(), End> {
-        let sent = tokio::time::timeout(self.patience.0, self.upstream.send(Message::Text(text))).await;
+        let sent = tokio::time::timeout(self.patience, self.upstream.send(Message::Text(text))).await;
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(broken("The upstream broke off.")),
@@ -340,19 +330,10 @@ impl Talk<'_> {
         if idle && self.booking.guard.draining() {
             return Err(End::shutdown());
         }
-        if !idle && self.notes.upstream.elapsed() > self.patience.0 {
+        if !idle && self.notes.upstream.elapsed() > self.patience {
             return Err(timed_out());
         }
-        if self.notes.client.elapsed() > SILENCE {
-            return Err(End::Left);
-        }
-        if idle && self.notes.event.elapsed() > self.patience.1 {
-            let message = "Nothing was said over this WebSocket for too long.".to_owned();
-            let code = Some("websocket_idle");
-            return Err(End::Told(Refusal::Bad { status: 408, param: None, code, message }, CloseCode::Away));
-        }
-        if self.notes.ping.elapsed() >= PING_EVERY {
-            self.notes.ping = Instant::now();
+        if self.pulse.look((!idle).then_some(()))? {
             self.client.send(Message::Ping(bytes::Bytes::new())).await.map_err(|_| End::Left)?;
             let sent = self.upstream.send(Message::Ping(bytes::Bytes::new())).await;
             sent.map_err(|_| broken("The upstream broke off."))?;

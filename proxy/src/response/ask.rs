@@ -27,6 +27,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The most bytes of a request, what it continues included.
     pub(crate) max_bytes: usize,
+    /// What it continues, where whoever passes it on remembers that: it is then not looked up.
+    pub(crate) near: Option<&'a [Value]>,
 }
 
 /// Understands a request for a response.
@@ -37,7 +39,7 @@ pub(crate) async fn call(shelf: &Shelf, asking: Asking<'_>, body: &Bytes) -> Res
     let text = std::str::from_utf8(body).map_err(|_| not_json("it is not UTF-8"))?;
     let fields = fields(text)?;
     let label = label(asking.headers, body, &fields)?;
-    let earlier = earlier(shelf, asking.tenant, text).await?;
+    let earlier = earlier(shelf, &asking, text).await?;
     let mut asked = responses::parse(text, &earlier)?;
     if !shelf.keeps() {
         asked.not_kept();
@@ -96,10 +98,12 @@ fn fields(text: &str) -> Result<Fields, Refusal> {
 }
 
 /// What the request continues and refers to.
-async fn earlier(shelf: &Shelf, tenant: &TenantId, text: &str) -> Result<Earlier, Refusal> {
-    let mut earlier = match responses::previous(text)? {
-        None => Earlier::default(),
-        Some(id) => match shelf.chain(tenant, &id).await? {
+async fn earlier(shelf: &Shelf, asking: &Asking<'_>, text: &str) -> Result<Earlier, Refusal> {
+    let tenant = asking.tenant;
+    let mut earlier = match (responses::previous(text)?, asking.near) {
+        (None, _) => Earlier::default(),
+        (Some(_), Some(items)) => Earlier { items: items.to_vec(), ..Earlier::default() },
+        (Some(id), None) => match shelf.chain(tenant, &id).await? {
             Ok(chain) => state::earlier(&chain),
             Err(missing) => return Err(state::previous_not_found(&missing)),
         },

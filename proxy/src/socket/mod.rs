@@ -2,6 +2,7 @@
 //!
 //! - `handshake`: what a request must say before anything is switched
 //! - `carry`: bytes between a session that was switched and whoever speaks over it
+//! - `pulse`: whether anybody is still there
 //! - `end`: how a conversation over one ends
 //!
 //! Frames are the library's; nothing here reads or writes one.
@@ -9,7 +10,9 @@
 mod carry;
 mod end;
 mod handshake;
+mod pulse;
 
 pub(crate) use carry::{ClientSocket, MAX_EVENT_BYTES, accepted, carry, limits};
 pub(crate) use end::{End, Guard, closed};
 pub(crate) use handshake::{Offer, check};
+pub(crate) use pulse::{LOOK_EVERY, Pulse};

@@ -132,6 +132,11 @@ pub(crate) fn references(body: &str) -> Vec<String> {
     items.filter_map(|item| super::items::reference(item).map(str::to_owned)).collect()
 }
 
+/// Whether an item only refers to another.
+pub(crate) fn is_reference(item: &Value) -> bool {
+    super::items::reference(item).is_some()
+}
+
 /// The response that an item belongs to, by the item's id: the gateway makes both.
 pub(crate) fn response_of(item: &str) -> Option<String> {
     let (_, rest) = item.split_once('_')?;
