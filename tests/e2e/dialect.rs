@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 const ANSWER: &str = "word0 word1 word2 word3 word4 ";
 
 /// A gateway whose upstream of `kind` is another gateway, whose upstream is scripted.
-struct Chain {
-    front: Gateway,
-    tenant: Tenant,
-    back: Scene,
+pub(crate) struct Chain {
+    pub(crate) front: Gateway,
+    pub(crate) tenant: Tenant,
+    pub(crate) back: Scene,
 }
 
 impl Chain {
-    async fn of(kind: &str, path: &str) -> Self {
+    pub(crate) async fn of(kind: &str, path: &str) -> Self {
         let back = Scene::new().await;
         let upstream = format!(
-            "[[upstream]]\nname = \"behind\"\nkind = \"{kind}\"\nbase_url = \"http://{}{path}\"\napi_key = \"env:{PROVIDER_KEY_ENV}\"\nmodels = [\"alpha\"]\n",
+            "[[upstream]]\nname = \"behind\"\nkind = \"{kind}\"\nbase_url = \"http://{}{path}\"\napi_key = \"env:{PROVIDER_KEY_ENV}\"\nmodels = [\"alpha\", \"sight\"]\n",
             back.gateway.edge()
         );
         let mut setup = Setup::bare().line(&upstream);

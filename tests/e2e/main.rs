@@ -18,6 +18,7 @@
 
 mod admin_access;
 mod admin_api;
+mod agent;
 mod alert;
 mod archive;
 mod auth;

@@ -49,11 +49,12 @@ const fn price(model: &'static str, rates: [i128; 4]) -> Price {
 }
 
 /// The test rate card: `alpha` and `beta` (chat; `beta` has a reasoning rate of its own), `flat` (only output costs, so a
-/// reservation is known exactly), `instruct` (legacy completions), `embed` (embeddings), `odd` (rates that need rounding).
-pub const PRICES: [Price; 6] = [
+/// reservation is known exactly), `sight` (takes images), `instruct` (legacy completions), `embed` (embeddings), `odd` (rates that need rounding).
+pub const PRICES: [Price; 7] = [
     price("alpha", [2_500_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000]),
     price("beta", [1_100_000_000, 275_000_000, 4_400_000_000, 6_600_000_000]),
     price("flat", [0, 0, 10_000_000_000, 10_000_000_000]),
+    price("sight", [2_500_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000]),
     price("instruct", [1_500_000_000, 1_500_000_000, 2_000_000_000, 2_000_000_000]),
     price("embed", [20_000_000, 20_000_000, 0, 0]),
     price("odd", [1_234_567, 333_333, 7_654_321, 7_654_321]),
@@ -61,6 +62,9 @@ pub const PRICES: [Price; 6] = [
 
 /// The most tokens that an answer of a chat model of the card may have.
 pub const MAX_OUTPUT_TOKENS: u64 = 4_096;
+
+/// The most tokens that `sight` reads, images included.
+pub const CONTEXT_TOKENS: u64 = 128_000;
 
 /// Models of the card in the order of [`PRICES`].
 #[must_use]
@@ -95,6 +99,9 @@ pub fn card() -> Value {
         rates.insert("reasoning".into(), json!(usd(price.reasoning)));
         if price.output > 0 {
             rates.insert("max_output_tokens".into(), json!(MAX_OUTPUT_TOKENS));
+        }
+        if price.model == "sight" {
+            rates.insert("context_tokens".into(), json!(CONTEXT_TOKENS));
         }
         models.insert(price.model.into(), Value::Object(rates));
     }

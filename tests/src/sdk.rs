@@ -38,12 +38,12 @@ fn fresh(home: &Path, pins: &str) -> bool {
     std::fs::read_to_string(home.join("stamp")).is_ok_and(|stamp| stamp == pins)
 }
 
-/// A virtual environment with `tests/sdk/python/requirements.txt`; the path of its interpreter.
-pub async fn python() -> PathBuf {
+/// A virtual environment with the `requirements.txt` of this directory of `tests/sdk`; the path of its interpreter.
+async fn python(directory: &str) -> PathBuf {
     let _one = INSTALLING.lock().await;
-    let requirements = scripts().join("python/requirements.txt");
+    let requirements = scripts().join(directory).join("requirements.txt");
     let pins = std::fs::read_to_string(&requirements).expect("the pinned versions");
-    let home = environments().join("python");
+    let home = environments().join(directory);
     let interpreter = home.join("bin/python");
     if !fresh(&home, &pins) {
         run("python3 -m venv", "python3-venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home));
@@ -56,7 +56,7 @@ pub async fn python() -> PathBuf {
 }
 
 /// A directory with the locked modules of `tests/sdk/node` and its scripts.
-pub async fn node() -> PathBuf {
+async fn node() -> PathBuf {
     let _one = INSTALLING.lock().await;
     let from = scripts().join("node");
     let lock = std::fs::read_to_string(from.join("package-lock.json")).expect("the lock file");
@@ -95,8 +95,18 @@ async fn result_of(what: &str, package: &str, command: Command) -> Value {
 
 /// Runs `tests/sdk/python/<script>` with arguments; its JSON result.
 pub async fn run_python(script: &str, arguments: &[&str]) -> Value {
-    let mut command = Command::new(python().await);
-    command.arg(scripts().join("python").join(script)).args(arguments);
+    run_in("python", script, arguments).await
+}
+
+/// Runs `tests/sdk/litellm/<script>` with arguments; its JSON result. LiteLLM pins versions of the other clients, so it has an
+/// environment of its own.
+pub async fn run_litellm(script: &str, arguments: &[&str]) -> Value {
+    run_in("litellm", script, arguments).await
+}
+
+async fn run_in(directory: &str, script: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(python(directory).await);
+    command.arg(scripts().join(directory).join(script)).args(arguments);
     for key in [
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",

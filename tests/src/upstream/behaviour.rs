@@ -92,6 +92,8 @@ pub struct Behaviour {
     pub cached_tokens: u64,
     /// The answer is a call of the request's first tool; its words are the arguments.
     pub calls_tool: bool,
+    /// It acts on what it is asked: calls tools and repeats what they gave, fills in schemas, says what it sees. No cap cuts it.
+    pub acts: bool,
     /// Reasoning tokens, inside the completion tokens.
     pub reasoning_tokens: u64,
     /// The service tier that the answer names; `None` names none.
@@ -116,6 +118,7 @@ impl Default for Behaviour {
             prompt_tokens: None,
             cached_tokens: 0,
             calls_tool: false,
+            acts: false,
             reasoning_tokens: 0,
             service_tier: Some("default"),
             padding_bytes: 0,
@@ -132,6 +135,12 @@ impl Behaviour {
     #[must_use]
     pub fn words(words: usize) -> Self {
         Self { words, ..Self::default() }
+    }
+
+    /// An answer that acts on what was asked.
+    #[must_use]
+    pub fn agent() -> Self {
+        Self { acts: true, ..Self::default() }
     }
 
     /// An answer in which `fault` happens.

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `agent.rs` | a model that calls tools and fills in schemas, by rule |
 //! | `behaviour.rs` | what a test may ask of it |
 //! | `wire.rs` | OpenAI's bodies, byte for byte |
 //! | `plan.rs` | a request and a behaviour become a list of steps |
@@ -11,6 +12,7 @@
 //! | `spoken.rs` | what a test may ask of it there |
 //! | `server.rs` | sockets: reads requests, carries out the steps |
 
+mod agent;
 mod behaviour;
 mod plan;
 pub mod realtime;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::agent::{self, Call};
 use super::behaviour::{Behaviour, Fault, Gate};
 use super::record::Bill;
 use super::wire::{self, Envelope};
@@ -108,22 +109,22 @@ struct Speech<'a> {
 impl<'a> Speech<'a> {
     fn new(path: &str, body: &Value, sequence: u64, behaviour: &'a Behaviour, bill: &Bill) -> Self {
         let choices = body["n"].as_u64().unwrap_or(1);
-        let texts = texts(body, behaviour);
-        let wanted = behaviour.texts.as_ref().map_or(behaviour.words, Vec::len);
+        let (texts, calls, whole) = content(body, behaviour);
         let mut total = bill.clone();
-        total.completion = u64::try_from(texts.len()).expect("small") * choices + behaviour.reasoning_tokens;
-        let tool = body["tools"][0]["function"]["name"].as_str().filter(|_| behaviour.calls_tool).map(str::to_owned);
-        let finish = if tool.is_some() { "tool_calls" } else { "stop" };
+        let finish = if calls.is_empty() { "stop" } else { "tool_calls" };
         let envelope = Envelope {
             sequence,
             model: bill.model.clone(),
             choices,
-            finish: if texts.len() < wanted { "length" } else { finish },
+            finish: if whole { finish } else { "length" },
             service_tier: behaviour.service_tier,
-            tool,
+            calls,
             with_usage: body["stream_options"]["include_usage"] == json!(true),
         };
-        Self { behaviour, envelope, chat: path.ends_with("/chat/completions"), texts, total }
+        let chat = path.ends_with("/chat/completions");
+        let pieces = if chat { envelope.deltas(&texts).len() } else { texts.len() };
+        total.completion = u64::try_from(pieces).expect("small") * choices + behaviour.reasoning_tokens;
+        Self { behaviour, envelope, chat, texts, total }
     }
 
     fn with_usage(&self) -> bool {
@@ -154,15 +155,16 @@ impl<'a> Speech<'a> {
                 steps.push(frame(&self.envelope.chunk(index, &role, None)));
             }
         }
-        for (at, text) in self.texts.iter().enumerate() {
+        let pieces = self.pieces();
+        for (at, piece) in pieces.iter().enumerate() {
             if interrupted(steps, at, self.behaviour) {
                 return;
             }
             for index in 0..self.envelope.choices {
-                steps.push(Step::Body { bytes: self.content(index, at, text), tokens: 1 });
+                steps.push(Step::Body { bytes: self.content(index, piece), tokens: 1 });
             }
         }
-        if !interrupted(steps, self.texts.len(), self.behaviour) {
+        if !interrupted(steps, pieces.len(), self.behaviour) {
             self.end(steps);
         }
     }
@@ -176,7 +178,7 @@ impl<'a> Speech<'a> {
             return;
         }
         if matches!(self.behaviour.fault, Fault::Endless) {
-            steps.push(Step::Repeat(self.content(0, 1, &"word ".repeat(200))));
+            steps.push(Step::Repeat(self.content(0, &self.piece(&"word ".repeat(200)))));
             return;
         }
         let finish = Some(self.envelope.finish);
@@ -194,11 +196,23 @@ impl<'a> Speech<'a> {
         steps.push(Step::Complete);
     }
 
-    fn content(&self, index: u64, at: usize, text: &str) -> Vec<u8> {
+    /// What is said, a token each.
+    fn pieces(&self) -> Vec<Value> {
+        if self.chat {
+            return self.envelope.deltas(&self.texts);
+        }
+        self.texts.iter().map(|text| self.piece(text)).collect()
+    }
+
+    fn piece(&self, text: &str) -> Value {
+        if self.chat { json!({ "content": text }) } else { json!(text) }
+    }
+
+    fn content(&self, index: u64, piece: &Value) -> Vec<u8> {
         wire::event(&if self.chat {
-            self.envelope.chunk(index, &self.envelope.delta(at, text), None)
+            self.envelope.chunk(index, piece, None)
         } else {
-            self.envelope.completion(text, None, None)
+            self.envelope.completion(piece.as_str().expect("text"), None, None)
         })
     }
 }
@@ -247,6 +261,20 @@ fn whole(steps: &mut Vec<Step>, code: u16, retry_after: Option<u32>, body: Vec<u
 
 fn model_of(body: &Value) -> String {
     body["model"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What is said, what is called instead, and whether nothing of it was cut off.
+fn content(body: &Value, behaviour: &Behaviour) -> (Vec<String>, Vec<Call>, bool) {
+    if behaviour.acts {
+        let said = agent::answer(body);
+        return (said.text.split_inclusive(' ').map(str::to_owned).collect(), said.calls, true);
+    }
+    let texts = texts(body, behaviour);
+    let whole = texts.len() == behaviour.texts.as_ref().map_or(behaviour.words, Vec::len);
+    match body["tools"][0]["function"]["name"].as_str().filter(|_| behaviour.calls_tool) {
+        None => (texts, Vec::new(), whole),
+        Some(name) => (Vec::new(), vec![Call { name: name.to_owned(), pieces: texts }], whole),
+    }
 }
 
 /// The answer's pieces, cut to the request's output cap as a provider does.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::agent::Call;
 use super::record::Bill;
 
 const CREATED: u64 = 1_795_000_000;
@@ -30,8 +31,8 @@ pub(super) struct Envelope {
     pub(super) service_tier: Option<&'static str>,
     /// The client asked for `stream_options.include_usage`.
     pub(super) with_usage: bool,
-    /// The name of the tool that the answer calls, instead of saying anything.
-    pub(super) tool: Option<String>,
+    /// What the answer calls, instead of saying anything.
+    pub(super) calls: Vec<Call>,
 }
 
 impl Envelope {
@@ -39,14 +40,19 @@ impl Envelope {
         format!("{prefix}-T{:026}", self.sequence)
     }
 
+    fn call(&self, index: usize, arguments: &str) -> Value {
+        let name = &self.calls[index].name;
+        json!({ "id": format!("call_{:020}{index:04}", self.sequence), "type": "function", "function": { "name": name, "arguments": arguments } })
+    }
+
     /// `chat.completion`.
     pub(super) fn chat(&self, text: &str, usage: Option<&Value>) -> Value {
-        let message = match &self.tool {
-            None => json!({ "role": "assistant", "content": text, "refusal": null, "annotations": [] }),
-            Some(name) => json!({
-                "role": "assistant", "content": null, "refusal": null, "annotations": [],
-                "tool_calls": [{ "id": self.id("call"), "type": "function", "function": { "name": name, "arguments": text } }]
-            }),
+        let message = if self.calls.is_empty() {
+            json!({ "role": "assistant", "content": text, "refusal": null, "annotations": [] })
+        } else {
+            let calls: Vec<Value> =
+                self.calls.iter().enumerate().map(|(index, call)| self.call(index, &call.pieces.concat())).collect();
+            json!({ "role": "assistant", "content": null, "refusal": null, "annotations": [], "tool_calls": calls })
         };
         let choices: Vec<Value> = (0..self.choices)
             .map(|index| {
@@ -90,15 +96,23 @@ impl Envelope {
         )
     }
 
-    /// The delta of the piece `at` of an answer's text.
-    pub(super) fn delta(&self, at: usize, text: &str) -> Value {
-        match &self.tool {
-            None => json!({ "content": text }),
-            Some(name) if at == 0 => json!({ "tool_calls": [{
-                "index": 0, "id": self.id("call"), "type": "function", "function": { "name": name, "arguments": text }
-            }] }),
-            Some(_) => json!({ "tool_calls": [{ "index": 0, "function": { "arguments": text } }] }),
+    /// The deltas of a whole answer, a token each: its texts, or the pieces of its calls.
+    pub(super) fn deltas(&self, texts: &[String]) -> Vec<Value> {
+        if self.calls.is_empty() {
+            return texts.iter().map(|text| json!({ "content": text })).collect();
         }
+        let mut deltas = Vec::new();
+        for (index, call) in self.calls.iter().enumerate() {
+            for (at, piece) in call.pieces.iter().enumerate() {
+                let mut delta = json!({ "function": { "arguments": piece } });
+                if at == 0 {
+                    delta = self.call(index, piece);
+                }
+                delta["index"] = json!(index);
+                deltas.push(json!({ "tool_calls": [delta] }));
+            }
+        }
+        deltas
     }
 
     /// The last chunk of a stream with usage: no choices.

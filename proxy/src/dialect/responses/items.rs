@@ -20,7 +20,7 @@ pub(crate) struct Earlier {
 }
 
 /// What answers carry for their reader alone, and clients send back.
-const HINTS: [&str; 6] = ["id", "status", "annotations", "logprobs", "phase", "caller"];
+const HINTS: [&str; 8] = ["id", "status", "annotations", "logprobs", "phase", "caller", "parsed", "parsed_arguments"];
 
 /// The input as items with their names; a string is the user's message.
 pub(super) fn list(raw: &mut Object) -> Result<Vec<(String, Value)>, Refusal> {

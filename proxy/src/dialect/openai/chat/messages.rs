@@ -8,7 +8,16 @@ use crate::dialect::object::{Object, list, must_be};
 use crate::refusal::Refusal;
 
 /// What answers carry for their reader alone, and clients send back; and a speaker's name, which the form has no place for.
-const HINTS: [&str; 6] = ["name", "annotations", "provider_specific_fields", "reasoning_details", "phase", "id"];
+const HINTS: [&str; 8] = [
+    "name",
+    "annotations",
+    "provider_specific_fields",
+    "reasoning_details",
+    "phase",
+    "id",
+    "parsed",
+    "parsed_arguments",
+];
 
 /// The system prompt and the turns.
 pub(super) fn parse(messages: Vec<Object>) -> Result<(Vec<Part>, Vec<Turn>), Refusal> {
@@ -196,6 +205,7 @@ fn tool_call(mut call: Object) -> Result<Part, Refusal> {
         arguments,
         signature: call_signature(&mut call)?,
     };
+    function.ignore(&HINTS);
     function.finish()?;
     call.ignore(&["index"]);
     call.finish()?;
