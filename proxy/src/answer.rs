@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing};
+use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing, UnixMs};
 use pingora::http::ResponseHeader;
 
 use crate::admit::Cap;
@@ -18,6 +18,21 @@ use crate::refusal::Told;
 const DRAIN_BYTES: usize = 64 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Limit, what remains and the reset of requests and of tokens, as `OpenAI` names them.
+const OPENAI_RATES: [[&str; 3]; 2] = [
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+];
+/// The same as Anthropic names them.
+const ANTHROPIC_RATES: [[&str; 3]; 2] = [
+    [
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ],
+    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+];
 
 /// An answer's head, before it is written.
 #[derive(Debug)]
@@ -63,20 +78,22 @@ impl Head {
         }
     }
 
-    /// Sets `x-ratelimit-*` and the budget that is left.
+    /// Sets the rate limits under the names of the client's dialect, and the budget that is left.
     pub(crate) fn set_standing(&mut self, standing: &Standing) {
-        let Standing { requests, tokens, usd_left } = standing;
-        if let Some(requests) = requests {
-            self.set_number("x-ratelimit-limit-requests", requests.limit);
-            self.set_number("x-ratelimit-remaining-requests", requests.remaining);
-            self.set("x-ratelimit-reset-requests", GoDuration(requests));
+        let rates = [standing.requests, standing.tokens];
+        let anthropic = self.dialect == Dialect::Anthropic;
+        let names = if anthropic { ANTHROPIC_RATES } else { OPENAI_RATES };
+        for (rate, [limit, remaining, reset]) in rates.into_iter().zip(names) {
+            let Some(rate) = rate else { continue };
+            self.set_number(limit, rate.limit);
+            self.set_number(remaining, rate.remaining);
+            if anthropic {
+                self.set(reset, full_at(&rate, standing.at).rfc3339());
+            } else {
+                self.set(reset, GoDuration(&rate));
+            }
         }
-        if let Some(tokens) = tokens {
-            self.set_number("x-ratelimit-limit-tokens", tokens.limit);
-            self.set_number("x-ratelimit-remaining-tokens", tokens.remaining);
-            self.set("x-ratelimit-reset-tokens", GoDuration(tokens));
-        }
-        if let Some(left) = usd_left {
+        if let Some(left) = standing.usd_left {
             self.set("x-openclawmu-budget-remaining-usd", left);
         }
     }
@@ -183,6 +200,11 @@ async fn drained(client: &mut Client<'_>) -> bool {
     tokio::time::timeout(DRAIN_PATIENCE, rest).await.unwrap_or(false)
 }
 
+/// When a bucket is full again, which is what Anthropic's headers hold.
+fn full_at(rate: &RateStanding, at: UnixMs) -> UnixMs {
+    UnixMs(at.0.saturating_add_unsigned(rate.reset_ms))
+}
+
 /// A bucket's reset time as Go prints durations, which is what `OpenAI`'s headers hold: `12ms`, `1.5s`, `6m0s`.
 struct GoDuration<'a>(&'a RateStanding);
 
@@ -221,6 +243,8 @@ mod tests {
             (3_600_000, "1h0m0s"),
             (3_661_010, "1h1m1.01s"),
         ] {
+            let rate = RateStanding { limit: 1, remaining: 0, reset_ms };
+            assert_eq!(full_at(&rate, UnixMs(1_000)), UnixMs(1_000 + i64::try_from(reset_ms).unwrap()));
             assert_eq!(GoDuration(&RateStanding { limit: 1, remaining: 0, reset_ms }).to_string(), text);
         }
     }

@@ -36,6 +36,36 @@ async fn requests_over_the_minute_rate_are_429_of_type_requests() {
     assert_eq!(scene.upstream.calls(), good);
 }
 
+/// Anthropic's clients read other names, and an instant
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_are_told_in_the_words_of_the_clients_dialect() {
+    let scene = Scene::with_quota(json!({ "requests_per_minute": 5, "tokens_per_minute": 50_000 })).await;
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for stream in [false, true] {
+        let body = json!({ "model": "alpha", "max_tokens": 4, "messages": messages, "stream": stream });
+        let reply = scene.client.post("/v1/messages", &body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.header("anthropic-ratelimit-requests-limit"), Some("5"));
+        assert_eq!(reply.header("anthropic-ratelimit-tokens-limit"), Some("50000"));
+        let count = |name: &str| reply.header(name).and_then(|text| text.parse::<u64>().ok()).expect("a count");
+        assert!(count("anthropic-ratelimit-requests-remaining") < 5);
+        assert!((49_000..=50_000).contains(&count("anthropic-ratelimit-tokens-remaining")));
+        for kind in ["requests", "tokens"] {
+            let reset = reply.header(&format!("anthropic-ratelimit-{kind}-reset")).expect("a reset");
+            let form = |(at, byte): (usize, u8)| match at {
+                4 | 7 => byte == b'-',
+                10 => byte == b'T',
+                13 | 16 => byte == b':',
+                19 => byte == b'.',
+                23 => byte == b'Z',
+                _ => byte.is_ascii_digit(),
+            };
+            assert!(reset.len() == 24 && reset.bytes().enumerate().all(form), "{kind} {reset}: RFC 3339 in UTC");
+        }
+        assert_eq!(reply.header("x-ratelimit-limit-requests"), None);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_over_the_minute_rate_are_429_of_type_tokens() {
     let scene = Scene::with_quota(json!({ "tokens_per_minute": 2_500 })).await;

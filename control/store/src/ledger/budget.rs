@@ -94,6 +94,8 @@ pub struct Standing {
     pub tokens: Option<RateStanding>,
     /// Dollars left under the tighter dollar cap.
     pub usd_left: Option<NanoUsd>,
+    /// When it was so.
+    pub at: UnixMs,
 }
 
 /// Everything that a demand takes.
@@ -168,7 +170,12 @@ impl Budget {
         state.tokens.take(want.tokens);
         state.concurrent = state.concurrent.saturating_add(1);
         let opened = !(state.day.looked_at && state.month.looked_at);
-        Ok(Taken { day: state.day.number, month: state.month.number, standing: state.standing(limits.quota), opened })
+        Ok(Taken {
+            day: state.day.number,
+            month: state.month.number,
+            standing: state.standing(limits.quota, limits.now),
+            opened,
+        })
     }
 
     /// What `see` makes of the state; `None` while there is none.
@@ -207,7 +214,7 @@ impl Budget {
                 reached.extend(state.late(alerts, quota, &row.reservation));
             }
         }
-        (state.standing(quota), reached)
+        (state.standing(quota, row.settled_at()), reached)
     }
 
     /// Counts a reservation that another process still holds. The caller reads `conn` in the snapshot that lacks its row.
@@ -271,7 +278,7 @@ impl Budget {
         let mut guard = self.lock();
         let state = current(&mut guard, self.tenant, reader, limits)?;
         state.refill(limits.quota, limits.now_ms);
-        let standing = state.standing(limits.quota);
+        let standing = state.standing(limits.quota, limits.now);
         Ok(see(state, standing))
     }
 }
@@ -341,11 +348,12 @@ impl State {
         [left(quota.usd_per_day, &self.day), left(quota.usd_per_month, &self.month)].into_iter().flatten().min()
     }
 
-    fn standing(&self, quota: &Quota) -> Standing {
+    fn standing(&self, quota: &Quota, at: UnixMs) -> Standing {
         Standing {
             requests: quota.requests_per_minute.map(|limit| self.requests.standing(limit.into())),
             tokens: quota.tokens_per_minute.map(|limit| self.tokens.standing(limit)),
             usd_left: self.usd_left(quota),
+            at,
         }
     }
 

@@ -156,6 +156,11 @@ impl LedgerRow {
         self.reservation.markup.of(self.cost)
     }
 
+    /// When it was settled.
+    pub(crate) fn settled_at(&self) -> UnixMs {
+        UnixMs(self.reservation.admitted_at.0.saturating_add(self.settlement.duration_ms.into()))
+    }
+
     pub(crate) fn bill(&self) -> Bill {
         Bill {
             cost: self.cost,
