@@ -10,6 +10,7 @@ use openclawmu_control::cli::{self as admin, AdminCommand, Connection};
 
 use crate::config::{self, Overrides};
 use crate::doctor::{self, State};
+use crate::routes;
 use crate::serve::{self, ServeOptions};
 
 /// A self-hosted, multi-tenant AI gateway
@@ -44,6 +45,8 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// List what the edge answers, who may ask, and what may reach an upstream
+    Routes,
     /// Print a completion script
     Completions {
         /// The shell
@@ -86,6 +89,7 @@ impl Cli {
             }
             Command::Doctor => examine(file, &overrides, connection.json),
             Command::Config(command) => show_config(&command, file, &overrides, connection.json),
+            Command::Routes => list_routes(connection.json).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "openclawmu", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
@@ -121,6 +125,21 @@ fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> anyhow::
     }
     let failed = findings.iter().any(|finding| finding.state == State::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn list_routes(json: bool) -> anyhow::Result<()> {
+    let (routes, mut out) = (routes::listed(), std::io::stdout().lock());
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&routes)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{:<7} {:<28} {:<10} {:<10} UPSTREAM", "METHOD", "PATH", "ACCESS", "DIALECT")?;
+    for route in routes {
+        let upstream = if route.upstream { "yes" } else { "-" };
+        let (method, path, access, dialect) = (route.method, route.path, route.access, route.dialect.name());
+        writeln!(out, "{method:<7} {path:<28} {access:<10} {dialect:<10} {upstream}")?;
+    }
+    Ok(())
 }
 
 fn show_config(

@@ -29,9 +29,7 @@ impl Gateway {
             Found::Nothing => return Err(unknown_url(method, path).into()),
         };
         ctx.route = entry.path;
-        if let Route::Ai(ai) = entry.route {
-            ctx.dialect = ai.dialect();
-        }
+        ctx.dialect = entry.route.dialect();
         ctx.status = 200;
         let caller = match entry.access {
             Access::Open => return self.health(session, ctx, entry.route).await,

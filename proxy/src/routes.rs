@@ -57,6 +57,33 @@ pub(crate) enum AiRoute {
     Responses,
 }
 
+impl Route {
+    /// The dialect of its refusals.
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Self::Ai(route) => route.dialect(),
+            Self::Socket(SocketRoute::Responses) | Self::Response => Dialect::Responses,
+            Self::Socket(SocketRoute::Realtime)
+            | Self::Models
+            | Self::Model
+            | Self::Usage
+            | Self::Quota
+            | Self::Health
+            | Self::Ready => Dialect::Openai,
+        }
+    }
+
+    /// Whether an upstream may be asked for it, and so something billed.
+    fn reaches_upstream(self) -> bool {
+        match self {
+            Self::Ai(_) | Self::Socket(_) => true,
+            Self::Models | Self::Model | Self::Response | Self::Usage | Self::Quota | Self::Health | Self::Ready => {
+                false
+            }
+        }
+    }
+}
+
 impl AiRoute {
     /// The dialect of its bodies.
     pub(crate) fn dialect(self) -> Dialect {
@@ -141,6 +168,37 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];
+
+/// An entry for people and programs to read.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Listed {
+    /// Its method.
+    pub(crate) method: &'static str,
+    /// Its path; a trailing `*` takes the rest.
+    pub(crate) path: &'static str,
+    /// `open`, `token`, or the scope that the token needs.
+    pub(crate) access: String,
+    /// The dialect of its refusals.
+    pub(crate) dialect: Dialect,
+    /// Whether an upstream may be asked for it.
+    pub(crate) upstream: bool,
+}
+
+/// The list, for people and programs to read.
+pub(crate) fn listed() -> Vec<Listed> {
+    let listed = |entry: &'static Entry| Listed {
+        method: entry.method.as_str(),
+        path: entry.path,
+        access: match entry.access {
+            Access::Open => "open".to_owned(),
+            Access::Token => "token".to_owned(),
+            Access::Scope(scope) => format!("{scope:?}").to_lowercase(),
+        },
+        dialect: entry.route.dialect(),
+        upstream: entry.route.reaches_upstream(),
+    };
+    ROUTES.iter().map(listed).collect()
+}
 
 const fn entry(method: Method, path: &'static str, route: Route, access: Access) -> Entry {
     Entry { method, path, route, access }

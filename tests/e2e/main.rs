@@ -52,4 +52,5 @@ mod stripe;
 mod tls;
 mod token;
 mod upstream;
+mod walk;
 mod window;

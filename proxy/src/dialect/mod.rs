@@ -40,7 +40,8 @@ use openclawmu_store::RequestId;
 use crate::refusal::Told;
 
 /// What a client speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Dialect {
     /// `OpenAI`'s.
     #[default]
@@ -54,6 +55,16 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Responses => "responses",
+        }
+    }
+
     /// A refusal's body.
     pub(crate) fn refusal_body(self, told: &Told, request_id: RequestId) -> Vec<u8> {
         match self {

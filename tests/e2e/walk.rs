@@ -1,0 +1,127 @@
+//! Every route of the edge, as the program lists them: who may ask, and that whatever reaches an upstream is admitted and settled.
+//!
+//! A route without an example here fails the walk.
+
+use openclawmu_tests::client::{Client, chat};
+use openclawmu_tests::{Reply, Scene};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// How a route is asked.
+enum Example {
+    /// With this path and body: it reaches the upstream.
+    Call(&'static str, Value),
+    /// With this path and body: the gateway answers it itself, with this status.
+    Own(&'static str, Value, u16),
+    /// By a WebSocket; a plain request is told so. What goes over it is walked by the tests of that WebSocket.
+    Socket(&'static str),
+}
+
+fn example(method: &str, path: &str) -> Option<Example> {
+    let messages = json!([{ "role": "user", "content": "hello" }]);
+    let google = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hello" }] }], "generationConfig": { "maxOutputTokens": 5 } });
+    Some(match (method, path) {
+        ("POST", "/v1/chat/completions") => Example::Call("/v1/chat/completions", chat("alpha", "hello", 5)),
+        ("POST", "/v1/completions") => {
+            Example::Call("/v1/completions", json!({ "model": "instruct", "prompt": "hello", "max_tokens": 5 }))
+        }
+        ("POST", "/v1/embeddings") => Example::Call("/v1/embeddings", json!({ "model": "embed", "input": "hello" })),
+        ("POST", "/v1/messages") => {
+            Example::Call("/v1/messages", json!({ "model": "alpha", "max_tokens": 5, "messages": messages }))
+        }
+        ("POST", "/v1/messages/count_tokens") => {
+            Example::Own("/v1/messages/count_tokens", json!({ "model": "alpha", "messages": messages }), 200)
+        }
+        ("POST", "/v1/responses") => {
+            Example::Call("/v1/responses", json!({ "model": "alpha", "input": "hello", "max_output_tokens": 5 }))
+        }
+        ("POST", "/v1/models/*") => Example::Call("/v1/models/alpha:generateContent", google),
+        ("POST", "/v1beta/models/*") => Example::Call("/v1beta/models/alpha:generateContent", google),
+        ("GET", "/v1/responses") => Example::Socket("/v1/responses"),
+        ("GET", "/v1/realtime") => Example::Socket("/v1/realtime?model=alpha"),
+        ("GET" | "DELETE", "/v1/responses/*") => Example::Own("/v1/responses/resp_none", Value::Null, 404),
+        ("POST", "/v1/responses/*") => Example::Own("/v1/responses/resp_none/cancel", Value::Null, 404),
+        ("GET", "/v1/models") => Example::Own("/v1/models", Value::Null, 200),
+        ("GET", "/v1/models/*") => Example::Own("/v1/models/alpha", Value::Null, 200),
+        ("GET", "/v1/usage") => Example::Own("/v1/usage", Value::Null, 200),
+        ("GET", "/v1/quota") => Example::Own("/v1/quota", Value::Null, 200),
+        ("GET", "/healthz") => Example::Own("/healthz", Value::Null, 200),
+        ("GET", "/readyz") => Example::Own("/readyz", Value::Null, 200),
+        _ => return None,
+    })
+}
+
+async fn ask(client: &Client, method: &str, (path, body): (&str, &Value)) -> Reply {
+    let method: Method = method.parse().expect("a method");
+    let mut request = client.build(method, path);
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    Reply::of(request.send().await.expect("an answer")).await
+}
+
+/// An error body in the words of the dialect that the list names.
+fn assert_told(reply: &Reply, dialect: &str) {
+    let body = reply.json();
+    let message = match dialect {
+        "anthropic" => {
+            assert_eq!(body["type"], "error", "{}", reply.text());
+            &body["error"]["message"]
+        }
+        "gemini" => {
+            assert_eq!(body["error"]["code"], json!(reply.status), "{}", reply.text());
+            &body["error"]["message"]
+        }
+        "openai" | "responses" => {
+            assert!(body["error"]["type"].is_string(), "{}", reply.text());
+            &body["error"]["message"]
+        }
+        other => panic!("no such dialect: {other}"),
+    };
+    assert!(message.as_str().is_some_and(|text| !text.is_empty()), "{}", reply.text());
+}
+
+/// A-01, Q-01, M-01 over the whole list: 401 without a token; one settled row for each request that an upstream got; 429, and
+/// nothing sent, when the budget is spent
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitted_and_settled() {
+    let scene = Scene::new().await;
+    let spent = scene.admin().tenant("spent", json!({ "usd_per_day": "0.000000001" })).await;
+    let (stranger, spent) = (scene.client.with_token("tk_nobody_x"), scene.client.with_token(&spent.token));
+    let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
+    let routes = routes.as_array().expect("a list");
+    assert!(routes.len() > 15, "{routes:#?}");
+    for route in routes {
+        let text = |key: &str| route[key].as_str().unwrap_or_else(|| panic!("{key} of {route}"));
+        let (method, path, dialect) = (text("method"), text("path"), text("dialect"));
+        let (asked, own) = match example(method, path) {
+            Some(Example::Call(path, body)) => ((path, body), None),
+            Some(Example::Own(path, body, status)) => ((path, body), Some(status)),
+            Some(Example::Socket(path)) => ((path, Value::Null), Some(426)),
+            None => panic!("{method} {path} is new: give it an example here"),
+        };
+        let asked = (asked.0, &asked.1);
+        if text("access") == "open" {
+            assert_eq!(ask(&stranger, method, asked).await.status, own.expect("the gateway's own"), "{method} {path}");
+            continue;
+        }
+        let refused = ask(&stranger, method, asked).await;
+        assert_eq!(refused.status, 401, "{method} {path}: {}", refused.text());
+        assert_told(&refused, dialect);
+        let (calls, rows) = (scene.upstream.calls(), scene.rows().len());
+        let reply = ask(&scene.client, method, asked).await;
+        assert_eq!(reply.status, own.unwrap_or(200), "{method} {path}: {}", reply.text());
+        let sent = scene.upstream.calls() - calls;
+        assert_eq!(sent, usize::from(own.is_none()), "{method} {path}: requests upstream");
+        assert!(sent == 0 || route["upstream"] == true, "{method} {path} reaches an upstream unlisted");
+        scene.rows_once(rows + sent).await;
+        if own.is_none() {
+            let refused = ask(&spent, method, asked).await;
+            assert_eq!(refused.status, 429, "{method} {path}: {}", refused.text());
+            assert_told(&refused, dialect);
+        }
+        assert_eq!(scene.upstream.calls() - calls, sent, "{method} {path}: nothing more was sent");
+    }
+    let balanced = scene.balanced().await;
+    assert!(balanced.posted > 0 && balanced.pending == 0);
+}
