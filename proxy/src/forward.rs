@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 use crate::route::Outbound;
 use crate::upstream::health::{Sign, asked_pause};
 use crate::upstream::http::{Answer, Fault, Outgoing};
+use crate::upstream::provider::Provider;
 use crate::upstream::{Backend, Upstream, echo};
 
 /// The most that is read of an upstream's refusal.
@@ -121,7 +122,7 @@ pub(crate) async fn forward(
     }
     match &upstream.backend {
         Backend::Echo => from_echo(echo::answer(outbound.api, &outbound.body)),
-        Backend::Http(_, http) => {
+        Backend::Http(provider, http) => {
             let signed = http.signed((&outbound.path, &outbound.body), now).transpose();
             let signed = signed.map_err(|err| Failure::Fault(Fault::Broken(err.to_string())))?;
             let outgoing = Outgoing {
@@ -138,7 +139,7 @@ pub(crate) async fn forward(
                 answer = http.send(&outgoing) => answer.map_err(Failure::Fault)?,
                 () = client.gone() => return Err(Failure::ClientGone),
             };
-            from_http(client, answer).await
+            from_http(client, provider, answer).await
         }
     }
 }
@@ -152,7 +153,7 @@ fn from_echo(answer: echo::Answer) -> Result<Reply, Failure> {
     Ok(Reply { content_type, source: Source::Echo(answer.pieces) })
 }
 
-async fn from_http(client: &mut Client<'_>, mut answer: Answer) -> Result<Reply, Failure> {
+async fn from_http(client: &mut Client<'_>, provider: &Provider, mut answer: Answer) -> Result<Reply, Failure> {
     let content_type = answer.header("content-type").unwrap_or("application/json").to_owned();
     let status = answer.status();
     if status == 200 {
@@ -167,6 +168,7 @@ async fn from_http(client: &mut Client<'_>, mut answer: Answer) -> Result<Reply,
         answer.release().await;
     }
     let body = body.unwrap_or_default();
+    let status = provider.refusal_status(status);
     Err(Failure::Refused(Rejected { status, content_type, retry_after, body }))
 }
 

@@ -33,12 +33,12 @@ impl Chain {
     }
 }
 
-async fn clients(gateway: &Gateway, token: &str) -> Value {
+pub(crate) async fn clients(gateway: &Gateway, token: &str) -> Value {
     let url = format!("http://{}", gateway.edge());
     sdk::run_python("dialects.py", &[&url, token, "alpha"]).await
 }
 
-fn assert_good(result: &Value, finish: [&str; 3]) {
+pub(crate) fn assert_good(result: &Value, finish: [&str; 3]) {
     for (name, finish) in ["openai", "anthropic", "google"].into_iter().zip(finish) {
         let said = &result[name];
         assert_eq!(said["text"], ANSWER, "{name}: {said}");

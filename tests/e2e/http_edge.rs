@@ -105,39 +105,6 @@ async fn a_compressed_body_is_refused() {
     assert_eq!(ask(&scene, &plain).await.expect("an answer").status(), 200);
 }
 
-/// E-11, and bodies that are no JSON at all
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_too_deep_or_no_json_is_400_in_the_dialect() {
-    let scene = Scene::new().await;
-    let deep_value = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_object = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-    let bodies: Vec<Vec<u8>> = vec![
-        format!(
-            "{{\"model\":\"alpha\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],\"metadata\":{deep_value}}}"
-        )
-        .into_bytes(),
-        format!("{{\"model\":\"alpha\",\"messages\":{deep_object}}}").into_bytes(),
-        deep_value.into_bytes(),
-        b"".to_vec(),
-        b"{".to_vec(),
-        b"[]".to_vec(),
-        b"null".to_vec(),
-        b"\"text\"".to_vec(),
-        b"{\"messages\":[]}".to_vec(),
-        b"{\"model\":\"alpha\",\"model\":\"beta\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}".to_vec(),
-        b"{\"model\":\"alpha\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}".to_vec(),
-        b"{\"model\":\"alpha\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]} trailing".to_vec(),
-    ];
-    for body in bodies {
-        let shown = String::from_utf8_lossy(&body[..body.len().min(90)]).into_owned();
-        let reply = scene.client.post_bytes("/v1/chat/completions", body).await;
-        assert_eq!(reply.status, 400, "{shown}: {}", reply.text());
-        assert_eq!(reply.openai_error().0, "invalid_request_error", "{shown}");
-    }
-    assert_eq!(scene.upstream.calls(), 0);
-    scene.client.chat(&chat("alpha", "fine", 5)).await.ok();
-}
-
 /// E-12
 #[tokio::test(flavor = "multi_thread")]
 async fn absolute_form_and_a_missing_or_double_host_are_400() {

@@ -18,6 +18,8 @@
 )]
 
 pub mod admin;
+pub mod amazon;
+pub mod canned;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -45,7 +47,7 @@ pub use client::{Client, Reply};
 pub use gateway::Gateway;
 pub use scene::Scene;
 pub use setup::Setup;
-pub use upstream::{Behaviour, Fault, Gate, Pace, Upstream};
+pub use upstream::{Behaviour, Bill, Fault, Gate, Pace, Upstream};
 
 /// True when `OPENCLAWMU_SOAK=1`: the counts of the checks in full, else the ones that fit a short run.
 #[must_use]

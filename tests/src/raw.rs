@@ -161,6 +161,12 @@ impl Connection {
         self.stream.write_all(bytes).await.is_ok()
     }
 
+    /// Sends nothing more; the other side may still answer.
+    pub async fn end(&mut self) {
+        // It may have closed already.
+        let _closed: std::io::Result<()> = self.stream.shutdown().await;
+    }
+
     /// The next answer, or `None` when the connection ended without a whole one.
     pub async fn answer(&mut self) -> Option<Message> {
         tokio::time::timeout(PATIENCE, read_message(&mut self.stream, &mut self.buffer, false))

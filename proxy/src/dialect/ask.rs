@@ -41,6 +41,22 @@ pub(crate) struct Ask {
     pub(crate) fields: Fields,
 }
 
+/// Whether a model may be named so.
+pub(crate) fn is_model_name(name: &str) -> bool {
+    (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// A model's name as a body has it.
+///
+/// # Errors
+/// 400 that names the field.
+pub(crate) fn model_name(name: String) -> Result<String, Refusal> {
+    if is_model_name(&name) {
+        return Ok(name);
+    }
+    Err(Refusal::bad("model", "`model` must have 1 to 200 characters."))
+}
+
 /// Places in the body, as each dialect knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fields {

@@ -135,6 +135,12 @@ impl Provider {
         }
     }
 
+    /// The status of a refusal as every other provider would have it: Amazon says 403 to a key that it does not know or that may
+    /// not call the model, with names of the operator's account in it.
+    pub(crate) fn refusal_status(&self, status: u16) -> u16 {
+        if *self == Self::Bedrock && status == 403 { 401 } else { status }
+    }
+
     /// The headers that carry a key.
     ///
     /// # Errors

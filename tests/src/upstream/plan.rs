@@ -41,7 +41,8 @@ pub(super) struct Plan {
 }
 
 /// Plans the answer.
-pub(super) fn plan(path: &str, body: &Value, sequence: u64, behaviour: &Behaviour) -> Plan {
+pub(super) fn plan(target: &str, body: &Value, sequence: u64, behaviour: &Behaviour) -> Plan {
+    let path = target.split('?').next().unwrap_or_default();
     let mut steps = Vec::new();
     if !behaviour.delay.is_zero() {
         steps.push(Step::Delay(behaviour.delay));

@@ -1,5 +1,7 @@
 //! Which model is asked, and how it is to answer: in this dialect both stand in the path.
 
+use crate::dialect::ask::is_model_name;
+
 /// What a path says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -33,8 +35,7 @@ pub(crate) fn parse(rest: &str, query: Option<&str>) -> Option<Target> {
         "streamGenerateContent" => Framing::Array,
         _ => return None,
     };
-    let fine = !model.is_empty() && model.len() <= 200 && !model.chars().any(char::is_control);
-    fine.then(|| Target { model: model.to_owned(), framing })
+    is_model_name(model).then(|| Target { model: model.to_owned(), framing })
 }
 
 /// The text with its `%XX` resolved; `None` when it is not UTF-8 then, or an escape is torn.

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::parts::{self, Parts};
 use super::service::{self, AskedTier};
+use crate::dialect::ask::model_name;
 use crate::dialect::scan;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
@@ -153,11 +154,9 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
     if let Some(problem) = raw.problem.take() {
         return Err(problem);
     }
-    let model: String = parse(raw.get(body, "model"), "model", "a string")?
-        .ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))?;
-    if model.is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
-        return Err(Refusal::bad("model", "`model` must have 1 to 200 characters."));
-    }
+    let model = parse(raw.get(body, "model"), "model", "a string")?
+        .ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))
+        .and_then(model_name)?;
     let stream =
         parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
     require_prompt(&raw, body, route)?;

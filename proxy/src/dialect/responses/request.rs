@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::echo::Echo;
 use super::items::{self, Earlier};
+use crate::dialect::ask::model_name;
 use crate::dialect::form::{Effort, OutputForm, Part, Reasoning, Request, Sampling, Tool, ToolChoice};
 use crate::dialect::object::{Object, must_be};
 use crate::dialect::openai::chat;
@@ -81,7 +82,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     let (output, verbosity) = text(&mut raw)?;
     let user = raw.string("user")?;
     let request = Request {
-        model: raw.need_string("model")?,
+        model: model_name(raw.need_string("model")?)?,
         system,
         turns,
         tools,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use super::parts::{self, Parts};
+use crate::dialect::ask::model_name;
 use crate::dialect::scan;
 use crate::refusal::Refusal;
 
@@ -118,11 +119,9 @@ pub(crate) fn facts(asks: Asks, body: &str) -> Result<Facts, Refusal> {
     if let Some(name) = raw.twice {
         return Err(Refusal::bad(name, format!("`{name}` is given twice.")));
     }
-    let model: String = value(&raw, body, "model", "a string")?
-        .ok_or_else(|| Refusal::bad("model", "`model` is missing; name the model that is to answer."))?;
-    if model.is_empty() || model.len() > 200 || model.chars().any(char::is_control) {
-        return Err(Refusal::bad("model", "`model` must have 1 to 200 characters."));
-    }
+    let model = value(&raw, body, "model", "a string")?
+        .ok_or_else(|| Refusal::bad("model", "`model` is missing; name the model that is to answer."))
+        .and_then(model_name)?;
     let messages = raw.get(body, "messages").filter(|raw| raw.starts_with('['));
     let messages = messages.ok_or_else(|| Refusal::bad("messages", "`messages` must be a list of messages."))?;
     refuse_unpriced(&raw, body)?;
