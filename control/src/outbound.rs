@@ -29,6 +29,12 @@ impl OutboundUrl {
         }
     }
 
+    /// The host and the port that it is called at.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
+    }
+
     pub(crate) fn url(&self) -> &Url {
         &self.0
     }

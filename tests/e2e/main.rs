@@ -19,6 +19,7 @@
 mod admin_access;
 mod admin_api;
 mod agent;
+mod airgapped;
 mod alert;
 mod archive;
 mod auth;

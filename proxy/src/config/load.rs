@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use tracing_subscriber::EnvFilter;
 
 use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig};
+use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge};
 use super::upstream::{check_alias, upstreams};
 use super::{alerts, stripe};
@@ -110,7 +111,14 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     if let Err(err) = EnvFilter::try_new(&raw.log.level) {
         return Err(value("log.level", format!("`{}` is no level and no filter: {err}", raw.log.level)));
     }
-    let upstreams = upstreams(raw.upstreams)?;
+    let allowed = Allowed::of(raw.outbound)?;
+    let upstreams = upstreams(raw.upstreams, &allowed)?;
+    let (alerts, stripe) = (alerts::check(raw.alerts)?, stripe::check(raw.stripe)?);
+    let webhook = alerts.webhook.as_ref().map(|(url, _)| ("alerts.webhook_url", url));
+    let stripe_url = stripe.as_ref().map(|stripe| ("stripe.base_url", &stripe.base_url));
+    for (key, url) in webhook.into_iter().chain(stripe_url) {
+        allowed.check(key, url.address())?;
+    }
     let aliases = raw.models.into_iter().map(|alias| check_alias(alias, &upstreams)).collect::<Result<Vec<_>, _>>()?;
     Ok(Config {
         data_dir: raw.data.dir,
@@ -125,8 +133,8 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         },
         upstreams,
         aliases,
-        alerts: alerts::check(raw.alerts)?,
-        stripe: stripe::check(raw.stripe)?,
+        alerts,
+        stripe,
         log_format: raw.log.format,
         log_level: raw.log.level,
     })

@@ -5,11 +5,13 @@
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
 //! - `alerts`, `stripe`: what is told outside, in both forms
+//! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
 mod alerts;
 mod checked;
 mod load;
+mod outbound;
 mod raw;
 mod secret;
 mod stripe;
@@ -21,6 +23,7 @@ pub use checked::{
     UpstreamConfig, UpstreamKind,
 };
 pub use load::{ConfigError, Overrides, check, find, load};
+pub use outbound::RawOutbound;
 pub use raw::{LogFormat, RawConfig};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};

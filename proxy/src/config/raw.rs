@@ -7,6 +7,7 @@ use openclawmu_store::Durability;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::outbound::RawOutbound;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
 
@@ -28,6 +29,8 @@ pub struct RawConfig {
     pub alerts: RawAlerts,
     /// Where usage is pushed to.
     pub stripe: RawStripe,
+    /// Which hosts may be called.
+    pub outbound: RawOutbound,
     /// Responses that are kept to be continued.
     pub responses: RawResponses,
     /// Logging.

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use super::checked::{AliasConfig, BedrockConfig, TargetConfig, UpstreamConfig, UpstreamKind};
 use super::load::{ConfigError, value};
+use super::outbound::Allowed;
 use super::raw::{RawAlias, RawTarget, RawUpstream};
 use super::secret::SecretRef;
 
-/// The configured upstreams, the built-in echo, and one for each provider key that the environment holds.
-pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConfig>, ConfigError> {
+/// The configured upstreams, the built-in echo, and one for each provider key that the environment holds, unless the hosts that may
+/// be called are listed.
+pub(super) fn upstreams(configured: Vec<RawUpstream>, allowed: &Allowed) -> Result<Vec<UpstreamConfig>, ConfigError> {
     let named = |name: &str| configured.iter().any(|upstream| upstream.name == name);
     let mut all = Vec::new();
     for (name, url, variable, models) in PROVIDERS {
-        if !named(name) && std::env::var_os(variable).is_some() {
+        if !allowed.is_list() && !named(name) && std::env::var_os(variable).is_some() {
             all.push(from_environment(name, url, variable, models));
         }
     }
@@ -22,6 +24,9 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>) -> Result<Vec<UpstreamConf
     let mut checked: Vec<UpstreamConfig> = Vec::new();
     for raw in configured.into_iter().chain(all) {
         let upstream = check_upstream(raw)?;
+        if let Some(url) = &upstream.base_url {
+            allowed.check(&format!("upstream.{}.base_url", upstream.name), address(url))?;
+        }
         if checked.iter().any(|other| other.name == upstream.name) {
             return Err(value(format!("upstream.{}", upstream.name), "two upstreams have this name"));
         }
@@ -180,6 +185,12 @@ fn check_url(text: &str) -> Result<http::Uri, String> {
     } else {
         Err(format!("`{text}` must be http://HOST… or https://HOST…, without user or query"))
     }
+}
+
+/// The host and port of a URL that was checked.
+fn address(url: &http::Uri) -> (&str, u16) {
+    let port = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    (url.host().unwrap_or_default(), url.port_u16().unwrap_or(port))
 }
 
 /// Proves an alias's targets to exist.
