@@ -82,7 +82,7 @@ fn assert_told(reply: &Reply, dialect: &str) {
 }
 
 /// M-01 over the whole list: 401 without a token; one settled row for each request that an upstream got; 429, and
-/// nothing sent, when the budget is spent
+/// nothing sent, when the budget is spent. bifrost 2873, `LiteLLM` 10750, 36646, 38176: pass-through routes skip budget and bill
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitted_and_settled() {
     let scene = Scene::new().await;
