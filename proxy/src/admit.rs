@@ -308,9 +308,11 @@ fn is_capped(quota: &Quota) -> bool {
 /// Tokens of the prompt that no byte of the request stands for.
 fn overhead(call: &Call) -> u32 {
     match call.route {
-        AiRoute::ChatCompletions | AiRoute::Messages | AiRoute::GenerateContent | AiRoute::Responses => {
-            TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 }
-        }
+        AiRoute::ChatCompletions
+        | AiRoute::Messages
+        | AiRoute::GenerateContent
+        | AiRoute::Responses
+        | AiRoute::Compact => TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 },
         AiRoute::Completions | AiRoute::Embeddings | AiRoute::CountTokens => 0,
     }
 }

@@ -13,7 +13,7 @@ use crate::config::EdgeConfig;
 use crate::dialect::Dialect;
 use crate::metrics::Metrics;
 use crate::own_key::OwnKeys;
-use crate::response::Shelf;
+use crate::response::{Seals, Shelf};
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Responses that are kept to be continued.
     pub(crate) shelf: Shelf,
+    /// Seals what clients carry of their responses.
+    pub(crate) seals: Seals,
     /// Opens the tenants' own keys at providers.
     pub(crate) own_keys: OwnKeys,
     /// The first half of request ids, random for each process.

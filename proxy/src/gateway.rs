@@ -79,9 +79,9 @@ impl Gateway {
         ai: (AiRoute, &str),
     ) -> Result<(), Stop> {
         let call = match ai {
-            (AiRoute::Responses, _) => {
+            (route @ (AiRoute::Responses | AiRoute::Compact), _) => {
                 let body = read::body(session, &self.shared.config).await?;
-                self.asked(caller, (ctx.request_id, &session.req_header().headers), &body).await?
+                self.asked(caller, (ctx.request_id, &session.req_header().headers), (route, &body)).await?
             }
             ai => read::read(session, &self.shared.config, ai, ctx.request_id).await?,
         };
@@ -93,10 +93,15 @@ impl Gateway {
         &self,
         caller: &Caller,
         (request_id, headers): (RequestId, &HeaderMap),
-        body: &Bytes,
+        (route, body): (AiRoute, &Bytes),
     ) -> Result<Call, Refusal> {
-        let (tenant, max_bytes) = (&caller.policy.tenant, self.shared.config.max_body_bytes);
-        response::call(&self.shared.shelf, Asking { request_id, tenant, headers, max_bytes, near: None }, body).await
+        let (shared, tenant) = (&*self.shared, &caller.policy.tenant);
+        let max_bytes = shared.config.max_body_bytes;
+        let asking = Asking { request_id, tenant, headers, max_bytes, near: None, seals: &shared.seals };
+        if route == AiRoute::Compact {
+            return response::compacting(&shared.shelf, asking, body).await;
+        }
+        response::call(&shared.shelf, asking, body).await
     }
 
     /// The stages from the third on, whoever asks: there is no second way to an upstream.
@@ -187,6 +192,7 @@ impl Gateway {
         let settled = settle::settle(&shared.metrics, &target.upstream.name, ticket, &relayed);
         ctx.status = 200;
         response::keep(&shared.shelf, (call, tenant), &mut relayed).await;
+        response::compacted(&shared.seals, (call, tenant), &mut relayed);
         match relayed.ending {
             Ending::Whole { content_type, body } => {
                 let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;

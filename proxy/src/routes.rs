@@ -55,6 +55,8 @@ pub(crate) enum AiRoute {
     GenerateContent,
     /// Open Responses.
     Responses,
+    /// A conversation of Open Responses made short.
+    Compact,
 }
 
 impl Route {
@@ -91,7 +93,7 @@ impl AiRoute {
             Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::Openai,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
-            Self::Responses => Dialect::Responses,
+            Self::Responses | Self::Compact => Dialect::Responses,
         }
     }
 
@@ -104,7 +106,7 @@ impl AiRoute {
             Self::Messages => Api::Messages,
             Self::CountTokens => Api::CountTokens,
             Self::GenerateContent => Api::Generate,
-            Self::Responses => Api::Responses,
+            Self::Responses | Self::Compact => Api::Responses,
         }
     }
 
@@ -116,7 +118,7 @@ impl AiRoute {
     /// Whether it asks a model to answer in a conversation, so that any such model can be asked.
     pub(crate) fn is_chat(self) -> bool {
         match self {
-            Self::ChatCompletions | Self::Messages | Self::GenerateContent | Self::Responses => true,
+            Self::ChatCompletions | Self::Messages | Self::GenerateContent | Self::Responses | Self::Compact => true,
             Self::Completions | Self::Embeddings | Self::CountTokens => false,
         }
     }
@@ -153,6 +155,8 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/responses", Route::Ai(AiRoute::Responses), Access::Scope(Scope::Inference)),
+    // Before the responses by their ids.
+    entry(Method::POST, "/v1/responses/compact", Route::Ai(AiRoute::Compact), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/responses", Route::Socket(SocketRoute::Responses), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),
     entry(Method::DELETE, "/v1/responses/*", Route::Response, Access::Scope(Scope::Inference)),

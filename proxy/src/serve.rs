@@ -28,7 +28,7 @@ use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::own_key::OwnKeys;
-use crate::response::{Shelf, sweep};
+use crate::response::{Seals, Shelf, sweep};
 use crate::upstream;
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -157,6 +157,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         metrics: Metrics::new(),
         shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
             .context("the directory of the tenants can't be opened")?,
+        seals: Seals::new(Arc::clone(master)),
         own_keys: OwnKeys::new(Arc::clone(master)),
         id_prefix: lifecycle::random_u64()?,
         requests: AtomicUsize::new(0),

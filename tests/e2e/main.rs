@@ -27,6 +27,7 @@ mod bad_input;
 mod billing;
 mod cli;
 mod cloud;
+mod compact;
 mod complaint;
 mod crash;
 mod dialect;

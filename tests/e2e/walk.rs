@@ -35,6 +35,9 @@ fn example(method: &str, path: &str) -> Option<Example> {
         ("POST", "/v1/responses") => {
             Example::Call("/v1/responses", json!({ "model": "alpha", "input": "hello", "max_output_tokens": 5 }))
         }
+        ("POST", "/v1/responses/compact") => {
+            Example::Call("/v1/responses/compact", json!({ "model": "alpha", "input": "hello" }))
+        }
         ("POST", "/v1/models/*") => Example::Call("/v1/models/alpha:generateContent", google),
         ("POST", "/v1beta/models/*") => Example::Call("/v1beta/models/alpha:generateContent", google),
         ("GET", "/v1/responses") => Example::Socket("/v1/responses"),

@@ -91,6 +91,20 @@ impl MasterKey {
         std::str::from_utf8(&plain).ok().map(SecretString::from)
     }
 
+    /// Seals what is left of a conversation, for its tenant to carry.
+    ///
+    /// # Errors
+    /// Why it can't be done.
+    pub fn seal_compaction(&self, tenant: &TenantId, text: &str) -> Result<Vec<u8>, String> {
+        self.seal(format!("compaction|{tenant}").as_bytes(), text.as_bytes())
+    }
+
+    /// What [`MasterKey::seal_compaction`] sealed for this tenant; `None` for anything else.
+    #[must_use]
+    pub fn open_compaction(&self, tenant: &TenantId, sealed: &[u8]) -> Option<String> {
+        String::from_utf8(self.open(format!("compaction|{tenant}").as_bytes(), sealed).ok()?).ok()
+    }
+
     /// Encrypts `plain` for the place that `aad` names.
     pub(crate) fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0_u8; NONCE_BYTES];

@@ -106,7 +106,7 @@ pub(crate) fn read(route: AiRoute, (rest, query): (&str, Option<&str>), body: &s
             openai::request::read(route, body).map(Ask::from)
         }
         // What it continues is not in its body: `response::call` reads it.
-        AiRoute::Responses => Err(Refusal::bad("input", "A response can't be asked for here.")),
+        AiRoute::Responses | AiRoute::Compact => Err(Refusal::bad("input", "A response can't be asked for here.")),
         AiRoute::Messages => facts::facts(Asks::Answer, body).map(Ask::from),
         AiRoute::CountTokens => facts::facts(Asks::Count, body).map(Ask::from),
         AiRoute::GenerateContent => {

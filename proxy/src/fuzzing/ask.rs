@@ -86,7 +86,8 @@ fn believed(route: AiRoute, ask: &Ask, members: &Members) {
         | AiRoute::Messages
         | AiRoute::CountTokens
         | AiRoute::GenerateContent
-        | AiRoute::Responses => None,
+        | AiRoute::Responses
+        | AiRoute::Compact => None,
     };
     if let Some(Value::Array(inputs)) = several
         && inputs.iter().any(|input| !input.is_number())

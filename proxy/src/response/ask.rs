@@ -8,6 +8,7 @@ use http::HeaderMap;
 use openclawmu_store::{RequestId, TenantId};
 use serde_json::{Map, Value};
 
+use super::seal::Seals;
 use super::shelf::Shelf;
 use crate::dialect::ask::{Ask, Fields};
 use crate::dialect::form::{Part, Request, Source};
@@ -29,6 +30,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) max_bytes: usize,
     /// What it continues, where whoever passes it on remembers that: it is then not looked up.
     pub(crate) near: Option<&'a [Value]>,
+    /// Opens what a client carries.
+    pub(crate) seals: &'a Seals,
 }
 
 /// Understands a request for a response.
@@ -117,17 +120,18 @@ async fn earlier(shelf: &Shelf, asking: &Asking<'_>, text: &str) -> Result<Earli
         }
     }
     earlier.named = named;
+    earlier.opened = asking.seals.open(tenant, &state::compactions(text, &earlier));
     Ok(earlier)
 }
 
 /// The request as it would be without anything kept: what its prompt is bounded by.
 fn expanded(text: &str, earlier: &Earlier, asked: &Asked) -> Result<Bytes, Refusal> {
-    if earlier.items.is_empty() && earlier.named.is_empty() {
+    if earlier.items.is_empty() && earlier.named.is_empty() && earlier.opened.is_empty() {
         return Ok(Bytes::copy_from_slice(text.as_bytes()));
     }
     let mut members: Map<String, Value> = serde_json::from_str(text).map_err(|err| not_json(&err.to_string()))?;
     let named = earlier.named.values();
-    let input = earlier.items.iter().chain(named).chain(&asked.input).cloned().collect();
+    let input = earlier.items.iter().chain(named).chain(&asked.input).map(|item| earlier.opened(item)).collect();
     members.insert("input".to_owned(), Value::Array(input));
     serde_json::to_vec(&members).map(Bytes::from).map_err(|err| not_json(&err.to_string()))
 }

@@ -6,17 +6,22 @@
 //!
 //! - `shelf`: where responses are kept, per tenant, and until when
 //! - `ask`: from a body to a call: what is continued stands in front of what is asked
+//! - `compact`: a conversation made short; `seal`: what a client carries of it
 //! - `keep`: before the client hears of the end
 //! - `serve`: the routes of a kept response
 //! - `sweep`: what is too old goes
 
 mod ask;
+mod compact;
 mod keep;
+mod seal;
 mod serve;
 mod shelf;
 pub(crate) mod sweep;
 
 pub(crate) use ask::{Asking, call};
+pub(crate) use compact::{call as compacting, finish as compacted};
 pub(crate) use keep::keep;
+pub(crate) use seal::Seals;
 pub(crate) use serve::serve;
 pub(crate) use shelf::Shelf;

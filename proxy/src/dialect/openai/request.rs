@@ -240,7 +240,8 @@ fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> 
         | AiRoute::Messages
         | AiRoute::CountTokens
         | AiRoute::GenerateContent
-        | AiRoute::Responses => Ok(()),
+        | AiRoute::Responses
+        | AiRoute::Compact => Ok(()),
     }
 }
 
@@ -275,7 +276,8 @@ fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
         | AiRoute::Messages
         | AiRoute::CountTokens
         | AiRoute::GenerateContent
-        | AiRoute::Responses => return Ok(1),
+        | AiRoute::Responses
+        | AiRoute::Compact => return Ok(1),
         AiRoute::Completions => "prompt",
         AiRoute::Embeddings => "input",
     };

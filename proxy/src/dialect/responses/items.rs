@@ -17,6 +17,32 @@ pub(crate) struct Earlier {
     pub(crate) items: Vec<Value>,
     /// Items that are referred to, by their ids.
     pub(crate) named: HashMap<String, Value>,
+    /// What compactions say, by what they were sealed as.
+    pub(crate) opened: HashMap<String, String>,
+}
+
+impl Earlier {
+    /// An item as it is read: a compaction that can be opened is what it says.
+    pub(crate) fn opened(&self, item: &Value) -> Value {
+        match sealed(item).and_then(|sealed| self.opened.get(sealed)) {
+            Some(text) => {
+                let text = format!("Summary of the conversation so far:\n{text}");
+                json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]})
+            }
+            None => item.clone(),
+        }
+    }
+
+    /// What a compaction leaves as it is, of what came earlier and of this input: what the user and the developer said.
+    pub(super) fn retained(&self, input: &[(String, Value)]) -> Vec<Value> {
+        let every = self.items.iter().chain(input.iter().map(|(_, item)| item));
+        let meant = every.map(|item| reference(item).and_then(|id| self.named.get(id)).unwrap_or(item));
+        let is_said = |item: &&Value| {
+            let role = item.get("role").and_then(Value::as_str);
+            matches!(role, Some("user" | "developer" | "system"))
+        };
+        meant.filter(is_said).cloned().collect()
+    }
 }
 
 /// What answers carry for their reader alone, and clients send back.
@@ -45,7 +71,7 @@ pub(super) fn parse(input: &[(String, Value)], earlier: &Earlier) -> Result<(Vec
                 Refusal::bad(path.clone(), format!("There is no stored item `{id}`; send the item itself."))
             })?,
         };
-        let mut raw = Object::of(item.clone(), path)?;
+        let mut raw = Object::of(earlier.opened(item), path)?;
         let turn = turn(&mut raw)?;
         raw.ignore(&HINTS);
         raw.finish()?;
@@ -71,6 +97,16 @@ pub(super) fn reference(item: &Value) -> Option<&str> {
         _ => return None,
     }
     item.get("id").and_then(Value::as_str)
+}
+
+/// What a compaction holds for its reader; `None` for any other item.
+pub(super) fn sealed(item: &Value) -> Option<&str> {
+    let kind = item.get("type").and_then(Value::as_str);
+    if matches!(kind, Some("compaction" | "compaction_summary")) {
+        item.get("encrypted_content")?.as_str()
+    } else {
+        None
+    }
 }
 
 fn turn(raw: &mut Object) -> Result<Turn, Refusal> {
@@ -99,6 +135,11 @@ fn turn(raw: &mut Object) -> Result<Turn, Refusal> {
             Ok(Turn { role: Role::User, parts: vec![result] })
         }
         "reasoning" => Ok(Turn { role: Role::Assistant, parts: reasoning(raw)?.into_iter().collect() }),
+        "compaction" | "compaction_summary" => {
+            let message =
+                "This compaction was not made here for this account, or was altered; send the conversation itself.";
+            Err(raw.refuse("encrypted_content", message))
+        }
         _ => {
             let message = format!("Items of type `{kind}` can't be told this model's provider.");
             Err(raw.refuse("type", message))

@@ -41,6 +41,8 @@ pub(crate) struct Asked {
     pub(crate) store: bool,
     /// The input of this request alone, as items: what is kept for a continuation.
     pub(crate) input: Vec<Value>,
+    /// What a compaction of the conversation leaves as it is.
+    pub(crate) retained: Vec<Value>,
 }
 
 impl Asked {
@@ -102,8 +104,10 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     raw.string("previous_response_id")?;
     raw.ignore(&HINTS);
     raw.finish()?;
+    let retained = earlier.retained(&input);
     Ok(Asked {
         request,
+        retained,
         echo: Arc::new(Echo::of(&members)),
         store,
         input: input.into_iter().map(|(_, item)| item).collect(),

@@ -132,6 +132,39 @@ pub(crate) fn references(body: &str) -> Vec<String> {
     items.filter_map(|item| super::items::reference(item).map(str::to_owned)).collect()
 }
 
+/// What the compactions of a request, and of what it continues, were sealed as.
+pub(crate) fn compactions(body: &str, earlier: &Earlier) -> Vec<String> {
+    let body: Value =
+        if body.contains("compaction") { serde_json::from_str(body).unwrap_or_default() } else { Value::Null };
+    let items = body.get("input").and_then(Value::as_array).into_iter().flatten();
+    let every = earlier.items.iter().chain(earlier.named.values()).chain(items);
+    every.filter_map(super::items::sealed).map(str::to_owned).collect()
+}
+
+/// What a response says, its texts together.
+pub(crate) fn output_text(response: &Value) -> String {
+    let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let parts = list(response, "output").into_iter().flat_map(|item| list(&item, "content"));
+    parts.filter_map(|part| part.get("text").and_then(Value::as_str).map(str::to_owned)).collect()
+}
+
+/// The compaction that a response becomes: what stays as it was, and one item for all else.
+pub(crate) fn compaction(response: &Value, retained: &[Value], sealed: &str) -> Value {
+    let of = |name: &str| response.get(name).cloned().unwrap_or_default();
+    let Kept { response: _, input: mut output } = Kept::new(response.clone(), retained.to_vec());
+    for item in &mut output {
+        if let Some(text) = item.get("content").and_then(Value::as_str) {
+            let content = json!([{"type": "input_text", "text": text}]);
+            set(item, "content", content);
+        }
+        set(item, "status", "completed".into());
+    }
+    let id = response.get("id").and_then(Value::as_str).unwrap_or_default();
+    let item = item_id("cmp", id.trim_start_matches("resp_"), 0);
+    output.push(json!({"id": item, "type": "compaction", "encrypted_content": sealed}));
+    json!({"id": id, "object": "response.compaction", "created_at": of("created_at"), "output": output, "usage": of("usage")})
+}
+
 /// Whether an item only refers to another.
 pub(crate) fn is_reference(item: &Value) -> bool {
     super::items::reference(item).is_some()

@@ -250,6 +250,7 @@ fn earlier_items_come_first_and_references_are_put_in_place() {
     let earlier = Earlier {
         items: vec![json!({"type": "message", "role": "user", "content": "first"})],
         named: [("fc_1".to_owned(), item)].into(),
+        ..Earlier::default()
     };
     let body = json!({"model": "m", "previous_response_id": "resp_1", "input": [
         {"type": "item_reference", "id": "fc_1"}, {"type": "function_call_output", "call_id": "c", "output": "ok"},
@@ -463,4 +464,22 @@ proptest! {
         }).chain([Event::End]).collect();
         checked(&stream(&events));
     }
+}
+
+#[test]
+fn a_compaction_is_what_it_says_where_it_can_be_opened() {
+    let body = json!({"model": "m", "input": [
+        {"role": "user", "content": "first"}, {"id": "cmp_1", "type": "compaction", "encrypted_content": "sealed"},
+    ]})
+    .to_string();
+    assert_eq!(state::compactions(&body, &Earlier::default()), ["sealed"]);
+    let refusal = parse(&body, &Earlier::default()).unwrap_err();
+    assert_eq!(refusal.told().param.as_deref(), Some("input[1].encrypted_content"));
+    let opened = Earlier { opened: [("sealed".to_owned(), "it went well".to_owned())].into(), ..Earlier::default() };
+    let asked = parse(&body, &opened).unwrap();
+    let said = asked.request.turns.last().unwrap();
+    assert_eq!(said.role, Role::User);
+    assert!(matches!(said.parts.last(), Some(Part::Text { text, .. }) if text.ends_with("it went well")));
+    assert_eq!(asked.input[1]["encrypted_content"], "sealed", "it is kept as it came");
+    assert_eq!(asked.retained, [json!({"role": "user", "content": "first"})]);
 }
