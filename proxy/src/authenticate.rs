@@ -22,7 +22,12 @@ pub(crate) struct Caller {
 
 /// Lets in who presents one valid token.
 pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Refusal> {
-    check(store, credential(headers, None).ok_or(Refusal::Unauthenticated)?, peer)
+    check(store, credential(headers).ok_or(Refusal::Unauthenticated)?, peer)
+}
+
+/// The one credential of a request.
+pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
+    credential_beside(headers, None)
 }
 
 /// Lets in who presents this token.
@@ -60,12 +65,12 @@ pub(crate) fn socket_credential(headers: &HeaderMap) -> Option<&str> {
     let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let mut keys = lists.flat_map(|list| list.split(',')).filter_map(|one| one.trim().strip_prefix(KEY_PROTOCOL));
     let key = keys.next();
-    if keys.next().is_some() { None } else { credential(headers, key) }
+    if keys.next().is_some() { None } else { credential_beside(headers, key) }
 }
 
 /// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`, which must be
 /// the one that was `found` elsewhere.
-fn credential<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
+fn credential_beside<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
     for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"] {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
@@ -97,7 +102,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        credential(&headers, None).map(str::to_owned)
+        credential(&headers).map(str::to_owned)
     }
 
     #[test]

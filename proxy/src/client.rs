@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The slowest that a client may read a long answer, in bytes a second.
 const SLOWEST_READER: u64 = 16 << 10;
@@ -28,6 +28,8 @@ pub(crate) struct Pipe {
     /// The headers that a request would have had.
     headers: HeaderMap,
     pieces: mpsc::Sender<Piped>,
+    /// Told of the admission; answers when it may go on.
+    admitted: Option<oneshot::Sender<oneshot::Sender<()>>>,
 }
 
 /// What comes out of a pipe, in order: one head, pieces, and one end unless it broke off.
@@ -44,7 +46,7 @@ pub(crate) enum Piped {
 /// A pipe that holds `pieces` pieces until they are taken. Dropping the receiver is leaving: the upstream is cut.
 pub(crate) fn pipe(headers: HeaderMap, pieces: usize) -> (Pipe, mpsc::Receiver<Piped>) {
     let (sender, receiver) = mpsc::channel(pieces);
-    (Pipe { headers, pieces: sender }, receiver)
+    (Pipe { headers, pieces: sender, admitted: None }, receiver)
 }
 
 impl Client<'_> {
@@ -54,6 +56,14 @@ impl Client<'_> {
             Self::Http(session) => &session.req_header().headers,
             Self::Pipe(pipe) => &pipe.headers,
         }
+    }
+
+    /// Tells it that its request is admitted; false where it wants nothing any more.
+    pub(crate) async fn admitted(&mut self) -> bool {
+        let Self::Pipe(pipe) = self else { return true };
+        let Some(admitted) = pipe.admitted.take() else { return true };
+        let (go, word) = oneshot::channel();
+        admitted.send(go).is_ok() && word.await.is_ok()
     }
 
     /// Resolves when it will read no more. What it may have pipelined is kept for the next request.
@@ -124,6 +134,11 @@ impl Client<'_> {
 }
 
 impl Pipe {
+    /// Who is to be told of the admission, once; nothing is sent upstream until it answers.
+    pub(crate) fn on_admitted(&mut self, admitted: oneshot::Sender<oneshot::Sender<()>>) {
+        self.admitted = Some(admitted);
+    }
+
     async fn send(&self, piped: Piped) -> pingora::Result<()> {
         let gone = |_| Error::explain(ErrorType::WriteError, "nobody waits for the answer any more");
         self.pieces.send(piped).await.map_err(gone)

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use openclawmu_store::{RequestId, Store};
 use tokio::sync::watch;
 
+use crate::background::Running;
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
 use crate::dialect::Dialect;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Responses that are kept to be continued.
     pub(crate) shelf: Shelf,
+    /// Responses that are being worked on in the background.
+    pub(crate) running: Running,
     /// Seals what clients carry of their responses.
     pub(crate) seals: Seals,
     /// Opens the tenants' own keys at providers.

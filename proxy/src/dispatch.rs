@@ -14,7 +14,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
 use crate::routes::{self, Access, Found, Route, SocketRoute};
 use crate::socket::Guard;
-use crate::{head, own, response, socket};
+use crate::{head, own, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
@@ -46,11 +46,7 @@ impl Gateway {
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
-            Route::Response => {
-                let (method, query) = (session.req_header().method.clone(), session.req_header().uri.query());
-                let query = query.unwrap_or_default().to_owned();
-                response::serve(&shared.shelf, &caller.policy.tenant, (&method, &rest, &query)).await?
-            }
+            Route::Response => return Box::pin(self.kept_response(session, ctx, &caller, &rest)).await,
             Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,
             Route::Quota => own::quota(&shared.store, &caller)?,
             Route::Usage => {
@@ -103,7 +99,7 @@ impl Gateway {
 }
 
 /// The client's address.
-fn peer(session: &Session) -> IpAddr {
+pub(crate) fn peer(session: &Session) -> IpAddr {
     let address = session.client_addr().and_then(|addr| addr.as_inet());
     address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip())
 }

@@ -85,6 +85,9 @@ impl Gateway {
             }
             ai => read::read(session, &self.shared.config, ai, ctx.request_id).await?,
         };
+        if call.asked.as_ref().is_some_and(|asked| asked.background) {
+            return Box::pin(self.background(session, ctx, caller, call)).await;
+        }
         self.answer(&mut Client::Http(session), ctx, caller, &call).await
     }
 
@@ -133,6 +136,10 @@ impl Gateway {
                     return Err(refusal.into());
                 }
             };
+            if !client.admitted().await {
+                self.give_up(target, admitted.ticket, &Failure::ClientGone);
+                return Err(Stop::Gone);
+            }
             let _in_flight = target.upstream.health.enter();
             let now = shared.store.clock().now();
             match forward(client, &target.upstream, &outbound, &admitted.ticket, now).await {

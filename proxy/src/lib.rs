@@ -18,6 +18,7 @@
 //! - `client`: who gets an answer: a session, or a part of the gateway
 //! - `answer`: writing answers
 //! - `own`: routes that no upstream is needed for
+//! - `background`: answers that are worked on after their request
 //! - `response`: answers that are kept, so that a client can go on from them
 //! - `own_key`: tenants' own keys at providers
 //! - `dialect`: what requests and answers mean, in each format
@@ -36,6 +37,7 @@
 mod admit;
 mod answer;
 mod authenticate;
+mod background;
 mod beside;
 mod catalog;
 pub mod cli;

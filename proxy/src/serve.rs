@@ -17,6 +17,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::background::background_service;
 use tokio::sync::watch;
 
+use crate::background::Running;
 use crate::beside::Beside;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Overrides, RawConfig};
@@ -157,6 +158,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         metrics: Metrics::new(),
         shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
             .context("the directory of the tenants can't be opened")?,
+        running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
         own_keys: OwnKeys::new(Arc::clone(master)),
         id_prefix: lifecycle::random_u64()?,

@@ -23,6 +23,7 @@ mod airgapped;
 mod alert;
 mod archive;
 mod auth;
+mod background;
 mod bad_input;
 mod billing;
 mod cli;

@@ -12,3 +12,5 @@ mod converse;
 mod memory;
 mod outcome;
 mod request;
+
+pub(crate) use outcome::Outcome;

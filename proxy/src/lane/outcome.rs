@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::client::Piped;
 use crate::dialect::Shown;
 use crate::dialect::form::{Event, Stop};
-use crate::dialect::responses::Writer;
+use crate::dialect::responses::{Writer, state};
 use crate::refusal::Told;
 use crate::sse::{self, Splitter};
 
@@ -15,18 +15,20 @@ const MAX_WHOLE_BYTES: usize = 1 << 20;
 
 /// One answer.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     stream: Option<String>,
     status: u16,
     splitter: Splitter,
     whole: BytesMut,
     events: bool,
     /// The response, once it is complete.
-    pub(super) response: Option<Value>,
+    pub(crate) response: Option<Value>,
+    /// Why it has failed, as a response tells it.
+    pub(crate) error: Option<Value>,
     /// It has failed.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
     /// Its last message has been made.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Outcome {
@@ -41,7 +43,7 @@ impl Outcome {
     }
 
     /// Takes what came out of the pipe; the messages that it makes.
-    pub(super) fn take(&mut self, piped: Piped) -> Vec<String> {
+    pub(crate) fn take(&mut self, piped: Piped) -> Vec<String> {
         match piped {
             Piped::Head(head) => {
                 self.status = head.status.as_u16();
@@ -85,7 +87,11 @@ impl Outcome {
                     self.response = event.remove("response");
                     self.ended = true;
                 }
-                "response.failed" | "error" => (self.failed, self.ended) = (true, true),
+                "response.failed" | "error" => {
+                    (self.failed, self.ended) = (true, true);
+                    let event: Value = serde_json::from_str(text).unwrap_or_default();
+                    self.error = Some(state::error_of(&event));
+                }
                 _ => {}
             }
         }
@@ -99,6 +105,7 @@ impl Outcome {
         (self.failed, self.ended) = (true, true);
         let mut body: Map<String, Value> = serde_json::from_slice(&self.whole).unwrap_or_default();
         let error = body.remove("error").unwrap_or_default();
+        self.error = Some(state::error_of(&error));
         vec![error_event(self.status, error, self.stream.as_deref())]
     }
 

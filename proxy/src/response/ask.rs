@@ -107,6 +107,10 @@ async fn earlier(shelf: &Shelf, asking: &Asking<'_>, text: &str) -> Result<Earli
         (None, _) => Earlier::default(),
         (Some(_), Some(items)) => Earlier { items: items.to_vec(), ..Earlier::default() },
         (Some(id), None) => match shelf.chain(tenant, &id).await? {
+            Ok(chain) if chain.iter().any(|kept| kept.worker().is_some()) => {
+                let message = "That response is still being worked on; continue it when it has ended.";
+                return Err(Refusal::bad("previous_response_id", message));
+            }
             Ok(chain) => state::earlier(&chain),
             Err(missing) => return Err(state::previous_not_found(&missing)),
         },

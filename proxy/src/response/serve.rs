@@ -1,4 +1,4 @@
-//! `/v1/responses/{id}`: reading and removing what was kept. Free, and served over quota.
+//! `/v1/responses/{id}`: reading and removing what was kept and has ended. Free, and served over quota.
 
 use http::Method;
 use openclawmu_store::TenantId;
@@ -20,12 +20,7 @@ pub(crate) async fn serve(
     let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
     let kept = shelf.get(tenant, id).await?;
     match (method, what) {
-        (&Method::GET | &Method::HEAD, "") => {
-            if query.split('&').any(|pair| pair == "stream=true") {
-                return Err(Refusal::bad("stream", "Only responses in the background can be streamed later."));
-            }
-            kept.map(|kept| kept.response).ok_or_else(|| state::not_found(id))
-        }
+        (&Method::GET | &Method::HEAD, "") => kept.map(|kept| kept.response).ok_or_else(|| state::not_found(id)),
         (&Method::GET | &Method::HEAD, "input_items") => {
             let query: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
             kept.ok_or_else(|| state::not_found(id))?.input_items(&query)
@@ -36,10 +31,6 @@ pub(crate) async fn serve(
             } else {
                 Err(state::not_found(id))
             }
-        }
-        (&Method::POST, "cancel") => {
-            kept.ok_or_else(|| state::not_found(id))?;
-            Err(state::not_cancellable())
         }
         _ => Err(Refusal::NotFound { code: "unknown_url", message: "There is no such route.".to_owned() }),
     }

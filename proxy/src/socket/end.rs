@@ -69,6 +69,17 @@ impl Guard {
         self.shared.draining.load(Ordering::Relaxed)
     }
 
+    /// Resolves when the caller may no longer be served: within half a second after its token is revoked.
+    pub(crate) async fn forbidden(&self) -> Refusal {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.caller() {
+                Ok(_) | Err(Refusal::Store) => {}
+                Err(refusal) => return refusal,
+            }
+        }
+    }
+
     /// Resolves when the conversation must end: within half a second after its token is revoked.
     pub(crate) async fn watch(&self) -> End {
         let mut cut = self.shared.cut.subscribe();

@@ -19,8 +19,7 @@ const HINTS: [&str; 5] =
     ["prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "stream_options", "max_tool_calls"];
 
 /// What can't be said in another dialect, or isn't kept here.
-const FORBIDDEN: [(&str, &str); 5] = [
-    ("background", "Responses in the background are not offered; leave `background` out."),
+const FORBIDDEN: [(&str, &str); 4] = [
     ("conversation", "Conversations are not kept here; continue with `previous_response_id`."),
     ("prompt", "Prompt templates are kept at one provider; send `instructions` and `input`."),
     ("context_management", "This model's provider does not compact by itself; use `/v1/responses/compact`."),
@@ -41,6 +40,8 @@ pub(crate) struct Asked {
     pub(crate) store: bool,
     /// The input of this request alone, as items: what is kept for a continuation.
     pub(crate) input: Vec<Value>,
+    /// Whether it is worked on after its request.
+    pub(crate) background: bool,
     /// What a compaction of the conversation leaves as it is.
     pub(crate) retained: Vec<Value>,
 }
@@ -100,6 +101,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
         metadata: raw.map("metadata")?.unwrap_or_default(),
         stream: raw.boolean("stream")?.unwrap_or(false),
     };
+    let background = raw.boolean("background")?.unwrap_or(false);
     let store = raw.boolean("store")?.unwrap_or(true);
     raw.string("previous_response_id")?;
     raw.ignore(&HINTS);
@@ -107,6 +109,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     let retained = earlier.retained(&input);
     Ok(Asked {
         request,
+        background,
         retained,
         echo: Arc::new(Echo::of(&members)),
         store,

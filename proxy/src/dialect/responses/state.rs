@@ -4,8 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::echo::{Echo, State};
 use super::items::Earlier;
 use super::reply::{item_id, set};
+use crate::dialect::Shown;
 use crate::dialect::object::must_be;
 use crate::refusal::Refusal;
 
@@ -20,12 +22,15 @@ pub(crate) struct Kept {
     pub(crate) response: Value,
     /// The input of its request, each item with an id.
     pub(crate) input: Vec<Value>,
+    /// The process that works on it, until it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
 }
 
 impl Kept {
     /// From the response's object and the items of its request. An item without an id gets one of the response's.
     pub(crate) fn new(response: Value, input: Vec<Value>) -> Self {
-        let mut kept = Self { response, input };
+        let mut kept = Self { response, input, worker: None };
         let id = kept.id().trim_start_matches("resp_").to_owned();
         for (index, item) in kept.input.iter_mut().enumerate() {
             if item.get("type").is_none_or(Value::is_null) {
@@ -42,6 +47,36 @@ impl Kept {
             }
         }
         kept
+    }
+
+    /// A response that `worker` will work on.
+    pub(crate) fn queued(shown: &Shown, input: Vec<Value>, worker: String) -> Self {
+        let state = State {
+            status: "in_progress",
+            completed_at: None,
+            error: Value::Null,
+            incomplete: None,
+            output: Vec::new(),
+            usage: None,
+        };
+        Self { worker: Some(worker), ..Self::new(Echo::shown(shown).object(shown, state), input) }
+    }
+
+    /// Ends it without an answer.
+    pub(crate) fn end(&mut self, status: &str, error: Value) {
+        set(&mut self.response, "status", status.into());
+        set(&mut self.response, "error", error);
+        self.worker = None;
+    }
+
+    /// The process that works on it.
+    pub(crate) fn worker(&self) -> Option<&str> {
+        self.worker.as_deref()
+    }
+
+    /// Whether it was asked for in the background.
+    pub(crate) fn is_background(&self) -> bool {
+        self.response.get("background").is_some_and(|background| background == true)
     }
 
     /// Whether the answer has ended, in full or at a limit.
@@ -151,7 +186,7 @@ pub(crate) fn output_text(response: &Value) -> String {
 /// The compaction that a response becomes: what stays as it was, and one item for all else.
 pub(crate) fn compaction(response: &Value, retained: &[Value], sealed: &str) -> Value {
     let of = |name: &str| response.get(name).cloned().unwrap_or_default();
-    let Kept { response: _, input: mut output } = Kept::new(response.clone(), retained.to_vec());
+    let Kept { input: mut output, .. } = Kept::new(response.clone(), retained.to_vec());
     for item in &mut output {
         if let Some(text) = item.get("content").and_then(Value::as_str) {
             let content = json!([{"type": "input_text", "text": text}]);
@@ -179,6 +214,25 @@ pub(crate) fn response_of(item: &str) -> Option<String> {
 /// What is answered to a DELETE.
 pub(crate) fn deleted(id: &str) -> Value {
     json!({"id": id, "object": "response", "deleted": true})
+}
+
+/// Why a response failed, as it tells it.
+pub(crate) fn error(refusal: &Refusal) -> Value {
+    let told = refusal.told();
+    json!({"code": told.code.unwrap_or("server_error"), "message": told.message})
+}
+
+/// The same from an event or an error's body.
+pub(crate) fn error_of(said: &Value) -> Value {
+    let error = said.pointer("/response/error").or_else(|| said.get("error")).unwrap_or(said);
+    let of = |name: &str| error.get(name).cloned().unwrap_or_default();
+    let code = of("code");
+    json!({"code": if code.is_null() { json!("server_error") } else { code }, "message": of("message")})
+}
+
+/// The work on a response came to no end.
+pub(crate) fn broken_off() -> Value {
+    json!({"code": "server_error", "message": "The response broke off."})
 }
 
 /// There is no such response, or not for this tenant.
