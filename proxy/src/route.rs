@@ -12,6 +12,7 @@ use crate::catalog::Target;
 use crate::dialect::ask::{self, Fields};
 use crate::dialect::form::Request;
 use crate::dialect::openai::request::Edits;
+use crate::dialect::openai::service::{self, AskedTier};
 use crate::dialect::{Shown, translate};
 use crate::own_key::KeyHeaders;
 use crate::read::Call;
@@ -22,6 +23,8 @@ use crate::way::Way;
 
 /// What a target that needs a cap is told in a draft where the client named none; what counts is set at admission.
 const DRAFTED_CAP: u32 = 4_096;
+/// The tier that nobody pays more or less for.
+const ORDINARY_TIER: &str = "default";
 
 /// What can be known of a request before it is admitted: whether the target can be asked for it at all.
 pub(crate) enum Draft {
@@ -73,6 +76,10 @@ pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
     form.model.clone_from(&target.model);
     form.stream = call.ask.stream;
     form.max_output = Some(call.ask.max_output.unwrap_or(DRAFTED_CAP));
+    if asked_tier(call).is_some_and(|name| name != ORDINARY_TIER) && !knows_tiers(provider) {
+        let message = "This model's provider knows no service tiers; leave `service_tier` out.";
+        return Err(Refusal::bad("service_tier", message));
+    }
     let body = translate::write((provider, provider.api_for(call.route)), &form, "max_tokens")?;
     Ok(Draft::Translated { form: Box::new(form), body })
 }
@@ -130,18 +137,31 @@ fn rewritten(
             translate::write(asked, &form, "max_tokens")?
         }
     };
-    Ok(if promise.ordinary_tier && matches!(provider, Provider::Openai { .. }) {
-        with_ordinary_tier(body)
-    } else {
-        body
+    let tier = asked_tier(call).or(promise.ordinary_tier.then_some(ORDINARY_TIER));
+    Ok(match tier.filter(|_| knows_tiers(provider)) {
+        Some(tier) => with_tier(body, tier),
+        None => body,
     }
     .into())
 }
 
-/// Names the ordinary service tier in a body that names none.
-fn with_ordinary_tier(body: Vec<u8>) -> Vec<u8> {
+/// The tier that a client asks for by name; admission has found its price.
+fn asked_tier(call: &Call) -> Option<&'static str> {
+    match call.ask.service_tier {
+        AskedTier::Named(tier) => service::name(tier),
+        AskedTier::Auto => None,
+    }
+}
+
+/// Whether a provider can be told the tier of a request that is written for it.
+fn knows_tiers(provider: &Provider) -> bool {
+    matches!(provider, Provider::Openai { .. })
+}
+
+/// Names the service tier in a body that names none.
+fn with_tier(body: Vec<u8>, tier: &str) -> Vec<u8> {
     match body.strip_prefix(b"{") {
-        Some(rest) => [b"{\"service_tier\":\"default\",", rest].concat(),
+        Some(rest) => [format!("{{\"service_tier\":\"{tier}\",").as_bytes(), rest].concat(),
         None => body,
     }
 }

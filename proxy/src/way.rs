@@ -3,6 +3,7 @@
 //! Whatever the way, what the answer costs is heard on it. Nothing here reads or writes a connection.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::dialect::form::{self, Delta, Event, Opening, Part, Trouble};
 use crate::dialect::gemini::path::Framing;
 use crate::dialect::openai::reply as openai;
+use crate::dialect::openai::service;
 use crate::dialect::translate::{self, Reader, Writer};
 use crate::dialect::{Dialect, Shown, anthropic, gemini};
 use crate::sse;
@@ -55,6 +57,8 @@ pub(crate) struct Translated {
     stream: Option<(Reader, Writer)>,
     events: Vec<Event>,
     began: Instant,
+    /// The tier that the upstream has told.
+    tier: Option<ServiceTier>,
 }
 
 impl Way {
@@ -73,7 +77,16 @@ impl Way {
     pub(crate) fn between(api: Api, dialect: Dialect, shown: Shown, framing: Option<Framing>) -> Self {
         let stream = Reader::of(api).map(|reader| (reader, Writer::of(dialect, &shown, framing)));
         let began = Instant::now();
-        Self::Translated(Box::new(Translated { api, dialect, shown, framing, stream, events: Vec::new(), began }))
+        Self::Translated(Box::new(Translated {
+            api,
+            dialect,
+            shown,
+            framing,
+            stream,
+            events: Vec::new(),
+            began,
+            tier: None,
+        }))
     }
 
     /// The content type of the client's stream, where it is not the upstream's.
@@ -194,6 +207,9 @@ impl Translated {
     fn take(&mut self, name: Option<&str>, data: &[u8]) -> (Heard, Bytes) {
         let Some((reader, _)) = &mut self.stream else { return (Heard::default(), Bytes::new()) };
         reader.read(name, data, &mut self.events);
+        if self.tier.is_none() && names_tier(self.api) {
+            self.tier = service::told(data);
+        }
         self.written()
     }
 
@@ -206,10 +222,14 @@ impl Translated {
     /// What the events say, and the client's bytes for them.
     fn written(&mut self) -> (Heard, Bytes) {
         let (mut heard, mut out, completed_at) = (Heard::default(), Vec::new(), self.completed_at());
+        heard.service_tier = self.tier;
         for event in self.events.drain(..) {
             hear(&mut heard, &event);
             if let (Event::End, Some((_, Writer::Responses(writer)))) = (&event, &mut self.stream) {
                 writer.completed_at(completed_at);
+                if let Some(tier) = self.tier {
+                    writer.served(tier);
+                }
             }
             if let Some((_, writer)) = &mut self.stream {
                 writer.write(&event, &mut out);
@@ -229,9 +249,21 @@ impl Translated {
             usage.tool_calls = tool_calls(&reply.choices);
         }
         let text_bytes = reply.choices.iter().flat_map(|choice| &choice.parts).map(part_bytes).sum();
-        let body = translate::write_reply(self.dialect, &reply, &self.shown, self.completed_at()).into();
-        Some(Whole { usage: reply.usage, text_bytes, service_tier: None, content_type: Some("application/json"), body })
+        let service_tier = if names_tier(self.api) { service::told(body) } else { None };
+        let mut shown = Cow::Borrowed(&self.shown);
+        if let (Some(tier), true) = (service_tier, self.shown.echo.is_some())
+            && let Some(echo) = &mut shown.to_mut().echo
+        {
+            Arc::make_mut(echo).served(tier);
+        }
+        let body = translate::write_reply(self.dialect, &reply, &shown, self.completed_at()).into();
+        Some(Whole { usage: reply.usage, text_bytes, service_tier, content_type: Some("application/json"), body })
     }
+}
+
+/// Whether an API's answers name the tier that they were served at.
+fn names_tier(api: Api) -> bool {
+    matches!(api, Api::Chat | Api::Responses)
 }
 
 fn hear(heard: &mut Heard, event: &Event) {

@@ -100,6 +100,38 @@ async fn auto_cannot_pass_a_budget_by_a_dearer_tier() {
     assert!(scene.upstream.last().json().get("service_tier").is_none(), "no dearer tier: the body stays as it is");
 }
 
+/// The same where the answer is written anew: a response toward a provider's chat
+#[tokio::test(flavor = "multi_thread")]
+async fn a_responses_tier_is_passed_on_told_and_billed() {
+    let scene = tiered().await;
+    for (asked, said, billed, cost) in [
+        ("flex", "flex", "flex", 50_000),
+        ("flex", "default", "standard", 100_000),
+        ("default", "default", "standard", 100_000),
+    ] {
+        scene.upstream.always(Behaviour { service_tier: Some(said), ..Behaviour::words(10) });
+        for stream in [false, true] {
+            let rows = scene.rows().len();
+            let body = json!({
+                "model": "flat", "input": "hi", "max_output_tokens": 10, "service_tier": asked, "stream": stream
+            });
+            let reply = scene.client.post("/v1/responses", &body).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            let response = if stream {
+                let events = openclawmu_tests::sse::all(&reply.body);
+                let end = events.iter().rfind(|event| event.name.as_deref() == Some("response.completed"));
+                end.expect("an end").json()["response"].clone()
+            } else {
+                reply.json()
+            };
+            assert_eq!(response["service_tier"], said, "{response}");
+            assert_eq!(scene.upstream.last().json()["service_tier"], asked);
+            let row = scene.rows_once(rows + 1).await.pop().expect("a row");
+            assert_eq!((row.service_tier.as_str(), row.cost), (billed, cost), "{asked} {said} stream={stream}");
+        }
+    }
+}
+
 ///
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fallback_rate_prices_what_nothing_else_does() {

@@ -13,7 +13,6 @@ use super::shelf::Shelf;
 use crate::dialect::ask::{Ask, Fields};
 use crate::dialect::form::{Part, Request, Source};
 use crate::dialect::openai::parts::Parts;
-use crate::dialect::openai::service::AskedTier;
 use crate::dialect::responses::{self, Asked, Earlier, state};
 use crate::dialect::scan;
 use crate::label::label;
@@ -63,7 +62,7 @@ pub(crate) async fn call(shelf: &Shelf, asking: Asking<'_>, body: &Bytes) -> Res
         parts: parts(request)?,
         has_tools: !request.tools.is_empty(),
         prediction_bytes: 0,
-        service_tier: AskedTier::Auto,
+        service_tier: asked.service_tier,
         fields,
     };
     let (request_id, route) = (asking.request_id, AiRoute::Responses);

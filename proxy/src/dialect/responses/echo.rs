@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use openclawmu_store::Usage;
+use openclawmu_store::{ServiceTier, Usage};
 use serde_json::{Map, Value, json};
 
 use super::usage;
 use crate::dialect::Shown;
+use crate::dialect::openai::service;
 
 /// The fields of a request as its response repeats them, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,13 @@ impl Echo {
         match &shown.echo {
             Some(echo) => Cow::Borrowed(echo),
             None => Cow::Owned(Self::of(&Map::new())),
+        }
+    }
+
+    /// Says at which tier it is served.
+    pub(crate) fn served(&mut self, tier: ServiceTier) {
+        if let Some(name) = service::name(tier) {
+            self.0.insert("service_tier".into(), name.into());
         }
     }
 

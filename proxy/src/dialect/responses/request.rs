@@ -11,6 +11,7 @@ use crate::dialect::ask::model_name;
 use crate::dialect::form::{Effort, OutputForm, Part, Reasoning, Request, Sampling, Tool, ToolChoice};
 use crate::dialect::object::{Object, must_be};
 use crate::dialect::openai::chat;
+use crate::dialect::openai::service::{self, AskedTier};
 use crate::refusal::Refusal;
 
 /// Fields that hint at caching and transport on the provider's side, and those whose subject a translated request has not:
@@ -42,6 +43,8 @@ pub(crate) struct Asked {
     pub(crate) input: Vec<Value>,
     /// Whether it is worked on after its request.
     pub(crate) background: bool,
+    /// The tier that it is to be served at.
+    pub(crate) service_tier: AskedTier,
     /// What a compaction of the conversation leaves as it is.
     pub(crate) retained: Vec<Value>,
 }
@@ -101,6 +104,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
         metadata: raw.map("metadata")?.unwrap_or_default(),
         stream: raw.boolean("stream")?.unwrap_or(false),
     };
+    let service_tier = service::named(raw.string("service_tier")?.as_deref())?;
     let background = raw.boolean("background")?.unwrap_or(false);
     let store = raw.boolean("store")?.unwrap_or(true);
     raw.string("previous_response_id")?;
@@ -109,6 +113,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     let retained = earlier.retained(&input);
     Ok(Asked {
         request,
+        service_tier,
         background,
         retained,
         echo: Arc::new(Echo::of(&members)),
@@ -118,9 +123,6 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
 }
 
 fn refuse_values(raw: &mut Object) -> Result<(), Refusal> {
-    if raw.word("service_tier", &["auto", "default"]).is_err() {
-        return Err(raw.refuse("service_tier", "This model's provider knows no service tiers of this name."));
-    }
     if raw.word("truncation", &["disabled"]).is_err() {
         let message = "This model's provider never drops a part of the input; only `disabled` can be asked for.";
         return Err(raw.refuse("truncation", message));

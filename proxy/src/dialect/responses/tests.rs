@@ -273,11 +273,11 @@ fn earlier_items_come_first_and_references_are_put_in_place() {
 fn what_another_provider_cannot_be_told_is_refused_by_name() {
     let base = json!({"model": "m", "input": "x"});
     let cases = [
-        ("background", json!(true)),
+        ("background", json!("yes")),
         ("conversation", json!("conv_1")),
         ("prompt", json!({"id": "pmpt_1"})),
         ("truncation", json!("auto")),
-        ("service_tier", json!("priority")),
+        ("service_tier", json!("scale")),
         ("frobnicate", json!(1)),
         ("max_output_tokens", json!(0)),
         ("temperature", json!("hot")),

@@ -1,5 +1,8 @@
 //! Events as a stream for a client. Every event has the next sequence number; the last holds the whole response.
 
+use std::sync::Arc;
+
+use openclawmu_store::ServiceTier;
 use serde_json::{Map, Value, json};
 
 use super::echo::{Echo, State};
@@ -71,6 +74,13 @@ impl Writer {
     /// When the answer was complete, in seconds since 1970; to be told before its end is written.
     pub(crate) fn completed_at(&mut self, seconds: i64) {
         self.completed_at = seconds;
+    }
+
+    /// At which tier it is served, to be told before its end is written.
+    pub(crate) fn served(&mut self, tier: ServiceTier) {
+        if let Some(echo) = &mut self.shown.echo {
+            Arc::make_mut(echo).served(tier);
+        }
     }
 
     /// The whole response, once it has ended: what is kept.
