@@ -65,6 +65,11 @@ impl Catalog {
         Self { upstreams, aliases }
     }
 
+    /// All upstreams.
+    pub(crate) fn all(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+
     /// The upstreams' names.
     pub(crate) fn upstreams(&self) -> Vec<String> {
         self.upstreams.iter().map(|upstream| upstream.name.to_string()).collect()

@@ -30,6 +30,8 @@ pub(crate) struct Pipe {
     pieces: mpsc::Sender<Piped>,
     /// Told of the admission; answers when it may go on.
     admitted: Option<oneshot::Sender<oneshot::Sender<()>>>,
+    /// Bytes of the answer's body so far.
+    sent: usize,
 }
 
 /// What comes out of a pipe, in order: one head, pieces, and one end unless it broke off.
@@ -46,7 +48,7 @@ pub(crate) enum Piped {
 /// A pipe that holds `pieces` pieces until they are taken. Dropping the receiver is leaving: the upstream is cut.
 pub(crate) fn pipe(headers: HeaderMap, pieces: usize) -> (Pipe, mpsc::Receiver<Piped>) {
     let (sender, receiver) = mpsc::channel(pieces);
-    (Pipe { headers, pieces: sender, admitted: None }, receiver)
+    (Pipe { headers, pieces: sender, admitted: None, sent: 0 }, receiver)
 }
 
 impl Client<'_> {
@@ -74,6 +76,14 @@ impl Client<'_> {
                 let _ = session.as_downstream_mut().read_body_or_idle(true).await;
             }
             Self::Pipe(pipe) => pipe.pieces.closed().await,
+        }
+    }
+
+    /// Bytes of the answer's body so far.
+    pub(crate) fn sent(&self) -> usize {
+        match self {
+            Self::Http(session) => session.as_downstream().body_bytes_sent(),
+            Self::Pipe(pipe) => pipe.sent,
         }
     }
 
@@ -139,12 +149,15 @@ impl Pipe {
         self.admitted = Some(admitted);
     }
 
-    async fn send(&self, piped: Piped) -> pingora::Result<()> {
+    async fn send(&mut self, piped: Piped) -> pingora::Result<()> {
+        if let Piped::Piece(piece) = &piped {
+            self.sent = self.sent.saturating_add(piece.len());
+        }
         let gone = |_| Error::explain(ErrorType::WriteError, "nobody waits for the answer any more");
         self.pieces.send(piped).await.map_err(gone)
     }
 
-    async fn last(&self, piece: Bytes) -> pingora::Result<()> {
+    async fn last(&mut self, piece: Bytes) -> pingora::Result<()> {
         if !piece.is_empty() {
             self.send(Piped::Piece(piece)).await?;
         }

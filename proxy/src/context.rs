@@ -1,18 +1,21 @@
 //! What every request needs, and what is noted of one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use openclawmu_store::{RequestId, Store};
+use http::Method;
+use openclawmu_store::{RequestId, Store, UnixMs};
 use tokio::sync::watch;
 
 use crate::background::Running;
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
 use crate::dialect::Dialect;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RequestLabels};
+use crate::observe::{Finished, Notes, Observer};
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf};
 
@@ -22,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: ArcSwap<Catalog>,
     pub(crate) config: EdgeConfig,
     pub(crate) metrics: Metrics,
+    /// Who is told of finished requests, if anybody is.
+    pub(crate) observer: Option<Observer>,
     /// Responses that are kept to be continued.
     pub(crate) shelf: Shelf,
     /// Responses that are being worked on in the background.
@@ -49,7 +54,19 @@ pub struct Context {
     pub(crate) status: u16,
     /// What its client speaks.
     pub(crate) dialect: Dialect,
-    _active: Active,
+    /// What else is told of it.
+    pub(crate) notes: Notes,
+    active: Active,
+}
+
+/// What was seen of a request's connection.
+pub(crate) struct Wire {
+    /// The request's method.
+    pub(crate) method: Method,
+    /// The client's address.
+    pub(crate) peer: Option<IpAddr>,
+    /// Bytes of the request's body and of the answer's.
+    pub(crate) bytes: (usize, usize),
 }
 
 /// One request being served; however it ends, it is counted out.
@@ -77,8 +94,35 @@ impl Context {
             route: "none",
             status: 0,
             dialect: Dialect::default(),
-            _active: Active::new(shared),
+            notes: Notes::new(shared.observer.is_some()),
+            active: Active::new(shared),
         }
+    }
+
+    /// What every request needs.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.active.0
+    }
+
+    /// Counts and tells the request, which has ended. `wire` is asked only where somebody is told.
+    pub(crate) fn finish(&mut self, wire: impl FnOnce() -> Wire) {
+        let (shared, took) = (Arc::clone(self.shared()), self.started.elapsed());
+        shared.metrics.request(RequestLabels { route: self.route, status: self.status }, took);
+        let Some(observer) = &shared.observer else { return };
+        let (Wire { method, peer, bytes }, now) = (wire(), shared.store.clock().now());
+        observer.tell(Finished {
+            at: UnixMs(now.0.saturating_sub(i64::try_from(took.as_millis()).unwrap_or(0))),
+            request_id: self.request_id,
+            route: self.route,
+            method,
+            status: self.status,
+            dialect: self.dialect,
+            peer,
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            took,
+            notes: std::mem::take(&mut self.notes),
+        });
     }
 }
 

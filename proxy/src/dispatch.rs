@@ -33,9 +33,9 @@ impl Gateway {
         ctx.status = 200;
         let caller = match entry.access {
             Access::Open => return self.health(session, ctx, entry.route).await,
-            Access::Token => self.caller(session, entry.route)?,
+            Access::Token => self.caller(session, ctx, entry.route)?,
             Access::Scope(scope) => {
-                let caller = self.caller(session, entry.route)?;
+                let caller = self.caller(session, ctx, entry.route)?;
                 if !caller.policy.allows(scope) {
                     return Err(Refusal::scope_missing(scope).into());
                 }
@@ -58,13 +58,16 @@ impl Gateway {
         Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }
 
-    fn caller(&self, session: &Session, route: Route) -> Result<Caller, Refusal> {
+    fn caller(&self, session: &Session, ctx: &mut Context, route: Route) -> Result<Caller, Refusal> {
         let (store, headers) = (&self.shared.store, &session.req_header().headers);
-        if matches!(route, Route::Socket(_)) {
+        let caller = if matches!(route, Route::Socket(_)) {
             let presented = authenticate::socket_credential(headers).ok_or(Refusal::Unauthenticated)?;
-            return authenticate::check(store, presented, peer(session));
-        }
-        authenticate(store, headers, peer(session))
+            authenticate::check(store, presented, peer(session))?
+        } else {
+            authenticate(store, headers, peer(session))?
+        };
+        ctx.notes.caller(&caller.policy);
+        Ok(caller)
     }
 
     /// A request for a WebSocket, its caller known.

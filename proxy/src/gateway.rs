@@ -15,10 +15,11 @@ use crate::answer::{self, Head};
 use crate::authenticate::Caller;
 use crate::catalog::Target;
 use crate::client::Client;
-use crate::context::{Context, Shared};
+use crate::context::{Context, Shared, Wire};
 use crate::dialect::translate;
 use crate::forward::{Failure, Rejected, Reply, forward};
-use crate::metrics::{AttemptOutcome, RequestLabels};
+use crate::metrics::AttemptOutcome;
+use crate::observe::Fate;
 use crate::read::{self, Call};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relay};
@@ -29,7 +30,7 @@ use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
 use crate::upstream::provider::Api;
 use crate::way::Way;
-use crate::{edge, own, settle};
+use crate::{dispatch, edge, own, settle};
 
 /// The edge's gateway. A copy is the same one.
 #[derive(Clone)]
@@ -116,6 +117,7 @@ impl Gateway {
         call: &Call,
     ) -> Result<(), Stop> {
         let shared = &*self.shared;
+        ctx.notes.call(call);
         let targets = self.plan(caller, (&call.ask.model, call.request_id))?;
         if call.route == AiRoute::CountTokens
             && !targets.iter().any(|target| target.upstream.provider().has(Api::CountTokens))
@@ -125,6 +127,7 @@ impl Gateway {
         }
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
+            ctx.notes.attempt(attempt, target);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
             let draft = draft(call, target)?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
@@ -196,7 +199,8 @@ impl Gateway {
             // Providers don't bill it.
             (relayed.outcome, relayed.usage, relayed.estimated) = (Outcome::Void, Usage::default(), false);
         }
-        let settled = settle::settle(&shared.metrics, &target.upstream.name, ticket, &relayed);
+        let settled = settle::settle(&shared.metrics, (target, tenant), ticket, &relayed);
+        ctx.notes.settled(&relayed, &settled);
         ctx.status = 200;
         response::keep(&shared.shelf, (call, tenant), &mut relayed).await;
         response::compacted(&shared.seals, (call, tenant), &mut relayed);
@@ -256,10 +260,13 @@ pub(crate) async fn tell(client: &mut Client<'_>, ctx: &mut Context, stop: Stop)
         Stop::Refused(refusal, standing) => {
             let told = refusal.told();
             ctx.status = told.status;
+            ctx.notes.ended(refusal.fate(), told.code);
+            ctx.shared().metrics.refused(&refusal);
             answer::refuse(client, (ctx.request_id, ctx.dialect), &told, &standing).await
         }
         Stop::Passed(rejected) => {
             ctx.status = rejected.status;
+            ctx.notes.ended(Fate::UpstreamRefused, None);
             let mut head = Head::of(rejected.status, ctx.request_id, ctx.dialect)?;
             if let Some(after) = &rejected.retry_after {
                 head.set("retry-after", after);
@@ -268,6 +275,7 @@ pub(crate) async fn tell(client: &mut Client<'_>, ctx: &mut Context, stop: Stop)
         }
         Stop::Gone => {
             ctx.status = 499;
+            ctx.notes.ended(Fate::ClientGone, None);
             client.close();
             Ok(())
         }
@@ -296,10 +304,16 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn logging(&self, _session: &mut Session, err: Option<&pingora::Error>, ctx: &mut Context) {
-        let took = ctx.started.elapsed();
-        self.shared.metrics.request(RequestLabels { route: ctx.route, status: ctx.status }, took);
-        tracing::debug!(request = %ctx.request_id, route = ctx.route, status = ctx.status, ?took, err = err.map(tracing::field::display), "request");
+    async fn logging(&self, session: &mut Session, err: Option<&pingora::Error>, ctx: &mut Context) {
+        tracing::debug!(request = %ctx.request_id, route = ctx.route, status = ctx.status, took = ?ctx.started.elapsed(), err = err.map(tracing::field::display), "request");
+        if err.is_some() {
+            ctx.notes.ended(Fate::ClientGone, None);
+        }
+        ctx.finish(|| Wire {
+            method: session.req_header().method.clone(),
+            peer: Some(dispatch::peer(session)),
+            bytes: (session.as_downstream().body_bytes_read(), session.as_downstream().body_bytes_sent()),
+        });
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &pingora::Error) -> bool {

@@ -27,6 +27,7 @@
 //! - `pieces`: bodies that come in pieces
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
+//! - `observe`: what is told of requests once they have ended
 //! - `outbound`: webhooks and the nightly push
 //! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
 //! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
@@ -58,6 +59,7 @@ mod lane;
 mod lifecycle;
 mod listen;
 mod metrics;
+mod observe;
 mod outbound;
 mod own;
 mod own_key;

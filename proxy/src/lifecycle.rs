@@ -78,6 +78,9 @@ pub(crate) fn run(
         }
     }
     shared.store.close();
+    if let Some(observer) = &shared.observer {
+        observer.close();
+    }
     tracing::info!("drained; ending");
     Ok(())
 }
@@ -157,8 +160,12 @@ async fn received(signal: &mut Signal) {
 }
 
 impl Signals {
-    /// Reads the configuration again. Upstreams and aliases change; listeners, limits and keys need a restart.
+    /// Opens the access log again, and reads the configuration again. Upstreams and aliases change; listeners, limits and keys
+    /// need a restart.
     fn reload(&self) {
+        if let Some(observer) = &self.shared.observer {
+            observer.reopen();
+        }
         let checked = config::load(self.reload.file.as_deref(), &self.reload.overrides).and_then(config::check);
         let catalog = checked
             .map_err(|err| err.to_string())

@@ -6,6 +6,7 @@ use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, UnixMs};
 use serde_json::json;
 
 use crate::dialect::form::{Trouble, TroubleKind};
+use crate::observe::Fate;
 
 /// The code of what is no well-formed HTTP. Where a request ends is then anybody's guess, so its connection ends with it.
 pub(crate) const MALFORMED: &str = "malformed_request";
@@ -115,6 +116,19 @@ impl Refusal {
         Self::Forbidden {
             code: "scope_missing",
             message: format!("This token lacks the scope `{name}`. Ask for a token with it."),
+        }
+    }
+
+    /// What becomes of a request that is refused so.
+    pub(crate) fn fate(&self) -> Fate {
+        match self {
+            Self::Upstream { .. } | Self::UpstreamTimeout { .. } => Fate::UpstreamFailed,
+            Self::Unauthenticated
+            | Self::Forbidden { .. }
+            | Self::NotFound { .. }
+            | Self::Bad { .. }
+            | Self::Quota { .. }
+            | Self::Store => Fate::Refused,
         }
     }
 

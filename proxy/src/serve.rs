@@ -26,7 +26,8 @@ use crate::edge::Edge;
 use crate::gateway::Gateway;
 use crate::lifecycle::{self, Reload};
 use crate::listen::{self, AdminService, EdgeService};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
+use crate::observe::{AccessLog, Observer};
 use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf, sweep};
@@ -152,10 +153,12 @@ fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
 
 fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Result<Shared> {
     let upstreams = upstream::all(&config.upstreams).map_err(|err| anyhow!(err))?;
+    let metrics = Metrics::new(config.metrics_tenants, store.clock().now());
     Ok(Shared {
         catalog: ArcSwap::from_pointee(Catalog::new(upstreams, &config.aliases)),
         config: config.edge.clone(),
-        metrics: Metrics::new(),
+        observer: observer(config, &metrics)?,
+        metrics,
         shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
             .context("the directory of the tenants can't be opened")?,
         running: Running::default(),
@@ -168,6 +171,16 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         cut: watch::Sender::new(false),
         store,
     })
+}
+
+/// Who is told of finished requests, where anybody is.
+fn observer(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<Observer>> {
+    let Some(path) = &config.access_log else { return Ok(None) };
+    let log = AccessLog::open(path, metrics.access_lost.clone()).with_context(|| {
+        format!("log.access: {} can't be opened; name a file that this user can write", path.display())
+    })?;
+    let observer = Observer::start(vec![Box::new(log)], metrics.untold.clone());
+    Ok(Some(observer.context("no thread can be started")?))
 }
 
 fn server(config: &Config, upgrade: bool) -> Server {
@@ -188,7 +201,7 @@ fn hooks(shared: &Arc<Shared>, raw: &RawConfig) -> Hooks {
     // Secrets are references in the raw form, so it can be shown as it is.
     let shown = serde_json::to_value(raw).unwrap_or_default();
     Hooks {
-        metrics: Arc::new(move || metrics.metrics.render(&metrics.store)),
+        metrics: Arc::new(move || metrics::render(&metrics)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
         upstreams: Arc::new(move || named.catalog.load().upstreams()),
         config: Arc::new(move || shown.clone()),

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use openclawmu_store::{End, Outcome, ServiceTier, Settled, Ticket, Usage};
+use openclawmu_store::{End, Outcome, ServiceTier, Settled, TenantId, Ticket, Usage};
 
-use crate::metrics::{AttemptOutcome, Metrics};
+use crate::catalog::Target;
+use crate::metrics::{AttemptOutcome, Keys, Metrics};
 use crate::relay::Relayed;
 
 /// Settles an attempt whose answer was relayed, wholly or in part.
-pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, relayed: &Relayed) -> Settled {
+pub(crate) fn settle(
+    metrics: &Metrics,
+    (target, tenant): (&Target, &TenantId),
+    ticket: Ticket,
+    relayed: &Relayed,
+) -> Settled {
+    let (upstream, keys) = (&target.upstream.name, Keys::of(&ticket));
     let outcome = match relayed.outcome {
         Outcome::Complete => AttemptOutcome::Complete,
         Outcome::Partial => AttemptOutcome::Partial,
@@ -17,6 +24,9 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, rel
         }
     };
     metrics.attempt(upstream, outcome);
+    if relayed.first_byte_ms > 0 || relayed.outcome == Outcome::Complete {
+        metrics.first_byte(upstream, relayed.first_byte_ms);
+    }
     let settled = ticket.settle(End {
         outcome: relayed.outcome,
         http_status: if relayed.outcome == Outcome::Void { 502 } else { 200 },
@@ -25,6 +35,9 @@ pub(crate) fn settle(metrics: &Metrics, upstream: &Arc<str>, ticket: Ticket, rel
         service_tier: relayed.service_tier,
         first_byte_ms: relayed.first_byte_ms,
     });
+    if let Some(keys) = keys {
+        metrics.bill(target, (tenant, keys), (&relayed.usage, settled.cost));
+    }
     if settled.over_reserved {
         metrics.over_reserved.inc();
         tracing::error!(%upstream, cost = %settled.cost, "the provider billed more than was reserved; check this model's limits in the rate card");

@@ -123,6 +123,8 @@ fn the_rate_card_prices_every_model_it_names() {
 fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
     for (text, key) in [
         ("[log]\nlevel = \"a=b=c\"", "log.level"),
+        ("[log]\naccess = \"\"", "log.access"),
+        ("[metrics]\ntenants = 10001", "metrics.tenants"),
         ("[edge]\nkeepalive_seconds = 0", "edge.keepalive_seconds"),
         ("[edge]\nkeepalive_requests = 0", "edge.keepalive_requests"),
         ("[edge]\nwrite_timeout_seconds = 0", "edge.write_timeout_seconds"),

@@ -16,6 +16,7 @@
     reason = "tests spawn clients that end with the test's runtime, and read the machine's clock"
 )]
 
+mod access_log;
 mod admin_access;
 mod admin_api;
 mod agent;
@@ -40,6 +41,7 @@ mod isolation;
 mod label;
 mod lane;
 mod metering;
+mod metrics;
 mod provider_key;
 mod quota;
 mod rate;

@@ -64,6 +64,12 @@ fn says(refusal: &Refusal, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_access_log_that_cannot_be_opened_refuses_to_start_and_names_the_key() {
+    let attempt = Attempt::new(&Setup::bare().line("[log]\naccess = \"nowhere/access.jsonl\""));
+    says(&attempt.refused().await, &["log.access", "nowhere/access.jsonl"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_refuses_to_start_and_names_the_address() {
     for admin in [false, true] {
         let mut attempt = Attempt::new(&Setup::bare());

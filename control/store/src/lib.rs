@@ -59,6 +59,7 @@ pub use quota::{OnTightBudget, Quota};
 pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
 };
+pub use sqlite::pace::PaceTaken;
 pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};

@@ -15,6 +15,7 @@ use crate::price::ModelPrice;
 use crate::rate::{self, Rates};
 use crate::sqlite::checkpoint::Checkpointer;
 use crate::sqlite::lock::FileLock;
+use crate::sqlite::pace::PaceTaken;
 use crate::sqlite::reader::Reader;
 use crate::sqlite::wal;
 use crate::sqlite::writer::Writer;
@@ -107,6 +108,12 @@ impl Store {
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.inner.ledger.healthy()
+    }
+
+    /// How fast the writer is, and what waits for it.
+    #[must_use]
+    pub fn pace(&self) -> PaceTaken {
+        self.inner.writer().pace()
     }
 
     /// Whether this process owns the ledger; false for good once it has handed over.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use http::Method;
 use openclawmu_store::TenantId;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -14,13 +15,12 @@ use super::running::{Live, this_process};
 use crate::answer;
 use crate::authenticate::{self, Caller};
 use crate::client::{Client, Piped, pipe};
-use crate::context::Context;
+use crate::context::{Context, Wire};
 use crate::dialect::Shown;
 use crate::dialect::responses::state::{self, Kept};
 use crate::dispatch::peer;
 use crate::gateway::{Gateway, Stop, tell};
 use crate::lane::Outcome;
-use crate::metrics::RequestLabels;
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::socket::Guard;
@@ -119,7 +119,8 @@ impl Work {
         asking.on_admitted(admitted);
         let (gateway, id) = (self.gateway.clone(), self.kept.id().to_owned());
         let mut ctx = std::mem::replace(&mut self.ctx, Context::new(&gateway.shared));
-        let (caller, call) = (self.caller.clone(), self.call.clone());
+        let (caller, call, peer) = (self.caller.clone(), self.call.clone(), self.guard.peer);
+        ctx.notes.caller(&caller.policy);
         let answering = async {
             let mut client = Client::Pipe(asking);
             if let Err(stop) = gateway.answer(&mut client, &mut ctx, &caller, &call).await
@@ -127,8 +128,8 @@ impl Work {
             {
                 tracing::debug!(%err, "a response in the background was left");
             }
-            let labels = RequestLabels { route: ctx.route, status: ctx.status };
-            gateway.shared.metrics.request(labels, ctx.started.elapsed());
+            let bytes = (call.body.len(), client.sent());
+            ctx.finish(|| Wire { method: Method::POST, peer: Some(peer), bytes });
         };
         // However it ends, the answer's stages go on to their end: they settle it.
         let ((), taken) = tokio::join!(Box::pin(answering), self.take(answer, at_admission, begun));

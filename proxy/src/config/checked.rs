@@ -41,6 +41,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The log filter.
     pub log_level: String,
+    /// Where the access log goes, if anywhere.
+    pub access_log: Option<PathBuf>,
+    /// Tenants that get series of their own in the metrics.
+    pub metrics_tenants: usize,
 }
 
 /// The tenants' listener.

@@ -20,6 +20,8 @@ use super::{alerts, stripe};
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "./openclawmu.toml";
+/// The most tenants that metrics can name.
+const MAX_METRIC_TENANTS: usize = 10_000;
 
 /// Why a configuration can't be used, with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,13 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     if let Err(err) = EnvFilter::try_new(&raw.log.level) {
         return Err(value("log.level", format!("`{}` is no level and no filter: {err}", raw.log.level)));
     }
+    if raw.log.access.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(value("log.access", "is empty: name a file, or \"stdout\", or leave it out"));
+    }
+    if raw.metrics.tenants > MAX_METRIC_TENANTS {
+        let message = format!("must be at most {MAX_METRIC_TENANTS}: each tenant is seven series");
+        return Err(value("metrics.tenants", message));
+    }
     let allowed = Allowed::of(raw.outbound)?;
     let upstreams = upstreams(raw.upstreams, &allowed)?;
     let (alerts, stripe) = (alerts::check(raw.alerts)?, stripe::check(raw.stripe)?);
@@ -137,6 +146,8 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         stripe,
         log_format: raw.log.format,
         log_level: raw.log.level,
+        access_log: raw.log.access,
+        metrics_tenants: raw.metrics.tenants,
     })
 }
 

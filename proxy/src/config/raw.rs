@@ -35,6 +35,8 @@ pub struct RawConfig {
     pub responses: RawResponses,
     /// Logging.
     pub log: RawLog,
+    /// Metrics.
+    pub metrics: RawMetrics,
     /// Where requests can go.
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<RawUpstream>,
@@ -185,12 +187,23 @@ pub struct RawLog {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,openclawmu_proxy=debug`.
     pub level: String,
+    /// One JSON line for each request of the edge: a file, or `stdout`; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<PathBuf>,
 }
 
 impl Default for RawLog {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self { format: LogFormat::Text, level: "info".to_owned(), access: None }
     }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawMetrics {
+    /// Tenants that get series of their own; the others are counted together. 0: no series names a tenant.
+    pub tenants: usize,
 }
 
 /// The form of log lines.

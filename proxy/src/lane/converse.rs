@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::{Map, Value};
@@ -19,11 +19,10 @@ use super::outcome::{self, Outcome, refusal_event};
 use super::request::{self, Turn};
 use crate::authenticate::Caller;
 use crate::client::{Client, Piped, pipe};
-use crate::context::Context;
+use crate::context::{Context, Wire};
 use crate::dialect::responses::state;
 use crate::dialect::{Dialect, Shown};
 use crate::gateway::{Gateway, Stop, tell};
-use crate::metrics::RequestLabels;
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::response::{self, Asking};
@@ -221,7 +220,8 @@ impl Lane<'_> {
         ctx: &mut Context,
         outcome: &mut Outcome,
     ) -> Result<(), End> {
-        let gateway = self.gateway;
+        let (gateway, peer) = (self.gateway, self.guard.peer);
+        ctx.notes.caller(&caller.policy);
         let (asking, answer) = pipe(self.headers.clone(), PIECES);
         let answering = async {
             let mut client = Client::Pipe(asking);
@@ -230,10 +230,7 @@ impl Lane<'_> {
             {
                 tracing::debug!(%err, "nobody waits for a response any more");
             }
-            gateway
-                .shared
-                .metrics
-                .request(RequestLabels { route: ctx.route, status: ctx.status }, ctx.started.elapsed());
+            ctx.finish(|| Wire { method: Method::GET, peer: Some(peer), bytes: (call.body.len(), client.sent()) });
         };
         // However the client leaves, the answer's stages go on to their end: they settle it.
         let ((), relayed) = tokio::join!(Box::pin(answering), self.relay(answer, outcome));

@@ -1,7 +1,9 @@
 //! The tickets of one conversation: each covers the largest response that the model can give, a full context window of the
 //! dearest input included, at the prices and the quota of its moment.
 
-use openclawmu_store::{Bound, Demand, Label, ModelPrice, PinnedPrice, RequestId, ServiceTier, StoreError, Ticket};
+use openclawmu_store::{
+    Bound, Demand, Label, ModelPrice, PinnedPrice, RequestId, ServiceTier, StoreError, TenantId, Ticket,
+};
 
 use crate::catalog::Target;
 use crate::refusal::Refusal;
@@ -14,6 +16,7 @@ pub(super) struct Booking<'a> {
     /// The model as the client calls it.
     pub(super) asked: &'a str,
     pub(super) label: &'a Label,
+    pub(super) tenant: &'a TenantId,
 }
 
 impl Booking<'_> {

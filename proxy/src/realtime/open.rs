@@ -56,6 +56,7 @@ impl Gateway {
         let shared = &*self.shared;
         let caller = guard.caller()?;
         let asked = model(session.req_header().uri.query().unwrap_or_default())?;
+        ctx.notes.asked(&asked);
         let mut label = Label::default();
         label::tags(&session.req_header().headers, &mut label)?;
         let mut targets = self.plan(&caller, (&asked, ctx.request_id))?;
@@ -63,8 +64,10 @@ impl Gateway {
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
             let Backend::Http(provider, http) = &target.upstream.backend else { continue };
+            ctx.notes.attempt(attempt, target);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
-            let booking = Booking { guard: &guard, target, asked: &asked, label: &label };
+            let booking =
+                Booking { guard: &guard, target, asked: &asked, label: &label, tenant: &caller.policy.tenant };
             let cap = booking.bound(&booking.price()?.price)?.output_tokens;
             let rules = Rules { cap, asked: asked.clone(), model: target.model.clone() };
             let ticket = booking.ticket((ctx.request_id, attempt), cap).await?;

@@ -314,13 +314,18 @@ impl Talk<'_> {
         let service_tier = ServiceTier::Standard;
         let relayed =
             Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending: Ending::Nothing, response: None };
-        settle::settle(&self.booking.guard.shared.metrics, &self.booking.target.upstream.name, ticket, &relayed);
+        let Booking { guard, target, tenant, .. } = self.booking;
+        settle::settle(&guard.shared.metrics, (target, tenant), ticket, &relayed);
     }
 
     /// Reserves the next response.
     async fn renew(&mut self) -> Result<(), End> {
         let id = self.booking.guard.shared.next_id();
-        self.ticket = Some(self.booking.ticket((id, 0), self.rules.cap).await.map_err(End::refused)?);
+        let ticket = self.booking.ticket((id, 0), self.rules.cap).await;
+        self.ticket = Some(ticket.map_err(|refusal| {
+            self.booking.guard.shared.metrics.refused(&refusal);
+            End::refused(refusal)
+        })?);
         Ok(())
     }
 

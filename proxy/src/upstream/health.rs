@@ -66,6 +66,12 @@ impl Health {
         models.get(model).and_then(|model| model.rests_until).is_some_and(|until| now < until)
     }
 
+    /// How many models should be left alone at `now`.
+    pub(crate) fn resting(&self, now: Instant) -> usize {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.values().filter(|model| model.rests_until.is_some_and(|until| now < until)).count()
+    }
+
     /// Notes what came of an attempt.
     pub(crate) fn note(&self, model: &str, sign: Sign, now: Instant) {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,6 +121,7 @@ mod tests {
         assert!(health.rests("a", now + Duration::from_millis(6_999)));
         assert!(!health.rests("a", now + Duration::from_secs(7)));
         assert!(!health.rests("b", now));
+        assert_eq!((health.resting(now), health.resting(now + Duration::from_secs(7))), (1, 0));
         health.note("a", Sign::Busy(asked_pause(Some("99999"))), now);
         assert!(!health.rests("a", now + LONGEST_PAUSE), "no upstream decides for longer than a minute");
         assert_eq!(asked_pause(Some("Wed, 21 Oct 2026 07:28:00 GMT")), None);

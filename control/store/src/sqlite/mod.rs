@@ -4,7 +4,7 @@
 //! - `lock`: one process owns a data directory's ledger
 //! - `migrate`: numbered migrations, each in one transaction
 //! - `reader`: per-thread read-only connections
-//! - `writer`: the one thread that writes, with group commit; `queue`: what waits for it
+//! - `writer`: the one thread that writes, with group commit; `queue`: what waits for it; `pace`: how fast it is
 //! - `checkpoint`: moves the WAL into the database, off the writer's back
 //! - `wal`: what becomes of the WAL after a failed sync
 
@@ -12,6 +12,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod lock;
 pub(crate) mod migrate;
 pub(crate) mod open;
+pub(crate) mod pace;
 mod queue;
 pub(crate) mod reader;
 pub(crate) mod wal;

@@ -12,6 +12,7 @@ use crate::label::NewLabel;
 use crate::ledger::alert::Offer;
 use crate::ledger::label_file::LabelFile;
 use crate::ledger::row::LedgerRow;
+use crate::sqlite::pace::{Pace, PaceTaken};
 
 /// How long settled rows gather before they are committed.
 const GATHER: Duration = Duration::from_millis(20);
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     wake: Condvar,
     pub(super) failing: AtomicBool,
     pub(super) generation: AtomicU64,
+    pub(super) pace: Pace,
 }
 
 impl Shared {
@@ -96,6 +98,15 @@ impl Shared {
         drop(queue);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// How fast the thread is, and what waits for it.
+    pub(super) fn pace(&self) -> PaceTaken {
+        let queued = {
+            let work = &self.lock().work;
+            work.rows.len() + work.labels.len() + work.alerts.len() + work.tasks.len()
+        };
+        self.pace.taken(queued)
     }
 
     /// Lets the thread write what is queued and end.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -23,6 +23,7 @@ use crate::ledger::alert::{self, Offer};
 use crate::ledger::label_file::LabelFile;
 use crate::ledger::row;
 use crate::sqlite::open;
+use crate::sqlite::pace::PaceTaken;
 use crate::sqlite::queue::{Reply, Shared, Task, Work};
 use crate::sqlite::wal::Log;
 
@@ -62,6 +63,11 @@ impl Writer {
     /// Counts the commits that changed more than the ledger. Moves on before such a change is acknowledged.
     pub(crate) fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// How fast it is, and what waits for it.
+    pub(crate) fn pace(&self) -> PaceTaken {
+        self.shared.pace()
     }
 
     /// Whether the last commit succeeded. While it is false nothing new may be admitted.
@@ -222,7 +228,9 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
         if !batch.is_empty() || probing {
             let tasks = std::mem::take(&mut batch.tasks);
             let changes = std::mem::take(&mut batch.changes);
+            let began = Instant::now();
             let (replies, committed) = commit(conn, &mut log, &batch, tasks);
+            shared.pace.commit(began.elapsed(), committed.is_ok());
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
                 shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -302,7 +310,6 @@ fn probe(tx: &Transaction<'_>) -> Result<()> {
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc::{Receiver, channel};
-    use std::time::Instant;
 
     use super::*;
     use crate::id::{ReservationId, TenantKey};
