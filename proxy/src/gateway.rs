@@ -129,7 +129,7 @@ impl Gateway {
         for (attempt, target) in (0_u16..).zip(&targets) {
             ctx.notes.attempt(attempt, target);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
-            let draft = draft(call, target)?;
+            let draft = draft(call, target, &shared.store.rates())?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
             let admitted = admit(&shared.store, caller, call, target, wanted).await?;
             let outbound = match route((call, client.headers()), target, draft, admitted.promise, own_key) {

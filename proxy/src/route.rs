@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use openclawmu_store::{ModelPrice, RateTable};
 
-use crate::admit::Promise;
+use crate::admit::{Promise, count_tokens, estimate_tokens};
 use crate::catalog::Target;
 use crate::dialect::ask::{self, Fields};
-use crate::dialect::form::Request;
+use crate::dialect::form::{Request, shorten};
 use crate::dialect::openai::request::Edits;
 use crate::dialect::openai::service::{self, AskedTier};
 use crate::dialect::{Shown, translate};
@@ -59,7 +60,7 @@ pub(crate) struct Outbound {
 ///
 /// # Errors
 /// 400 where the target can't be asked for it: before anything is reserved.
-pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
+pub(crate) fn draft(call: &Call, target: &Target, rates: &RateTable) -> Result<Draft, Refusal> {
     let provider = target.upstream.provider();
     // A response is always written anew: what is kept of it is not the provider's to know.
     if provider.has(call.route.api()) && call.asked.is_none() {
@@ -73,6 +74,11 @@ pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
         Some(asked) => asked.request.clone(),
         None => translate::parse(call.route.dialect(), std::str::from_utf8(&call.body).unwrap_or_default())?,
     };
+    if call.asked.as_ref().is_some_and(|asked| asked.truncates)
+        && let Some(price) = target.price(rates)
+    {
+        fit(&mut form, &price.price);
+    }
     form.model.clone_from(&target.model);
     form.stream = call.ask.stream;
     form.max_output = Some(call.ask.max_output.unwrap_or(DRAFTED_CAP));
@@ -82,6 +88,17 @@ pub(crate) fn draft(call: &Call, target: &Target) -> Result<Draft, Refusal> {
     }
     let body = translate::write((provider, provider.api_for(call.route)), &form, "max_tokens")?;
     Ok(Draft::Translated { form: Box::new(form), body })
+}
+
+/// Leaves out the beginning of what is too long for the model; nothing where its context is not known.
+fn fit(form: &mut Request, price: &ModelPrice) {
+    let Some(window) = price.context_tokens else { return };
+    let answer = form.max_output.or(price.max_output_tokens).unwrap_or(0).min(window / 2);
+    let count = |text: &str| {
+        let exact = count_tokens(&Bytes::copy_from_slice(text.as_bytes()), price.tokenizer);
+        usize::try_from(exact.unwrap_or_else(|| estimate_tokens(text.len()))).unwrap_or(usize::MAX)
+    };
+    shorten(form, window.saturating_sub(answer), count);
 }
 
 /// Builds what goes out; nothing is copied when nothing must change.

@@ -290,6 +290,25 @@ async fn a_long_conversation_ends_at_the_budget_and_never_past_it() {
     assert!(budget.posted <= budget.cap.expect("a cap"), "{budget:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_for_the_model_loses_its_beginning_where_the_client_says_so() {
+    let scene = Scene::new().await;
+    let card = json!({ "models": { "flat": { "input": "1", "output": "1", "context_tokens": 400, "max_output_tokens": 50 } } });
+    assert_eq!(scene.admin().send_json(http::Method::PUT, "/v1/rates", &card).await.status, 200);
+    let said = |role: &str, text: &str| json!({ "role": role, "content": text.repeat(400) });
+    let input = json!([said("user", "a "), said("assistant", "b "), said("user", "c ")]);
+    let mut body = json!({ "model": "flat", "input": input, "max_output_tokens": 10 });
+    let sent = || scene.upstream.last().json()["messages"].as_array().map(Vec::len);
+    create(&scene.client, &body).await;
+    assert_eq!(sent(), Some(3), "nothing is left out unasked");
+    body["truncation"] = json!("auto");
+    let response = create(&scene.client, &body).await;
+    assert_eq!((sent(), &response["truncation"]), (Some(1), &json!("auto")), "{response}");
+    body["input"] = json!("short");
+    create(&scene.client, &body).await;
+    assert_eq!(sent(), Some(1));
+}
+
 /// S8-06
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_breaks_off_never_looks_whole_and_is_not_kept() {

@@ -8,6 +8,7 @@
 //! - `request`: what is asked
 //! - `reply`: what is answered, whole
 //! - `event`: what is answered, bit by bit
+//! - `shorten`: what is asked, without its beginning
 //! - `assemble`: events put together again
 //! - `arbitrary`: answers and events for the dialects' properties, in tests
 
@@ -17,6 +18,7 @@ mod assemble;
 mod event;
 mod reply;
 mod request;
+mod shorten;
 
 pub(crate) use assemble::Assembler;
 pub(crate) use event::{Delta, Event, Opening, Trouble, TroubleKind};
@@ -24,3 +26,4 @@ pub(crate) use reply::{Choice, Reply, Stop};
 pub(crate) use request::{
     Cache, Effort, OutputForm, Part, Reasoning, Request, Role, Sampling, Source, Tool, ToolChoice, Turn,
 };
+pub(crate) use shorten::shorten;

@@ -45,6 +45,8 @@ pub(crate) struct Asked {
     pub(crate) background: bool,
     /// The tier that it is to be served at.
     pub(crate) service_tier: AskedTier,
+    /// Whether the beginning may be left out of what is too long for the model.
+    pub(crate) truncates: bool,
     /// What a compaction of the conversation leaves as it is.
     pub(crate) retained: Vec<Value>,
 }
@@ -78,7 +80,6 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     let members: Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
     let mut raw = Object::parse(body)?;
     raw.forbid(&FORBIDDEN)?;
-    refuse_values(&mut raw)?;
     let input = items::list(&mut raw)?;
     let (mut system, turns) = items::parse(&input, earlier)?;
     if let Some(instructions) = raw.string("instructions")? {
@@ -105,6 +106,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
         stream: raw.boolean("stream")?.unwrap_or(false),
     };
     let service_tier = service::named(raw.string("service_tier")?.as_deref())?;
+    let truncates = raw.word("truncation", &["auto", "disabled"])?.is_some_and(|word| word == "auto");
     let background = raw.boolean("background")?.unwrap_or(false);
     let store = raw.boolean("store")?.unwrap_or(true);
     raw.string("previous_response_id")?;
@@ -114,20 +116,13 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     Ok(Asked {
         request,
         service_tier,
+        truncates,
         background,
         retained,
         echo: Arc::new(Echo::of(&members)),
         store,
         input: input.into_iter().map(|(_, item)| item).collect(),
     })
-}
-
-fn refuse_values(raw: &mut Object) -> Result<(), Refusal> {
-    if raw.word("truncation", &["disabled"]).is_err() {
-        let message = "This model's provider never drops a part of the input; only `disabled` can be asked for.";
-        return Err(raw.refuse("truncation", message));
-    }
-    Ok(())
 }
 
 fn sampling(raw: &mut Object) -> Result<Sampling, Refusal> {

@@ -276,7 +276,7 @@ fn what_another_provider_cannot_be_told_is_refused_by_name() {
         ("background", json!("yes")),
         ("conversation", json!("conv_1")),
         ("prompt", json!({"id": "pmpt_1"})),
-        ("truncation", json!("auto")),
+        ("truncation", json!("middle")),
         ("service_tier", json!("scale")),
         ("frobnicate", json!(1)),
         ("max_output_tokens", json!(0)),
