@@ -75,6 +75,16 @@ impl Catalog {
         self.upstreams.iter().map(|upstream| upstream.name.to_string()).collect()
     }
 
+    /// The upstream at which tenants' files and batches are kept.
+    pub(crate) fn files(&self) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|upstream| upstream.files)
+    }
+
+    /// The upstream of this name.
+    pub(crate) fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|upstream| *upstream.name == *name)
+    }
+
     /// The targets to try for `name`, in order; none when nothing serves it. `dice` decides among weighted targets: of two that
     /// it draws the one with less in flight is the first. Targets that should be left alone at `now` come last, so that they
     /// are asked only when nobody else is left.

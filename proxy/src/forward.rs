@@ -133,6 +133,7 @@ pub(crate) async fn forward(
                 stream: outbound.stream,
                 headers: outbound.headers.clone(),
                 own_key: signed.as_ref().or(outbound.own_key.as_deref()),
+                once: false,
             };
             let answer = tokio::select! {
                 biased;
@@ -173,7 +174,7 @@ async fn from_http(client: &mut Client<'_>, provider: &Provider, mut answer: Ans
 }
 
 /// The whole body of a refusal; `None` when it is too long or breaks off.
-async fn refusal_body(answer: &mut Answer) -> Option<Bytes> {
+pub(crate) async fn refusal_body(answer: &mut Answer) -> Option<Bytes> {
     let mut pieces = Pieces::within(REFUSAL_BYTES);
     while let Some(piece) = answer.piece().await.ok()? {
         pieces.push(piece).ok()?;

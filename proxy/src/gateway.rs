@@ -30,7 +30,7 @@ use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
 use crate::upstream::provider::Api;
 use crate::way::Way;
-use crate::{dispatch, edge, own, settle};
+use crate::{dispatch, edge, file, own, settle};
 
 /// The edge's gateway. A copy is the same one.
 #[derive(Clone)]
@@ -129,6 +129,9 @@ impl Gateway {
         for (attempt, target) in (0_u16..).zip(&targets) {
             ctx.notes.attempt(attempt, target);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
+            if own_key.is_none() {
+                file::check_mentions(&shared.store, caller, (&target.upstream.name, &call.body))?;
+            }
             let draft = draft(call, target, &shared.store.rates())?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
             let admitted = admit(&shared.store, caller, call, target, wanted).await?;

@@ -21,6 +21,7 @@
 //! - `background`: answers that are worked on after their request
 //! - `response`: answers that are kept, so that a client can go on from them
 //! - `own_key`: tenants' own keys at providers
+//! - `file`: files at a provider, each its tenant's alone
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
 //! - `catalog`: which model names lead where
@@ -49,6 +50,7 @@ mod dialect;
 mod dispatch;
 mod doctor;
 mod edge;
+mod file;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

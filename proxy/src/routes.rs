@@ -19,6 +19,8 @@ pub(crate) enum Route {
     Model,
     /// A response that was kept.
     Response,
+    /// Files that the caller keeps at a provider.
+    Files,
     /// The caller's own usage.
     Usage,
     /// The caller's own quota.
@@ -68,6 +70,7 @@ impl Route {
             Self::Socket(SocketRoute::Realtime)
             | Self::Models
             | Self::Model
+            | Self::Files
             | Self::Usage
             | Self::Quota
             | Self::Health
@@ -78,7 +81,7 @@ impl Route {
     /// Whether an upstream may be asked for it, and so something billed.
     fn reaches_upstream(self) -> bool {
         match self {
-            Self::Ai(_) | Self::Socket(_) => true,
+            Self::Ai(_) | Self::Socket(_) | Self::Files => true,
             Self::Models | Self::Model | Self::Response | Self::Usage | Self::Quota | Self::Health | Self::Ready => {
                 false
             }
@@ -165,6 +168,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1beta/models/*", Route::Ai(AiRoute::GenerateContent), Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/realtime", Route::Socket(SocketRoute::Realtime), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/files", Route::Files, Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/files", Route::Files, Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/files/*", Route::Files, Access::Scope(Scope::Inference)),
+    entry(Method::DELETE, "/v1/files/*", Route::Files, Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/models", Route::Models, Access::Token),
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),

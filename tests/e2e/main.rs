@@ -36,6 +36,7 @@ mod dialect;
 mod disk;
 mod drain;
 mod fault;
+mod file;
 mod http_edge;
 mod isolation;
 mod label;

@@ -3,7 +3,7 @@
 //! A route without an example here fails the walk.
 
 use openclawmu_tests::client::{Client, chat};
-use openclawmu_tests::{Reply, Scene};
+use openclawmu_tests::{Reply, Scene, upload};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,13 +11,22 @@ use serde_json::{Value, json};
 enum Example {
     /// With this path and body: it reaches the upstream.
     Call(&'static str, Value),
+    /// With this path: it reaches the upstream, which bills nothing for it, so that it is served over budget.
+    Free(String),
+    /// By uploading a file, which is free, too.
+    Upload,
     /// With this path and body: the gateway answers it itself, with this status.
     Own(&'static str, Value, u16),
     /// By a WebSocket; a plain request is told so. What goes over it is walked by the tests of that WebSocket.
     Socket(&'static str),
 }
 
-fn example(method: &str, path: &str) -> Option<Example> {
+/// What the tenant has at its provider before the walk.
+struct Has {
+    file: String,
+}
+
+fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
     let messages = json!([{ "role": "user", "content": "hello" }]);
     let google = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hello" }] }], "generationConfig": { "maxOutputTokens": 5 } });
     Some(match (method, path) {
@@ -44,6 +53,9 @@ fn example(method: &str, path: &str) -> Option<Example> {
         ("GET", "/v1/realtime") => Example::Socket("/v1/realtime?model=alpha"),
         ("GET" | "DELETE", "/v1/responses/*") => Example::Own("/v1/responses/resp_none", Value::Null, 404),
         ("POST", "/v1/responses/*") => Example::Own("/v1/responses/resp_none/cancel", Value::Null, 404),
+        ("POST", "/v1/files") => Example::Upload,
+        ("GET", "/v1/files") => Example::Own("/v1/files", Value::Null, 200),
+        ("GET" | "DELETE", "/v1/files/*") => Example::Free(format!("/v1/files/{}", has.file)),
         ("GET", "/v1/models") => Example::Own("/v1/models", Value::Null, 200),
         ("GET", "/v1/models/*") => Example::Own("/v1/models/alpha", Value::Null, 200),
         ("GET", "/v1/usage") => Example::Own("/v1/usage", Value::Null, 200),
@@ -54,12 +66,16 @@ fn example(method: &str, path: &str) -> Option<Example> {
     })
 }
 
-async fn ask(client: &Client, method: &str, (path, body): (&str, &Value)) -> Reply {
+async fn ask(client: &Client, method: &str, example: &Example) -> Reply {
     let method: Method = method.parse().expect("a method");
-    let mut request = client.build(method, path);
-    if !body.is_null() {
-        request = request.json(body);
-    }
+    let request = match example {
+        Example::Call(path, body) | Example::Own(path, body, _) if !body.is_null() => {
+            client.build(method, path).json(body)
+        }
+        Example::Call(path, _) | Example::Own(path, ..) | Example::Socket(path) => client.build(method, path),
+        Example::Free(path) => client.build(method, path),
+        Example::Upload => return upload::upload(client, "user_data", b"hello").await,
+    };
     Reply::of(request.send().await.expect("an answer")).await
 }
 
@@ -91,35 +107,37 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
     let scene = Scene::new().await;
     let spent = scene.admin().tenant("spent", json!({ "usd_per_day": "0.000000001" })).await;
     let (stranger, spent) = (scene.client.with_token("tk_nobody_x"), scene.client.with_token(&spent.token));
+    let has = Has { file: upload::uploaded(&scene.client, "user_data", b"hello").await };
+    scene.rows_once(1).await;
     let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
     let routes = routes.as_array().expect("a list");
     assert!(routes.len() > 15, "{routes:#?}");
     for route in routes {
         let text = |key: &str| route[key].as_str().unwrap_or_else(|| panic!("{key} of {route}"));
         let (method, path, dialect) = (text("method"), text("path"), text("dialect"));
-        let (asked, own) = match example(method, path) {
-            Some(Example::Call(path, body)) => ((path, body), None),
-            Some(Example::Own(path, body, status)) => ((path, body), Some(status)),
-            Some(Example::Socket(path)) => ((path, Value::Null), Some(426)),
-            None => panic!("{method} {path} is new: give it an example here"),
+        let asked =
+            example(method, path, &has).unwrap_or_else(|| panic!("{method} {path} is new: give it an example here"));
+        let own = match asked {
+            Example::Call(..) | Example::Free(_) | Example::Upload => None,
+            Example::Own(_, _, status) => Some(status),
+            Example::Socket(_) => Some(426),
         };
-        let asked = (asked.0, &asked.1);
         if text("access") == "open" {
-            assert_eq!(ask(&stranger, method, asked).await.status, own.expect("the gateway's own"), "{method} {path}");
+            assert_eq!(ask(&stranger, method, &asked).await.status, own.expect("the gateway's own"), "{method} {path}");
             continue;
         }
-        let refused = ask(&stranger, method, asked).await;
+        let refused = ask(&stranger, method, &asked).await;
         assert_eq!(refused.status, 401, "{method} {path}: {}", refused.text());
         assert_told(&refused, dialect);
         let (calls, rows) = (scene.upstream.calls(), scene.rows().len());
-        let reply = ask(&scene.client, method, asked).await;
+        let reply = ask(&scene.client, method, &asked).await;
         assert_eq!(reply.status, own.unwrap_or(200), "{method} {path}: {}", reply.text());
         let sent = scene.upstream.calls() - calls;
         assert_eq!(sent, usize::from(own.is_none()), "{method} {path}: requests upstream");
         assert!(sent == 0 || route["upstream"] == true, "{method} {path} reaches an upstream unlisted");
         scene.rows_once(rows + sent).await;
-        if own.is_none() {
-            let refused = ask(&spent, method, asked).await;
+        if matches!(asked, Example::Call(..)) {
+            let refused = ask(&spent, method, &asked).await;
             assert_eq!(refused.status, 429, "{method} {path}: {}", refused.text());
             assert_told(&refused, dialect);
         }

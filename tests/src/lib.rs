@@ -39,6 +39,7 @@ pub mod sse;
 pub mod stripe;
 pub mod tls;
 pub mod token;
+pub mod upload;
 pub mod upstream;
 pub mod wait;
 
@@ -47,7 +48,7 @@ pub use client::{Client, Reply};
 pub use gateway::Gateway;
 pub use scene::Scene;
 pub use setup::Setup;
-pub use upstream::{Behaviour, Bill, Fault, Gate, Pace, Upstream};
+pub use upstream::{BatchEnd, Behaviour, Bill, Fault, Gate, Pace, Upstream};
 
 /// True when `OPENCLAWMU_SOAK=1`: the counts of the checks in full, else the ones that fit a short run.
 #[must_use]

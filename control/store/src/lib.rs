@@ -9,6 +9,7 @@
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `stripe`: what Stripe is told of usage, event by event
 //! - `webhook`: what is to be told outside, and whether it arrived
+//! - `upstream_object`: whose the files and batches in a provider's account are
 //! - `ledger`: reservations, budgets, rows, reports
 //! - `sqlite`: the engine, private
 //! - `store`: opening and closing it all
@@ -35,6 +36,7 @@ mod store;
 mod stripe;
 mod tenant;
 mod token;
+mod upstream_object;
 mod usage;
 mod webhook;
 mod window;
@@ -64,6 +66,7 @@ pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
+pub use upstream_object::{NewObject, ObjectKind, ObjectQuery, UpstreamObject};
 pub use usage::{ServiceTier, Usage};
 pub use webhook::{DueWebhook, Webhook, WebhookState};
 pub use window::{Month, Windows, Zone, day_name, day_of};

@@ -160,6 +160,8 @@ pub struct UpstreamConfig {
     pub api_key: Option<SecretString>,
     /// Names and patterns that it serves without a prefix.
     pub models: Vec<String>,
+    /// Whether tenants' files and batches are kept there; true for one at most.
+    pub files: bool,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time to the first byte of an answer.

@@ -237,6 +237,9 @@ pub struct RawUpstream {
     /// Whether it has `/responses` itself; absent: where it is OpenAI's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub responses: Option<bool>,
+    /// Whether tenants' files and batches are kept there; absent: at `OpenAI` itself or Azure, else at the first of kind `openai`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<bool>,
     /// The version of its API that is spoken: `azure` and `anthropic` have versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
@@ -276,6 +279,7 @@ impl RawUpstream {
             api_key: None,
             models: Vec::new(),
             responses: None,
+            files: None,
             api_version: None,
             auth: None,
             region: None,

@@ -22,7 +22,9 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>, allowed: &Allowed) -> Resu
         all.push(RawUpstream { models: vec!["echo".to_owned()], ..RawUpstream::bare("echo", "echo") });
     }
     let mut checked: Vec<UpstreamConfig> = Vec::new();
+    let mut wishes = Vec::new();
     for raw in configured.into_iter().chain(all) {
+        wishes.push(raw.files);
         let upstream = check_upstream(raw)?;
         if let Some(url) = &upstream.base_url {
             allowed.check(&format!("upstream.{}.base_url", upstream.name), address(url))?;
@@ -32,7 +34,41 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>, allowed: &Allowed) -> Resu
         }
         checked.push(upstream);
     }
+    keep_files(&mut checked, &wishes)?;
     Ok(checked)
+}
+
+/// Chooses where tenants' files and batches are kept: where the operator says, else at `OpenAI` itself or Azure, else at the first
+/// server that is like it.
+fn keep_files(upstreams: &mut [UpstreamConfig], wishes: &[Option<bool>]) -> Result<(), ConfigError> {
+    let able = |kind: &UpstreamKind| match kind {
+        UpstreamKind::Openai { responses } => Some(*responses),
+        UpstreamKind::Azure { .. } => Some(true),
+        UpstreamKind::Anthropic { .. }
+        | UpstreamKind::Gemini { .. }
+        | UpstreamKind::Bedrock(_)
+        | UpstreamKind::Echo => None,
+    };
+    let mut chosen: Option<(u8, usize)> = None;
+    for (at, (upstream, wish)) in upstreams.iter().zip(wishes).enumerate() {
+        let key = || format!("upstream.{}.files", upstream.name);
+        let rank = match (wish, able(&upstream.kind)) {
+            (Some(true), None) => return Err(value(key(), "is for kind = \"openai\" or \"azure\" only")),
+            (Some(true), Some(_)) if chosen.is_some_and(|(rank, _)| rank == 2) => {
+                return Err(value(key(), "is true for another upstream already"));
+            }
+            (Some(true), Some(_)) => 2,
+            (None, Some(is_openai)) => u8::from(is_openai),
+            (Some(false), _) | (None, None) => continue,
+        };
+        if chosen.is_none_or(|(best, _)| rank > best) {
+            chosen = Some((rank, at));
+        }
+    }
+    if let Some(upstream) = chosen.and_then(|(_, at)| upstreams.get_mut(at)) {
+        upstream.files = true;
+    }
+    Ok(())
 }
 
 /// Upstreams that are there when their key is in the environment: name and kind, base URL, variable, models.
@@ -93,6 +129,7 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
         connect_timeout: timeout("connect_timeout_ms", raw.connect_timeout_ms)?,
         first_byte_timeout: timeout("first_byte_timeout_ms", raw.first_byte_timeout_ms)?,
         idle_timeout: timeout("idle_timeout_ms", raw.idle_timeout_ms)?,
+        files: false,
         models: raw.models,
         name: raw.name,
     })

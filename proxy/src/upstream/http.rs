@@ -90,6 +90,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) headers: Vec<(&'static str, HeaderValue)>,
     /// The tenant's own key, in the place of the operator's.
     pub(crate) own_key: Option<&'a Vec<(HeaderName, HeaderValue)>>,
+    /// It must not be sent twice, even where the first time may have reached nobody.
+    pub(crate) once: bool,
 }
 
 impl Outgoing<'_> {
@@ -224,7 +226,7 @@ impl HttpUpstream {
                     session.set_read_timeout(Some(self.idle_timeout));
                     return Ok(Answer { session, peer, pools: self.pools.clone(), idle_timeout: self.idle_timeout });
                 }
-                Err(Fault::Broken(err)) if reused && started.elapsed() < STALE_WITHIN => {
+                Err(Fault::Broken(err)) if reused && !outgoing.once && started.elapsed() < STALE_WITHIN => {
                     tracing::debug!(err, "a pooled connection was stale; trying a fresh one");
                 }
                 Err(fault) => return Err(fault),

@@ -40,6 +40,8 @@ pub(crate) struct Upstream {
     /// Whether its provider may serve a request that names no service tier at a dearer one, as `OpenAI`'s projects can be
     /// set to. Google's can't, and its servers refuse fields that they don't know.
     pub(crate) may_choose_tier: bool,
+    /// Whether tenants' files and batches are kept there.
+    pub(crate) files: bool,
     /// What recent answers say of it.
     pub(crate) health: Health,
     key: OnceCell<u32>,
@@ -90,6 +92,7 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
                 models: config.models.clone(),
                 backend,
                 may_choose_tier: !config.base_url.as_ref().and_then(|url| url.host()).is_some_and(is_google),
+                files: config.files,
                 health: Health::default(),
                 key: OnceCell::new(),
             }))

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `account.rs` | files and batches, which are everybody's who has the key |
 //! | `agent.rs` | a model that calls tools and fills in schemas, by rule |
 //! | `behaviour.rs` | what a test may ask of it |
 //! | `wire.rs` | OpenAI's bodies, byte for byte |
@@ -12,6 +13,7 @@
 //! | `spoken.rs` | what a test may ask of it there |
 //! | `server.rs` | sockets: reads requests, carries out the steps |
 
+mod account;
 mod agent;
 mod behaviour;
 mod plan;
@@ -21,6 +23,7 @@ mod server;
 mod spoken;
 mod wire;
 
+pub use account::BatchEnd;
 pub use behaviour::{Behaviour, Fault, Gate, Pace};
 pub use record::{Bill, Exchange};
 pub use server::Upstream;

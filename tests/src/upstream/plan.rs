@@ -68,6 +68,25 @@ pub(super) fn plan(target: &str, body: &Value, sequence: u64, behaviour: &Behavi
     Plan { steps, bill: Bill { model: model_of(body), ..Bill::default() }, chunked: false }
 }
 
+/// Plans an answer that is known already: status, content type, body.
+pub(super) fn planned_whole(behaviour: &Behaviour, (code, content_type, body): (u16, &str, Vec<u8>)) -> Plan {
+    let mut steps = Vec::new();
+    if !behaviour.delay.is_zero() {
+        steps.push(Step::Delay(behaviour.delay));
+    }
+    if let Some((0, gate)) = &behaviour.gate {
+        steps.push(Step::Wait(gate.clone()));
+    }
+    let head = format!(
+        "HTTP/1.1 {code} Scripted\r\ncontent-type: {content_type}\r\nx-request-id: req_scripted\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    steps.push(Step::Head(head.into_bytes()));
+    steps.push(Step::Body { bytes: body, tokens: 0 });
+    steps.push(Step::Complete);
+    Plan { steps, bill: Bill::default(), chunked: false }
+}
+
 fn answer(path: &str, body: &Value, sequence: u64, behaviour: &Behaviour, mut steps: Vec<Step>) -> Plan {
     let mut bill = Bill {
         model: model_of(body),

@@ -12,8 +12,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::account::{Account, BatchEnd, is_of_account};
 use super::behaviour::{Behaviour, Fault, Pace};
-use super::plan::{Plan, Step, plan};
+use super::plan::{Plan, Step, plan, planned_whole};
 use super::record::{Bill, Exchange};
 use crate::raw;
 
@@ -32,6 +33,7 @@ struct Script {
 
 #[derive(Default)]
 struct State {
+    account: Mutex<Account>,
     script: Mutex<Script>,
     exchanges: Mutex<Vec<Arc<Exchange>>>,
     connections: AtomicU64,
@@ -130,6 +132,54 @@ impl Upstream {
         self.exchanges().iter().map(|exchange| exchange.bill()).filter(|bill| bill.billed).collect()
     }
 
+    /// Runs a batch, as far as `end` says.
+    pub fn finish_batch(&self, id: &str, end: BatchEnd) {
+        self.account().finish(id, end);
+    }
+
+    /// Every batch is run when it is next looked at.
+    pub fn run_batches_at_once(&self) {
+        self.account().runs_at_once = true;
+    }
+
+    /// How each line of a batch is answered.
+    pub fn answer_lines(&self, behaviour: Behaviour) {
+        self.account().behaviour = behaviour;
+    }
+
+    /// The bills of the lines of all batches.
+    #[must_use]
+    pub fn batch_bills(&self) -> Vec<Bill> {
+        self.account().bills()
+    }
+
+    /// The ids of all batches in the account, oldest first.
+    #[must_use]
+    pub fn batches(&self) -> Vec<String> {
+        self.account().batch_ids()
+    }
+
+    /// The ids of all files in the account, oldest first.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        self.account().file_ids()
+    }
+
+    /// Puts other content in the place of a file's.
+    pub fn replace_file(&self, id: &str, content: Vec<u8>) {
+        self.account().replace(id, content);
+    }
+
+    /// The input that a batch is run on; panics when it is gone.
+    #[must_use]
+    pub fn batch_input(&self, id: &str) -> String {
+        self.account().input_of(id)
+    }
+
+    fn account(&self) -> std::sync::MutexGuard<'_, Account> {
+        self.state.account.lock().expect("unpoisoned")
+    }
+
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.state.script.lock().expect("unpoisoned")
     }
@@ -159,7 +209,15 @@ async fn serve(stream: TcpStream, connection: u64, state: &State) {
         let behaviour = state.choose(&message.body);
         let sequence = state.sequence.fetch_add(1, Ordering::SeqCst);
         let path = message.target().to_owned();
-        let planned = plan(&path, &body, sequence, &behaviour);
+        let fault = matches!(behaviour.fault, Fault::None | Fault::HangUpAtByte(_));
+        let planned = if fault && is_of_account(&path) {
+            let content_type = message.header("content-type").unwrap_or_default();
+            let asked = (message.method(), path.as_str());
+            let answer = state.account.lock().expect("unpoisoned").answer(asked, content_type, &message.body);
+            planned_whole(&behaviour, answer)
+        } else {
+            plan(&path, &body, sequence, &behaviour)
+        };
         let exchange = Arc::new(Exchange {
             sequence,
             connection,

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_money.sql"),
     include_str!("migrations/0003_routing.sql"),
+    include_str!("migrations/0004_object.sql"),
 ];
 
 /// Brings the database up to the newest schema.
