@@ -306,7 +306,7 @@ fn is_capped(quota: &Quota) -> bool {
 }
 
 /// Tokens of the prompt that no byte of the request stands for.
-fn overhead(call: &Call) -> u32 {
+pub(crate) fn overhead(call: &Call) -> u32 {
     match call.route {
         AiRoute::ChatCompletions
         | AiRoute::Messages
@@ -319,7 +319,7 @@ fn overhead(call: &Call) -> u32 {
 
 /// The most tokens that the prompt can be billed as. A byte is an upper bound of a byte-level token; images count by tariff;
 /// what has no known size counts as the whole context window, which also bounds everything else.
-fn input_bound(call: &Call, price: &ModelPrice) -> Result<u32, Refusal> {
+pub(crate) fn input_bound(call: &Call, price: &ModelPrice) -> Result<u32, Refusal> {
     if call.route == AiRoute::CountTokens {
         return Ok(0);
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use http::Method;
 use openclawmu_store::{RequestId, Store, UnixMs};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::background::Running;
 use crate::catalog::Catalog;
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) seals: Seals,
     /// Opens the tenants' own keys at providers.
     pub(crate) own_keys: OwnKeys,
+    /// Told when a batch is seen to have ended.
+    pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.
     pub(crate) id_prefix: u64,
     pub(crate) requests: AtomicUsize,

@@ -44,6 +44,7 @@ impl Gateway {
         };
         let answer = match entry.route {
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
+            Route::Batches => return Box::pin(self.batches(session, ctx, &caller, &rest)).await,
             Route::Files => return Box::pin(self.files(session, ctx, &caller, &rest)).await,
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),

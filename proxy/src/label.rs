@@ -43,7 +43,7 @@ pub(crate) fn tags(headers: &HeaderMap, label: &mut Label) -> Result<(), Refusal
 }
 
 /// `user_id` says for whom, where the request doesn't; `tags` is a list of tags; any other text becomes the tag `key=text`.
-fn add(label: &mut Label, metadata: &Map<String, Value>) {
+pub(crate) fn add(label: &mut Label, metadata: &Map<String, Value>) {
     for (key, value) in metadata {
         match (key.as_str(), value) {
             ("user_id", Value::String(user)) => {

@@ -21,6 +21,7 @@
 //! - `background`: answers that are worked on after their request
 //! - `response`: answers that are kept, so that a client can go on from them
 //! - `own_key`: tenants' own keys at providers
+//! - `batch`: batches of requests at a provider, held until they end
 //! - `file`: files at a provider, each its tenant's alone
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
@@ -40,6 +41,7 @@ mod admit;
 mod answer;
 mod authenticate;
 mod background;
+mod batch;
 mod beside;
 mod catalog;
 pub mod cli;

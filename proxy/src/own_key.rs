@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use moka::sync::Cache;
 use openclawmu_control::MasterKey;
-use openclawmu_store::{Policy, SealedKey};
+use openclawmu_store::{Policy, SealedKey, TenantId};
 
 use crate::refusal::Refusal;
 use crate::upstream::{Backend, Upstream};
@@ -38,20 +38,33 @@ impl OwnKeys {
         let Some(sealed) = policy.provider_keys.iter().find(|key| *key.upstream == *upstream.name) else {
             return Ok(None);
         };
+        self.opened(&policy.tenant, upstream, sealed).map(Some)
+    }
+
+    /// The headers of a tenant's own key.
+    ///
+    /// # Errors
+    /// A refusal where it can't be opened.
+    pub(crate) fn opened(
+        &self,
+        tenant: &TenantId,
+        upstream: &Upstream,
+        sealed: &SealedKey,
+    ) -> Result<KeyHeaders, Refusal> {
         if let Some(open) = self.open.get(&sealed.id) {
-            return Ok(Some(open));
+            return Ok(open);
         }
-        let headers = self.open(policy, upstream, sealed).map_err(|reason| {
-            tracing::error!(tenant = %policy.tenant, upstream = %upstream.name, key = sealed.id, reason, "a tenant's own provider key can't be used");
+        let headers = self.open(tenant, upstream, sealed).map_err(|reason| {
+            tracing::error!(%tenant, upstream = %upstream.name, key = sealed.id, reason, "a tenant's own provider key can't be used");
             let message = "This account's own provider key cannot be used. Ask the operator to set it again.".to_owned();
             Refusal::Upstream { code: "upstream_auth", message }
         })?;
         self.open.insert(sealed.id.clone(), Arc::clone(&headers));
-        Ok(Some(headers))
+        Ok(headers)
     }
 
-    fn open(&self, policy: &Policy, upstream: &Upstream, sealed: &SealedKey) -> Result<KeyHeaders, String> {
-        let key = self.master.open_provider_key(&policy.tenant, sealed);
+    fn open(&self, tenant: &TenantId, upstream: &Upstream, sealed: &SealedKey) -> Result<KeyHeaders, String> {
+        let key = self.master.open_provider_key(tenant, sealed);
         let key = key.ok_or("it was sealed with another master key, or altered")?;
         match &upstream.backend {
             Backend::Http(provider, _) => provider.key_headers(Some(&key)).map(Arc::new),

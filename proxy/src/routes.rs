@@ -21,6 +21,8 @@ pub(crate) enum Route {
     Response,
     /// Files that the caller keeps at a provider.
     Files,
+    /// Batches that the caller has at a provider.
+    Batches,
     /// The caller's own usage.
     Usage,
     /// The caller's own quota.
@@ -71,6 +73,7 @@ impl Route {
             | Self::Models
             | Self::Model
             | Self::Files
+            | Self::Batches
             | Self::Usage
             | Self::Quota
             | Self::Health
@@ -81,7 +84,7 @@ impl Route {
     /// Whether an upstream may be asked for it, and so something billed.
     fn reaches_upstream(self) -> bool {
         match self {
-            Self::Ai(_) | Self::Socket(_) | Self::Files => true,
+            Self::Ai(_) | Self::Socket(_) | Self::Files | Self::Batches => true,
             Self::Models | Self::Model | Self::Response | Self::Usage | Self::Quota | Self::Health | Self::Ready => {
                 false
             }
@@ -172,6 +175,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/v1/files", Route::Files, Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/files/*", Route::Files, Access::Scope(Scope::Inference)),
     entry(Method::DELETE, "/v1/files/*", Route::Files, Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/batches", Route::Batches, Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/batches", Route::Batches, Access::Scope(Scope::Inference)),
+    entry(Method::GET, "/v1/batches/*", Route::Batches, Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/batches/*", Route::Batches, Access::Scope(Scope::Inference)),
     entry(Method::GET, "/v1/models", Route::Models, Access::Token),
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),

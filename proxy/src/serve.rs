@@ -15,7 +15,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::Server;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::background::background_service;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::background::Running;
 use crate::beside::Beside;
@@ -31,7 +31,7 @@ use crate::observe::{AccessLog, Observer};
 use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf, sweep};
-use crate::upstream;
+use crate::{batch, upstream};
 
 /// How long a successor waits for its predecessor to stop admitting.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -129,6 +129,9 @@ impl Built {
             "admin",
             AdminService::new(admin, config.admin.listen, sock, state, stopped.clone()),
         ));
+        let (of_batches, every) = (Arc::clone(&shared), config.batch_poll);
+        let watched = move |stop| batch::run(Arc::clone(&of_batches), every, stop);
+        server.add_service(background_service("batches", Beside::new(stopped.clone(), watched)));
         let shelf = shared.shelf.clone();
         let swept = move |stop| sweep::run(shelf.clone(), stop);
         server.add_service(background_service("responses", Beside::new(stopped.clone(), swept)));
@@ -164,6 +167,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
         own_keys: OwnKeys::new(Arc::clone(master)),
+        batches: Notify::new(),
         id_prefix: lifecycle::random_u64()?,
         requests: AtomicUsize::new(0),
         active: AtomicUsize::new(0),

@@ -26,6 +26,7 @@ mod archive;
 mod auth;
 mod background;
 mod bad_input;
+mod batch;
 mod billing;
 mod cli;
 mod cloud;

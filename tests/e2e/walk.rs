@@ -15,6 +15,8 @@ enum Example {
     Free(String),
     /// By uploading a file, which is free, too.
     Upload,
+    /// By making a batch of this file: fetching it and sending it again are rows of their own.
+    Batch(String),
     /// With this path and body: the gateway answers it itself, with this status.
     Own(&'static str, Value, u16),
     /// By a WebSocket; a plain request is told so. What goes over it is walked by the tests of that WebSocket.
@@ -24,6 +26,8 @@ enum Example {
 /// What the tenant has at its provider before the walk.
 struct Has {
     file: String,
+    input: String,
+    batch: String,
 }
 
 fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
@@ -56,6 +60,10 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
         ("POST", "/v1/files") => Example::Upload,
         ("GET", "/v1/files") => Example::Own("/v1/files", Value::Null, 200),
         ("GET" | "DELETE", "/v1/files/*") => Example::Free(format!("/v1/files/{}", has.file)),
+        ("POST", "/v1/batches") => Example::Batch(has.input.clone()),
+        ("GET", "/v1/batches") => Example::Own("/v1/batches", Value::Null, 200),
+        ("GET", "/v1/batches/*") => Example::Free(format!("/v1/batches/{}", has.batch)),
+        ("POST", "/v1/batches/*") => Example::Free(format!("/v1/batches/{}/cancel", has.batch)),
         ("GET", "/v1/models") => Example::Own("/v1/models", Value::Null, 200),
         ("GET", "/v1/models/*") => Example::Own("/v1/models/alpha", Value::Null, 200),
         ("GET", "/v1/usage") => Example::Own("/v1/usage", Value::Null, 200),
@@ -74,6 +82,7 @@ async fn ask(client: &Client, method: &str, example: &Example) -> Reply {
         }
         Example::Call(path, _) | Example::Own(path, ..) | Example::Socket(path) => client.build(method, path),
         Example::Free(path) => client.build(method, path),
+        Example::Batch(input) => return upload::batch(client, input, "/v1/chat/completions").await,
         Example::Upload => return upload::upload(client, "user_data", b"hello").await,
     };
     Reply::of(request.send().await.expect("an answer")).await
@@ -107,8 +116,12 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
     let scene = Scene::new().await;
     let spent = scene.admin().tenant("spent", json!({ "usd_per_day": "0.000000001" })).await;
     let (stranger, spent) = (scene.client.with_token("tk_nobody_x"), scene.client.with_token(&spent.token));
-    let has = Has { file: upload::uploaded(&scene.client, "user_data", b"hello").await };
-    scene.rows_once(1).await;
+    let line = upload::chat_line("line", &chat("alpha", "hello", 5));
+    let input = upload::uploaded(&scene.client, "batch", line.as_bytes()).await;
+    let made = upload::batch(&scene.client, &input, "/v1/chat/completions").await.ok();
+    let batch = made["id"].as_str().expect("an id").to_owned();
+    let has = Has { file: upload::uploaded(&scene.client, "user_data", b"hello").await, input, batch };
+    scene.rows_once(scene.upstream.calls()).await;
     let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
     let routes = routes.as_array().expect("a list");
     assert!(routes.len() > 15, "{routes:#?}");
@@ -118,7 +131,7 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
         let asked =
             example(method, path, &has).unwrap_or_else(|| panic!("{method} {path} is new: give it an example here"));
         let own = match asked {
-            Example::Call(..) | Example::Free(_) | Example::Upload => None,
+            Example::Call(..) | Example::Free(_) | Example::Upload | Example::Batch(_) => None,
             Example::Own(_, _, status) => Some(status),
             Example::Socket(_) => Some(426),
         };
@@ -133,7 +146,8 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
         let reply = ask(&scene.client, method, &asked).await;
         assert_eq!(reply.status, own.unwrap_or(200), "{method} {path}: {}", reply.text());
         let sent = scene.upstream.calls() - calls;
-        assert_eq!(sent, usize::from(own.is_none()), "{method} {path}: requests upstream");
+        let expected = if matches!(asked, Example::Batch(_)) { 3 } else { usize::from(own.is_none()) };
+        assert_eq!(sent, expected, "{method} {path}: requests upstream");
         assert!(sent == 0 || route["upstream"] == true, "{method} {path} reaches an upstream unlisted");
         scene.rows_once(rows + sent).await;
         if matches!(asked, Example::Call(..)) {

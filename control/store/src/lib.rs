@@ -49,13 +49,13 @@ pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, T
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use label::Label;
 pub use ledger::{
-    Alerts, Archive, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction, LedgerRow, NewCredit,
-    NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused, RequestCursor, RequestQuery,
-    RequestRow, RequestUsage, Reservation, Resolution, Settled, Settlement, Standing, Ticket, UsageKey, UsageLine,
-    UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
+    Alerts, Archive, Batch, BatchEnd, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction,
+    LedgerRow, NewBatch, NewCredit, NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused,
+    RequestCursor, RequestQuery, RequestRow, RequestUsage, Reservation, Resolution, Settled, Settlement, Standing,
+    Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
-pub use price::{Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
+pub use price::{BatchBound, BatchTally, Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
 pub use provider_key::{ProviderKey, SealedKey};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{
@@ -66,7 +66,7 @@ pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
-pub use upstream_object::{NewObject, ObjectKind, ObjectQuery, UpstreamObject};
+pub use upstream_object::{NewObject, ObjectKind, ObjectQuery, OrphanedObject, UpstreamObject};
 pub use usage::{ServiceTier, Usage};
 pub use webhook::{DueWebhook, Webhook, WebhookState};
 pub use window::{Month, Windows, Zone, day_name, day_of};

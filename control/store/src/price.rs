@@ -3,9 +3,11 @@
 //!
 //! - `dimension`: a price for each thing that a provider counts
 //! - `check`: which prices are refused
+//! - `tally`: sums over the requests of a batch
 
 mod check;
 mod dimension;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use crate::money::NanoUsd;
 use crate::usage::{ServiceTier, Usage};
 
 pub use dimension::Prices;
+pub use tally::{BatchBound, BatchTally};
 
 /// Prices of one model as exact decimals, in USD per million tokens where [`Prices`] says nothing else, and its limits.
 ///

@@ -65,6 +65,17 @@ pub struct UpstreamObject {
     pub body: String,
 }
 
+/// A thing whose tenant is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrphanedObject {
+    /// The tenant's key.
+    pub tenant: TenantKey,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// The thing.
+    pub object: UpstreamObject,
+}
+
 /// Which of a tenant's things to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectQuery {
@@ -142,6 +153,24 @@ impl Store {
             let mut statement = conn.prepare_cached(&sql)?;
             let rows = statement.query_map(params![tenant.0, kind, after, query.purpose, query.limit], read)?;
             Ok(Some(rows.collect::<rusqlite::Result<_>>()?))
+        })
+    }
+
+    /// At most `limit` things of deleted tenants.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn orphaned_objects(&self, limit: u32) -> Result<Vec<OrphanedObject>> {
+        self.inner.reader.with(|conn| {
+            let sql = "SELECT o.id, o.purpose, o.upstream, o.own_key, o.created_at_ms, o.body, o.kind, o.tenant FROM tenants t
+                 JOIN upstream_objects o ON o.tenant = t.row_id WHERE t.status = 'deleted' ORDER BY o.row_id LIMIT ?1";
+            let mut statement = conn.prepare_cached(sql)?;
+            let rows = statement.query_map([limit], |row| {
+                let is_batch = row.get_ref(6)?.as_str()? == ObjectKind::Batch.name();
+                let kind = if is_batch { ObjectKind::Batch } else { ObjectKind::File };
+                Ok(OrphanedObject { tenant: TenantKey(row.get(7)?), kind, object: read(row)? })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub detail_months: Option<u32>,
     /// Responses that are kept to be continued.
     pub responses: ResponsesConfig,
+    /// Pause between two looks at batches that run.
+    pub batch_poll: Duration,
     /// Where requests can go.
     pub upstreams: Vec<UpstreamConfig>,
     /// Aliases.

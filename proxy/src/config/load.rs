@@ -140,6 +140,10 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             ttl_days: raw.responses.ttl_days,
             max_per_tenant: raw.responses.max_per_tenant.max(1),
         },
+        batch_poll: match raw.batches.poll_seconds {
+            0 => return Err(value("batches.poll_seconds", "must be at least 1")),
+            seconds => Duration::from_secs(seconds),
+        },
         upstreams,
         aliases,
         alerts,

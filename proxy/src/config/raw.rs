@@ -33,6 +33,8 @@ pub struct RawConfig {
     pub outbound: RawOutbound,
     /// Responses that are kept to be continued.
     pub responses: RawResponses,
+    /// Batches at providers.
+    pub batches: RawBatches,
     /// Logging.
     pub log: RawLog,
     /// Metrics.
@@ -176,6 +178,20 @@ pub struct RawResponses {
 impl Default for RawResponses {
     fn default() -> Self {
         Self { ttl_days: 30, max_per_tenant: 10_000 }
+    }
+}
+
+/// `[batches]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBatches {
+    /// Seconds between two looks at batches that run.
+    pub poll_seconds: u64,
+}
+
+impl Default for RawBatches {
+    fn default() -> Self {
+        Self { poll_seconds: 60 }
     }
 }
 

@@ -4,51 +4,33 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use openclawmu_store::{
-    Bound, Demand, End, Label, ModelPrice, ObjectKind, Outcome, RequestId, ServiceTier, Standing, Ticket,
+    Bound, Demand, End, Label, ModelPrice, ObjectKind, Outcome, RequestId, ServiceTier, Standing, StoreError, Ticket,
     UpstreamObject, Usage,
 };
+use pingora::proxy::Session;
 use serde_json::Value;
 
+use super::call::{Call, send, whole};
+use crate::answer::Head;
 use crate::authenticate::Caller;
-use crate::context::Shared;
-use crate::forward::{Failure, Rejected, refusal_body};
+use crate::client::Client;
+use crate::context::{Context, Shared};
+use crate::forward::Failure;
 use crate::gateway::Stop;
 use crate::label::tags;
 use crate::metrics::AttemptOutcome;
 use crate::own_key::KeyHeaders;
-use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::settle;
-use crate::upstream::http::{Answer, Fault, Outgoing};
-use crate::upstream::provider::Provider;
-use crate::upstream::{Backend, Upstream};
+use crate::upstream::Upstream;
+use crate::upstream::http::{Answer, Fault};
 
 /// The most that is read of what a provider says of a thing.
 const TOLD_BYTES: usize = 1 << 20;
 /// What these calls cost.
 static NOTHING: LazyLock<Arc<ModelPrice>> = LazyLock::new(Arc::default);
-
-/// One call.
-#[derive(Debug)]
-pub(crate) struct Call {
-    /// The method.
-    pub(crate) method: Method,
-    /// What follows the base of the provider's API, such as `/files`.
-    pub(crate) path: String,
-    /// What the body is.
-    pub(crate) content_type: HeaderValue,
-    /// The body.
-    pub(crate) body: Bytes,
-}
-
-impl Call {
-    /// A call without a body.
-    pub(crate) fn bare(method: Method, path: String) -> Self {
-        Self { method, path, content_type: HeaderValue::from_static("application/json"), body: Bytes::new() }
-    }
-}
 
 /// A tenant at one upstream, in one request.
 pub(crate) struct Desk<'a> {
@@ -58,7 +40,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) own_key: Option<KeyHeaders>,
     /// What rows name in the place of a model.
     name: &'static str,
-    request_id: RequestId,
+    pub(crate) request_id: RequestId,
     pub(crate) label: Label,
     headers: Vec<(&'static str, HeaderValue)>,
     attempts: u16,
@@ -174,7 +156,7 @@ impl<'a> Desk<'a> {
 
     async fn admit(&mut self) -> Result<Ticket, Refusal> {
         let (store, policy, attempt) = (&self.shared.store, &self.caller.policy, self.next_attempt());
-        let unavailable = |err: openclawmu_store::StoreError| {
+        let unavailable = |err: StoreError| {
             tracing::error!(%err, "a name can't be stored");
             Refusal::Store
         };
@@ -225,6 +207,17 @@ impl<'a> Desk<'a> {
         };
         let standing = settle::void(&self.shared.metrics, &self.upstream.name, ticket, outcome, status).standing;
         self.stop(failure, standing)
+    }
+
+    /// Sends a call of the gateway's own, or of what is held already; its body.
+    ///
+    /// # Errors
+    /// What failed.
+    pub(crate) async fn send_held(&self, call: &Call, limit: usize) -> Result<Bytes, Failure> {
+        let mut answer = send((&self.upstream, self.own_key.as_ref()), call, &self.headers).await?;
+        let body = whole(&mut answer, limit).await.map_err(Failure::Fault)?;
+        answer.release().await;
+        Ok(body)
     }
 
     /// What the client is told of a failure.
@@ -292,7 +285,7 @@ pub(crate) fn not_found(kind: ObjectKind, id: &str) -> Refusal {
 }
 
 /// The store can't answer.
-pub(crate) fn unavailable(err: &openclawmu_store::StoreError) -> Refusal {
+pub(crate) fn unavailable(err: &StoreError) -> Refusal {
     tracing::error!(%err, "what tenants have at providers can't be read or written");
     Refusal::Store
 }
@@ -313,66 +306,21 @@ pub(crate) fn owned(
     object.ok_or_else(|| not_found(kind, id))
 }
 
-/// Sends a call; the head of its answer has come and is no refusal.
-///
-/// # Errors
-/// What failed.
-pub(crate) async fn send(
-    (upstream, own_key): (&Upstream, Option<&KeyHeaders>),
-    call: &Call,
-    headers: &[(&'static str, HeaderValue)],
-) -> Result<Answer, Failure> {
-    let Backend::Http(provider, http) = &upstream.backend else {
-        return Err(Failure::Fault(Fault::Connect("the built-in upstream keeps nothing".to_owned())));
-    };
-    let path = object_path(provider, &call.path);
-    let outgoing = Outgoing {
-        method: &call.method,
-        content_type: &call.content_type,
-        path: &path,
-        body: call.body.clone(),
-        stream: false,
-        headers: headers.to_vec(),
-        own_key: own_key.map(|key| &**key),
-        once: call.method == Method::POST,
-    };
-    let mut answer = http.send(&outgoing).await.map_err(Failure::Fault)?;
-    let status = answer.status();
-    if (200..300).contains(&status) {
-        return Ok(answer);
-    }
-    let content_type = answer.header("content-type").unwrap_or("application/json").to_owned();
-    let retry_after = answer.header("retry-after").map(str::to_owned);
-    let body = refusal_body(&mut answer).await;
-    if body.is_some() {
-        answer.release().await;
-    }
-    Err(Failure::Refused(Rejected { status, content_type, retry_after, body: body.unwrap_or_default() }))
+/// Answers with what a provider said, and what is left of the tenant's rates.
+pub(crate) async fn reply(session: &mut Session, ctx: &Context, desk: &Desk<'_>, body: Bytes) -> Result<(), Stop> {
+    let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
+    head.set_standing(desk.standing());
+    Ok(head.send(&mut Client::Http(session), "application/json", body).await?)
 }
 
-/// The path of a provider's files and batches.
-fn object_path(provider: &Provider, path: &str) -> String {
-    match provider {
-        Provider::Azure { api_version } => {
-            let sign = if path.contains('?') { '&' } else { '?' };
-            format!("/openai{path}{sign}api-version={api_version}")
-        }
-        Provider::Openai { .. } | Provider::Anthropic { .. } | Provider::Gemini { .. } | Provider::Bedrock => {
-            path.to_owned()
-        }
-    }
+/// A tenant has too many things, or nobody knows.
+pub(crate) fn no_room(err: &StoreError) -> Refusal {
+    let StoreError::Conflict(message) = err else { return unavailable(err) };
+    Refusal::bad("file", format!("Too many: {message}."))
 }
 
-/// The whole body of an answer.
-///
-/// # Errors
-/// When it is longer than `limit`, or breaks off.
-pub(crate) async fn whole(answer: &mut Answer, limit: usize) -> Result<Bytes, Fault> {
-    let mut pieces = Pieces::within(limit);
-    while let Some(piece) = answer.piece().await? {
-        pieces.push(piece).map_err(|_| Fault::Broken(format!("the answer is longer than {limit} bytes")))?;
-    }
-    Ok(pieces.join())
+pub(crate) fn no_such_route() -> Refusal {
+    Refusal::NotFound { code: "unknown_url", message: "There is no such route.".to_owned() }
 }
 
 #[cfg(test)]
@@ -386,13 +334,5 @@ mod tests {
         for bad in ["", "..", "a/b", "a%2fb", "a?b", "a.b", "a b", "é", "a\r\n", &"a".repeat(201)] {
             assert!(!is_id(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn azure_is_asked_at_its_own_path_with_its_version() {
-        let azure = Provider::Azure { api_version: "2024-10-21".to_owned() };
-        assert_eq!(object_path(&azure, "/files"), "/openai/files?api-version=2024-10-21");
-        assert_eq!(object_path(&azure, "/batches?limit=1"), "/openai/batches?limit=1&api-version=2024-10-21");
-        assert_eq!(object_path(&Provider::Openai { responses: true }, "/files"), "/files");
     }
 }

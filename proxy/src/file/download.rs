@@ -7,7 +7,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 
-use super::desk::{self, Call, Desk};
+use super::call::Call;
+use super::desk::{self, Desk};
 use crate::answer::Head;
 use crate::authenticate::Caller;
 use crate::client::Client;

@@ -2,14 +2,16 @@
 //! does not exist, whatever is asked, and no provider is asked about it.
 //!
 //! - `serve`: the routes
+//! - `call`: a call, and what comes back
 //! - `desk`: calls that no provider bills, each admitted for its rates and settled
 //! - `download`: a file's content, piece by piece
 //! - `list`: pages of what the store knows
 //! - `mention`: files that a request to a model names
 
-mod desk;
+pub(crate) mod call;
+pub(crate) mod desk;
 mod download;
-mod list;
+pub(crate) mod list;
 mod mention;
 mod serve;
 

@@ -5,7 +5,8 @@ use openclawmu_store::{NewObject, ObjectKind};
 use pingora::proxy::Session;
 use serde_json::json;
 
-use super::desk::{self, Call, Desk};
+use super::call::Call;
+use super::desk::{self, Desk, no_room, no_such_route, reply};
 use super::list;
 use crate::answer::Head;
 use crate::authenticate::Caller;
@@ -110,30 +111,8 @@ impl Gateway {
     }
 }
 
-/// Answers with what a provider said, and what is left of the tenant's rates.
-pub(crate) async fn reply(
-    session: &mut Session,
-    ctx: &Context,
-    desk: &Desk<'_>,
-    body: bytes::Bytes,
-) -> Result<(), Stop> {
-    let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
-    head.set_standing(desk.standing());
-    Ok(head.send(&mut Client::Http(session), "application/json", body).await?)
-}
-
 /// Whether a content type is that of a form.
 fn is_form(value: &[u8]) -> bool {
     let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"multipart/form-data")
-}
-
-/// A tenant has too many things, or nobody knows.
-pub(crate) fn no_room(err: &openclawmu_store::StoreError) -> Refusal {
-    let openclawmu_store::StoreError::Conflict(message) = err else { return desk::unavailable(err) };
-    Refusal::bad("file", format!("Too many: {message}."))
-}
-
-pub(crate) fn no_such_route() -> Refusal {
-    Refusal::NotFound { code: "unknown_url", message: "There is no such route.".to_owned() }
 }

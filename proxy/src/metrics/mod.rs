@@ -13,7 +13,7 @@ mod used;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openclawmu_store::{NanoUsd, TenantId, Ticket, UnixMs, Usage};
+use openclawmu_store::{NanoUsd, Reservation, TenantId, Ticket, UnixMs, Usage};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -152,8 +152,12 @@ pub(crate) struct Keys {
 impl Keys {
     /// Those of an open ticket.
     pub(crate) fn of(ticket: &Ticket) -> Option<Self> {
-        let reservation = ticket.reservation()?;
-        Some(Self { names: (reservation.upstream, reservation.model), tenant: reservation.tenant })
+        ticket.reservation().map(Self::of_reservation)
+    }
+
+    /// Those of what was reserved.
+    pub(crate) fn of_reservation(reservation: &Reservation) -> Self {
+        Self { names: (reservation.upstream, reservation.model), tenant: reservation.tenant }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ledger::budget::{Budget, Limits, Refused, Taken, Want};
 use crate::ledger::row::Reservation;
 use crate::ledger::ticket::{Open, Ticket, reservation_id};
 use crate::money::Markup;
-use crate::price::{Bound, ModelPrice};
+use crate::price::{BatchBound, Bound, ModelPrice};
 use crate::quota::Quota;
 use crate::store::Store;
 use crate::usage::{ServiceTier, Usage};
@@ -61,6 +61,28 @@ impl Store {
     /// # Errors
     /// [`Refused`]; nothing was written.
     pub fn admit(&self, demand: &Demand<'_>) -> Result<Ticket, Refused> {
+        let tokens = demand.bound.total_tokens();
+        let want = Want {
+            usd: demand.price.upper_bound(demand.bound, demand.service_tier),
+            tokens,
+            paced_tokens: tokens,
+            counts_as_request: demand.attempt == 0,
+        };
+        self.admit_want(demand, want)
+    }
+
+    /// Reserves what a batch can use at most, whatever `demand.bound` says: all of it, or nothing from any bucket. Its tokens count
+    /// against those of the day, and against no rate.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was written.
+    pub fn admit_batch(&self, demand: &Demand<'_>, bound: &BatchBound) -> Result<Ticket, Refused> {
+        let want =
+            Want { usd: bound.usd(), tokens: bound.tokens(), paced_tokens: 0, counts_as_request: demand.attempt == 0 };
+        self.admit_want(demand, want)
+    }
+
+    fn admit_want(&self, demand: &Demand<'_>, want: Want) -> Result<Ticket, Refused> {
         let inner = &self.inner;
         let ledger = &inner.ledger;
         // Held while the slot is written: a hand-over waits for it, so that the next owner sees every slot.
@@ -72,11 +94,6 @@ impl Store {
             return Err(Refused::Unavailable("the last write to the store failed".to_owned()));
         }
         let budget = ledger.budget(demand.tenant);
-        let want = Want {
-            usd: demand.price.upper_bound(demand.bound, demand.service_tier),
-            tokens: demand.bound.total_tokens(),
-            counts_as_request: demand.attempt == 0,
-        };
         let (now, now_ms) = (inner.clock.now(), inner.clock.monotonic_ms());
         let taken = budget.take(&inner.reader, Limits { quota: demand.quota, zone: demand.zone, now, now_ms }, want);
         if matches!(&taken, Err(Refused::Budget { .. }) | Ok(Taken { opened: true, .. })) {

@@ -22,6 +22,7 @@ use crate::audit::{self, Actor, Entry};
 use crate::change::Change;
 use crate::clock::{UnixMs, rfc3339};
 use crate::error::{Result, StoreError};
+use crate::ledger::batch;
 use crate::ledger::inflight::{self, FOLDER as INFLIGHT};
 use crate::money::NanoUsd;
 use crate::sqlite::lock::FileLock;
@@ -124,6 +125,9 @@ impl Store {
             if inflight::read_all(&table)?.iter().any(|(reservation, _)| reservation.month <= month.0) {
                 return Err(StoreError::Conflict(format!("a request that was admitted in {month} is still in flight")));
             }
+        }
+        if self.inner.reader.with(|conn| batch::runs_since(conn, month.0))? {
+            return Err(StoreError::Conflict(format!("a batch that was admitted in {month} has not ended")));
         }
         Ok(())
     }

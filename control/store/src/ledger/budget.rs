@@ -15,6 +15,7 @@ use crate::ledger::sums::{Period, Window};
 use crate::money::NanoUsd;
 use crate::quota::Quota;
 use crate::sqlite::reader::Reader;
+use crate::usage::ServiceTier;
 use crate::window::{Windows, Zone};
 
 /// A budget bucket of a calendar window.
@@ -103,6 +104,8 @@ pub struct Standing {
 pub(crate) struct Want {
     pub(crate) usd: NanoUsd,
     pub(crate) tokens: u64,
+    /// Of these, what counts against the rate of a minute: a batch runs when its provider has room.
+    pub(crate) paced_tokens: u64,
     /// False for a retry, which the client did not ask for.
     pub(crate) counts_as_request: bool,
 }
@@ -167,7 +170,7 @@ impl Budget {
         if want.counts_as_request {
             state.requests.take(1);
         }
-        state.tokens.take(want.tokens);
+        state.tokens.take(want.paced_tokens);
         state.concurrent = state.concurrent.saturating_add(1);
         let opened = !(state.day.looked_at && state.month.looked_at);
         Ok(Taken {
@@ -191,7 +194,7 @@ impl Budget {
         if want.counts_as_request {
             state.requests.put_back(quota.requests_per_minute.unwrap_or(u32::MAX).into(), 1);
         }
-        state.tokens.put_back(quota.tokens_per_minute.unwrap_or(u64::MAX), want.tokens);
+        state.tokens.put_back(quota.tokens_per_minute.unwrap_or(u64::MAX), want.paced_tokens);
         state.concurrent = state.concurrent.saturating_sub(1);
     }
 
@@ -203,7 +206,8 @@ impl Budget {
             window.resolve(&row.reservation, row.bill())
         });
         let unused = row.reservation.reserved_tokens.saturating_sub(row.settlement.usage.total_tokens());
-        if let Some(limit) = quota.tokens_per_minute {
+        let paced = row.reservation.service_tier != ServiceTier::Batch;
+        if let Some(limit) = quota.tokens_per_minute.filter(|_| paced) {
             state.tokens.put_back(limit, unused);
         }
         state.concurrent = state.concurrent.saturating_sub(1);
@@ -334,7 +338,7 @@ impl State {
         let requests = u64::from(want.counts_as_request);
         let rates = [
             (RateKind::Requests, quota.requests_per_minute.map(u64::from), &self.requests, requests),
-            (RateKind::Tokens, quota.tokens_per_minute, &self.tokens, want.tokens),
+            (RateKind::Tokens, quota.tokens_per_minute, &self.tokens, want.paced_tokens),
         ];
         for (kind, limit, bucket, units) in rates {
             let Some(limit) = limit else { continue };

@@ -1,4 +1,5 @@
-//! Holds: what a process that died had reserved and not billed, and how the operator ends one.
+//! Holds: what a process that died had reserved and not billed, or a batch that runs may still cost, and how the operator ends
+//! one. A batch ends its own; where the operator was first, that was the last word.
 //!
 //! A hold counts against its windows' caps, since the provider may have billed it. Once the provider's own bill is known it is
 //! released, or posted: into the present windows, so that a past report never changes. It ends at most once.

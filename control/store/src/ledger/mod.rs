@@ -11,6 +11,7 @@
 //! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
 //! - `admission`: from a demand to a ticket
 //! - `ticket`: one admitted attempt, and its end
+//! - `batch`: attempts that take a day: held until they end
 //! - `recovery`: what dead and departing owners left in flight
 //! - `standing`: what a tenant has used and has left, for the quota routes
 //! - `report`: sums of rows; `request`: the rows themselves
@@ -23,6 +24,7 @@ mod adjustment;
 pub(crate) mod admission;
 pub(crate) mod alert;
 mod archive;
+mod batch;
 pub(crate) mod bucket;
 pub(crate) mod budget;
 mod credit;
@@ -47,6 +49,7 @@ pub(crate) mod ticket;
 pub use admission::Demand;
 pub use alert::Alerts;
 pub use archive::Archive;
+pub use batch::{Batch, BatchEnd, NewBatch};
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, Standing};
 pub use credit::{Credit, NewCredit};

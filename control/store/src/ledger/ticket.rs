@@ -60,6 +60,14 @@ pub struct End {
     pub first_byte_ms: u32,
 }
 
+impl End {
+    /// The end of an attempt that came to nothing.
+    pub(crate) fn void(http_status: u16, service_tier: ServiceTier) -> Self {
+        let (outcome, usage) = (Outcome::Void, Usage::default());
+        Self { outcome, http_status, estimated: false, usage, service_tier, first_byte_ms: 0 }
+    }
+}
+
 impl Ticket {
     /// What was promised.
     #[must_use]
@@ -112,6 +120,11 @@ impl Drop for Ticket {
         if let Some(open) = self.inner.take() {
             tracing::error!(request = %open.reservation.request_id, "a ticket was dropped without an end; its whole reservation is billed");
             let reserved = open.reservation;
+            if reserved.service_tier == ServiceTier::Batch {
+                // Nobody was asked for it: that comes after it is held.
+                open.settle(End::void(500, ServiceTier::Batch));
+                return;
+            }
             let output = reserved.reserved_tokens.saturating_sub(reserved.input_bound.into());
             let usage = Usage {
                 input: reserved.input_bound,
@@ -131,11 +144,11 @@ impl Drop for Ticket {
 }
 
 impl Open {
-    fn elapsed_ms(&self) -> u32 {
+    pub(crate) fn elapsed_ms(&self) -> u32 {
         u32::try_from(self.ledger.clock.monotonic_ms().saturating_sub(self.admitted_ms)).unwrap_or(0)
     }
 
-    fn settle(self, end: End) -> Settled {
+    pub(crate) fn settle(self, end: End) -> Settled {
         let End { outcome, http_status, estimated, usage, service_tier, first_byte_ms } = end;
         let usage = match (outcome, estimated) {
             (Outcome::Void, _) => Usage::default(),
@@ -201,6 +214,10 @@ pub(crate) fn recovered_row(reservation: Reservation, relayed: Usage, price: Opt
         first_byte_ms: 0,
         duration_ms: 0,
     };
+    if reservation.service_tier == ServiceTier::Batch {
+        // Its row is there already if anybody was asked for it.
+        return LedgerRow { reservation, settlement, cost: NanoUsd::ZERO, held: NanoUsd::ZERO, held_tokens: 0 };
+    }
     let cost = price.map_or(NanoUsd::ZERO, |price| bill(&reservation, &settlement, price));
     LedgerRow {
         reservation,

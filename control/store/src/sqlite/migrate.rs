@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_money.sql"),
     include_str!("migrations/0003_routing.sql"),
     include_str!("migrations/0004_object.sql"),
+    include_str!("migrations/0005_batch.sql"),
 ];
 
 /// Brings the database up to the newest schema.

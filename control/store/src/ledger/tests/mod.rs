@@ -3,6 +3,7 @@
 //! - `world`: a store with one tenant, and the books as any SQLite client reads them
 //! - `admission`: caps, rates, windows, zones
 //! - `alert`: thresholds, each told once
+//! - `batch`: attempts that take a day
 //! - `ending`: settlements, each exactly once
 //! - `model`: random histories beside a model that is too simple to be wrong
 //! - `history`: the same with deaths, hand-overs and replays in it
@@ -15,6 +16,7 @@
 mod adjustment;
 mod admission;
 mod alert;
+mod batch;
 mod crash;
 mod disk;
 mod ending;
