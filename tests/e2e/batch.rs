@@ -187,6 +187,12 @@ async fn over_budget_is_429_before_anything_is_made_upstream() {
     made(&scene.client, &lines(3)).await.ok();
     let held = scene.settled().await.held;
     assert!(held > 0 && held <= 10_000_000, "{held}");
+    let one = scene
+        .admin()
+        .tenant("one", json!({ "concurrent_requests": 1, "requests_per_minute": 2, "tokens_per_minute": 5 }))
+        .await;
+    // A file and a batch: two requests, one at a time, whose tokens no rate of a minute counts.
+    made(&scene.client.with_token(&one.token), &lines(3)).await.ok();
 }
 
 /// many at once, on a cap that only some of them fit

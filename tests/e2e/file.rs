@@ -3,7 +3,7 @@
 use http::Method;
 use openclawmu_tests::client::chat;
 use openclawmu_tests::upload::{self, upload, uploaded};
-use openclawmu_tests::{Behaviour, Client, Fault, Gate, Reply, Scene};
+use openclawmu_tests::{BatchEnd, Behaviour, Client, Fault, Gate, Reply, Scene, Setup, Upstream, setup};
 use serde_json::{Value, json};
 
 async fn send(client: &Client, method: Method, path: &str) -> Reply {
@@ -146,6 +146,36 @@ async fn files_are_admitted_for_rates_alone_and_every_call_is_one_row() {
     assert_eq!(ids(&scene.client.get("/v1/files").await.ok()), [""; 0]);
     let rows = scene.rows_once(2).await;
     assert!(rows.iter().all(|row| row.outcome == "void" && row.cost == 0 && row.held == 0), "{rows:#?}");
+}
+
+/// The same at Azure, which has paths, a key header and statuses of its own
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_keeps_files_and_batches_as_well() {
+    let upstream = Upstream::start().await;
+    let azure = format!(
+        "[[upstream]]\nname = \"azure\"\nkind = \"azure\"\nbase_url = \"http://{}\"\napi_key = \"env:{}\"\nmodels = [\"alpha\"]\n",
+        upstream.address(),
+        setup::PROVIDER_KEY_ENV
+    );
+    // A server like OpenAI's comes first, and is no account at OpenAI.
+    let other = Upstream::start().await;
+    let setup = Setup::bare()
+        .upstream("other", other.address(), &["beta"], &[])
+        .line(&azure)
+        .line("[batches]\npoll_seconds = 1\n");
+    let scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1000" })).await;
+    let line = upload::chat_line("a", &chat("alpha", "hello", 5));
+    let file = uploaded(&scene.client, "batch", line.as_bytes()).await;
+    let sent = scene.upstream.last();
+    assert_eq!(sent.path, "/openai/files?api-version=2024-10-21");
+    assert_eq!(sent.header("api-key"), Some(setup::PROVIDER_KEY));
+    let made = upload::batch(&scene.client, &file, "/v1/chat/completions").await.ok();
+    let id = made["id"].as_str().expect("an id");
+    scene.upstream.finish_batch(id, BatchEnd::Completed);
+    openclawmu_tests::wait::until("the bill", || async { (scene.budget().await.posted > 0).then_some(()) }).await;
+    let gone = send(&scene.client, Method::DELETE, &format!("/v1/files/{file}")).await.ok();
+    assert_eq!(gone, json!({ "id": file, "object": "file", "deleted": true }));
+    assert_eq!(other.calls(), 0);
 }
 
 /// S8-03: whatever its size, and whoever reads it

@@ -54,7 +54,7 @@ impl Gateway {
         let input = desk.ask_within(&fetch, shared.config.max_body_bytes).await?;
         let (ticket, input) = self.reserve(&mut desk, (endpoint, input)).await?;
         let standing = ticket.standing();
-        let sent_file = match send_input(&mut desk, (ctx.request_id.to_string(), input.sent)).await {
+        let sent_file = match send_input(&mut desk, &ticket, input.sent).await {
             Ok(id) => id,
             Err(stop) => {
                 settle::void(&shared.metrics, &desk.upstream.name, ticket, AttemptOutcome::Failed, 502);
@@ -199,9 +199,9 @@ async fn admit(desk: &Desk<'_>, attempt: u16, input: &Input) -> Result<Result<Ti
 }
 
 /// Sends the input as a file of its own; its id.
-async fn send_input(desk: &mut Desk<'_>, (request_id, content): (String, Vec<u8>)) -> Result<String, Stop> {
+async fn send_input(desk: &mut Desk<'_>, ticket: &Ticket, content: Vec<u8>) -> Result<String, Stop> {
     // No line of the input begins with a dash.
-    let boundary = format!("openclawmu-{request_id}");
+    let boundary = format!("openclawmu-{}", desk.request_id);
     let mut body = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{boundary}\r\n\
          Content-Disposition: form-data; name=\"file\"; filename=\"batch.jsonl\"\r\nContent-Type: application/jsonl\r\n\r\n"
@@ -212,7 +212,7 @@ async fn send_input(desk: &mut Desk<'_>, (request_id, content): (String, Vec<u8>
     let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
     let content_type = content_type.map_err(|_| desk.unreadable())?;
     let call = Call { method: Method::POST, path: "/files".to_owned(), content_type, body: body.into() };
-    let body = desk.ask(&call).await?;
+    let body = desk.ask_beside(ticket, &call).await?;
     Ok(desk.told(&body)?.id)
 }
 

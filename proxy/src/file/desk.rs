@@ -127,7 +127,20 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// As [`Desk::ask`].
     pub(crate) async fn ask_within(&mut self, call: &Call, limit: usize) -> Result<Bytes, Stop> {
-        let (ticket, mut answer) = self.begin(call).await?;
+        let begun = self.begin(call).await?;
+        self.read(begun, limit).await
+    }
+
+    /// [`Desk::ask`] in the course of another attempt of the same request, which keeps its place among those in flight.
+    ///
+    /// # Errors
+    /// As [`Desk::ask`].
+    pub(crate) async fn ask_beside(&mut self, other: &Ticket, call: &Call) -> Result<Bytes, Stop> {
+        let begun = self.begin_beside(Some(other), call).await?;
+        self.read(begun, TOLD_BYTES).await
+    }
+
+    async fn read(&mut self, (ticket, mut answer): (Ticket, Answer), limit: usize) -> Result<Bytes, Stop> {
         match whole(&mut answer, limit).await {
             Ok(body) => {
                 answer.release().await;
@@ -143,7 +156,11 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// As [`Desk::ask`].
     pub(crate) async fn begin(&mut self, call: &Call) -> Result<(Ticket, Answer), Stop> {
-        let ticket = self.admit().await?;
+        self.begin_beside(None, call).await
+    }
+
+    async fn begin_beside(&mut self, other: Option<&Ticket>, call: &Call) -> Result<(Ticket, Answer), Stop> {
+        let ticket = self.admit(other).await?;
         if let Err(err) = ticket.durable().await {
             tracing::error!(%err, "a reservation can't be made durable");
             return Err(self.fail(ticket, Failure::Store));
@@ -154,7 +171,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    async fn admit(&mut self) -> Result<Ticket, Refusal> {
+    async fn admit(&mut self, other: Option<&Ticket>) -> Result<Ticket, Refusal> {
         let (store, policy, attempt) = (&self.shared.store, &self.caller.policy, self.next_attempt());
         let unavailable = |err: StoreError| {
             tracing::error!(%err, "a name can't be stored");
@@ -178,7 +195,11 @@ impl<'a> Desk<'a> {
             label: store.label_key(policy.tenant_key, &self.label),
             markup: policy.markup,
         };
-        let ticket = store.admit(&demand).map_err(|refused| Refusal::quota(refused, store.clock().now()))?;
+        let admitted = match other {
+            Some(other) => store.admit_beside(&demand, other),
+            None => store.admit(&demand),
+        };
+        let ticket = admitted.map_err(|refused| Refusal::quota(refused, store.clock().now()))?;
         self.standing = ticket.standing();
         Ok(ticket)
     }

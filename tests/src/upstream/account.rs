@@ -61,10 +61,15 @@ fn refused(status: u16, message: &str) -> Answer {
     (status, "application/json", error.to_string().into_bytes())
 }
 
+/// The part of a path that is the account's to answer, at OpenAI or at Azure.
+fn of_account(target: &str) -> Option<&str> {
+    let rest = target.strip_prefix("/v1/").or_else(|| target.strip_prefix("/openai/"))?;
+    (rest.starts_with("files") || rest.starts_with("batches")).then_some(rest)
+}
+
 /// Whether a path is the account's to answer.
 pub(super) fn is_of_account(target: &str) -> bool {
-    let path = target.split('?').next().unwrap_or_default();
-    path.starts_with("/v1/files") || path.starts_with("/v1/batches")
+    of_account(target).is_some()
 }
 
 impl StoredFile {
@@ -79,9 +84,20 @@ impl StoredFile {
 impl Account {
     /// Answers a request.
     pub(super) fn answer(&mut self, (method, target): (&str, &str), content_type: &str, body: &[u8]) -> Answer {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let parts: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
-        match (method, parts.as_slice()) {
+        let rest = of_account(target).expect("a path of the account");
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let parts: Vec<&str> = path.split('/').collect();
+        let (status, kind, body) = self.told((method, parts.as_slice()), query, (content_type, body));
+        // Azure has statuses of its own.
+        match (target.starts_with("/openai/"), method, status) {
+            (true, "POST", 200) => (201, kind, body),
+            (true, "DELETE", 200) => (204, kind, Vec::new()),
+            _ => (status, kind, body),
+        }
+    }
+
+    fn told(&mut self, (method, parts): (&str, &[&str]), query: &str, (content_type, body): (&str, &[u8])) -> Answer {
+        match (method, parts) {
             ("POST", ["files"]) => self.upload(content_type, body),
             ("GET", ["files"]) => told(&json!({
                 "object": "list", "data": self.files.iter().map(StoredFile::told).collect::<Vec<_>>(), "has_more": false

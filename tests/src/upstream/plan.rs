@@ -81,6 +81,8 @@ pub(super) fn planned_whole(behaviour: &Behaviour, (code, content_type, body): (
         "HTTP/1.1 {code} Scripted\r\ncontent-type: {content_type}\r\nx-request-id: req_scripted\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    // A 204 has no length (RFC 9110, section 8.6).
+    let head = if code == 204 { head.replace("content-length: 0\r\n", "") } else { head };
     steps.push(Step::Head(head.into_bytes()));
     steps.push(Step::Body { bytes: body, tokens: 0 });
     steps.push(Step::Complete);

@@ -61,14 +61,16 @@ impl Store {
     /// # Errors
     /// [`Refused`]; nothing was written.
     pub fn admit(&self, demand: &Demand<'_>) -> Result<Ticket, Refused> {
-        let tokens = demand.bound.total_tokens();
-        let want = Want {
-            usd: demand.price.upper_bound(demand.bound, demand.service_tier),
-            tokens,
-            paced_tokens: tokens,
-            counts_as_request: demand.attempt == 0,
-        };
-        self.admit_want(demand, want)
+        self.admit_want(demand, Want::of(demand))
+    }
+
+    /// [`Store::admit`] for an attempt that serves the request of another one, which is still in flight and keeps its place.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was written.
+    pub fn admit_beside(&self, demand: &Demand<'_>, other: &Ticket) -> Result<Ticket, Refused> {
+        let has_place = other.reservation().is_some_and(|other| other.request_id == demand.request_id);
+        self.admit_want(demand, Want { has_place, ..Want::of(demand) })
     }
 
     /// Reserves what a batch can use at most, whatever `demand.bound` says: all of it, or nothing from any bucket. Its tokens count
@@ -77,8 +79,7 @@ impl Store {
     /// # Errors
     /// [`Refused`]; nothing was written.
     pub fn admit_batch(&self, demand: &Demand<'_>, bound: &BatchBound) -> Result<Ticket, Refused> {
-        let want =
-            Want { usd: bound.usd(), tokens: bound.tokens(), paced_tokens: 0, counts_as_request: demand.attempt == 0 };
+        let want = Want { usd: bound.usd(), tokens: bound.tokens(), paced_tokens: 0, ..Want::of(demand) };
         self.admit_want(demand, want)
     }
 
@@ -117,6 +118,20 @@ impl Store {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inner.ledger.table.in_use()
+    }
+}
+
+impl Want {
+    /// What a demand takes by its own bound.
+    fn of(demand: &Demand<'_>) -> Self {
+        let tokens = demand.bound.total_tokens();
+        Self {
+            usd: demand.price.upper_bound(demand.bound, demand.service_tier),
+            tokens,
+            paced_tokens: tokens,
+            counts_as_request: demand.attempt == 0,
+            has_place: false,
+        }
     }
 }
 

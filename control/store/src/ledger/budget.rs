@@ -108,6 +108,8 @@ pub(crate) struct Want {
     pub(crate) paced_tokens: u64,
     /// False for a retry, which the client did not ask for.
     pub(crate) counts_as_request: bool,
+    /// Its request has a place among those in flight already.
+    pub(crate) has_place: bool,
 }
 
 #[derive(Debug)]
@@ -332,6 +334,7 @@ impl State {
     fn check_rates(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
         if let Some(limit) = quota.concurrent_requests
             && self.concurrent >= limit
+            && !want.has_place
         {
             return Err(Refused::Concurrency { limit });
         }
