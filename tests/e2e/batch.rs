@@ -121,6 +121,8 @@ async fn a_batch_is_held_until_it_ends_and_billed_what_the_provider_bills() {
     let row = scene.rows().into_iter().find(|row| row.cost > 0).expect("the bill");
     assert_eq!((row.outcome.as_str(), row.service_tier.as_str(), row.estimated), ("complete", "batch", false));
     assert_eq!((row.cache_read, row.reasoning), (8, 4));
+    let labels = openclawmu_tests::ledger::labels(&scene.gateway.data(), "acme");
+    assert!(labels.contains(&(String::new(), "team=blue".to_owned())), "{labels:?}");
     let output =
         scene.client.get(&format!("/v1/files/{}/content", done["output_file_id"].as_str().expect("an id"))).await;
     assert_eq!((output.status, output.text().lines().count()), (200, 4));
@@ -396,6 +398,35 @@ async fn a_line_at_fault_is_named_and_nothing_is_made() {
     assert_eq!(scene.upstream.batches(), [""; 0]);
     let budget = scene.settled().await;
     assert_eq!((budget.posted, budget.held), (0, 0));
+}
+
+/// S-03: what was made with a tenant's own key is looked after with that key, whoever looks
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_in_a_tenants_own_account_is_made_watched_and_billed_there() {
+    let scene = scene().await;
+    let shared = uploaded(&scene.client, "batch", lines(1).as_bytes()).await;
+    let path = "/v1/tenants/acme/provider_keys/scripted";
+    let put = scene.admin().send_json(Method::PUT, path, &json!({ "api_key": "sk-own-canary-of-acme" })).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    let calls = scene.upstream.calls();
+    let running = id(&made(&scene.client, &lines(2)).await.ok());
+    scene.upstream.finish_batch(&running, BatchEnd::Completed);
+    wait::until("the bill", || async { (scene.budget().await.posted > 0).then_some(()) }).await;
+    wait::until_true("the file that was sent is removed", || scene.upstream.last().method == "DELETE").await;
+    for exchange in &scene.upstream.exchanges()[calls..] {
+        assert_eq!(exchange.header("authorization"), Some("Bearer sk-own-canary-of-acme"), "{}", exchange.path);
+    }
+    // What is in the operator's account is still asked for with the operator's key.
+    scene.client.get(&format!("/v1/files/{shared}")).await.ok();
+    let key = format!("Bearer {}", openclawmu_tests::setup::PROVIDER_KEY);
+    assert_eq!(scene.upstream.last().header("authorization"), Some(key.as_str()));
+    scene.admin().send(Method::DELETE, path).await;
+    let calls = scene.upstream.calls();
+    let gone = scene.client.get(&format!("/v1/batches/{running}")).await;
+    assert_eq!(gone.ok()["status"], "completed", "what has ended is the gateway's own to tell");
+    let output = gone.json()["output_file_id"].as_str().expect("an id").to_owned();
+    scene.client.get(&format!("/v1/files/{output}")).await.refused(404, "invalid_request_error", "file_not_found");
+    assert_eq!(scene.upstream.calls(), calls, "no other key is tried");
 }
 
 /// I-06: what a deleted tenant had is removed, and what ran is on its bill

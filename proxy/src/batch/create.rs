@@ -4,6 +4,7 @@
 //! answer be lost, is found out by that file.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -32,6 +33,9 @@ use crate::upstream::http::Fault;
 
 /// The most that is read of what a provider says of a batch.
 const TOLD_BYTES: usize = 4 << 20;
+/// How long a provider may take to take in a file, and the pause between two looks.
+const TAKEN_IN_WITHIN: Duration = Duration::from_secs(60);
+const TAKEN_IN_PAUSE: Duration = Duration::from_millis(500);
 
 impl Gateway {
     pub(super) async fn create_batch(&self, session: &mut Session, ctx: &Context, caller: &Caller) -> Result<(), Stop> {
@@ -213,7 +217,36 @@ async fn send_input(desk: &mut Desk<'_>, ticket: &Ticket, content: Vec<u8>) -> R
     let content_type = content_type.map_err(|_| desk.unreadable())?;
     let call = Call { method: Method::POST, path: "/files".to_owned(), content_type, body: body.into() };
     let body = desk.ask_beside(ticket, &call).await?;
-    Ok(desk.told(&body)?.id)
+    let sent = desk.told(&body)?;
+    if desk.shared.store.knows_file(&sent.id).map_err(|err| desk::unavailable(&err))? {
+        // A server that keeps equal files once: this one may be a tenant's, and no batch could be told by it.
+        tracing::error!(upstream = %desk.upstream.name, file = sent.id, "an upstream gave the id of another file to a new one");
+        return Err(desk.unreadable().into());
+    }
+    let id = sent.id.clone();
+    if let Err(stop) = until_usable(desk, sent).await {
+        remove_sent(desk, &id).await;
+        return Err(stop);
+    }
+    Ok(id)
+}
+
+/// Waits until a provider has taken a file in: Azure takes a while, and refuses batches of it until then.
+async fn until_usable(desk: &Desk<'_>, mut sent: Told) -> Result<(), Stop> {
+    let deadline = Instant::now() + TAKEN_IN_WITHIN;
+    while matches!(sent.text("status"), "pending" | "running") {
+        if Instant::now() > deadline {
+            let message = format!("The upstream `{}` has not taken in the batch's input in time.", desk.upstream.name);
+            return Err(Refusal::UpstreamTimeout { message }.into());
+        }
+        tokio::time::sleep(TAKEN_IN_PAUSE).await;
+        let call = Call::bare(Method::GET, format!("/files/{}", sent.id));
+        match desk.send_held(&call, TOLD_BYTES).await {
+            Ok(body) => sent = desk.told(&body)?,
+            Err(failure) => return Err(desk.stop(failure, *desk.standing())),
+        }
+    }
+    Ok(())
 }
 
 /// Removes the file of a batch that came to nothing; nobody but the operator sees it where that fails.

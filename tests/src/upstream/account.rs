@@ -20,6 +20,8 @@ pub(super) struct Account {
     pub(super) behaviour: Behaviour,
     /// A batch is run when it is next looked at.
     pub(super) runs_at_once: bool,
+    /// A new file can be used once it was looked at.
+    takes_in_later: bool,
 }
 
 struct StoredFile {
@@ -27,6 +29,7 @@ struct StoredFile {
     purpose: String,
     name: String,
     content: Vec<u8>,
+    status: &'static str,
 }
 
 struct Batch {
@@ -76,7 +79,7 @@ impl StoredFile {
     fn told(&self) -> Value {
         json!({
             "id": self.id, "object": "file", "bytes": self.content.len(), "created_at": CREATED, "filename": self.name,
-            "purpose": self.purpose, "status": "processed", "expires_at": null
+            "purpose": self.purpose, "status": self.status, "expires_at": null
         })
     }
 }
@@ -87,9 +90,11 @@ impl Account {
         let rest = of_account(target).expect("a path of the account");
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let parts: Vec<&str> = path.split('/').collect();
+        let azure = target.starts_with("/openai/");
+        self.takes_in_later = azure;
         let (status, kind, body) = self.told((method, parts.as_slice()), query, (content_type, body));
         // Azure has statuses of its own.
-        match (target.starts_with("/openai/"), method, status) {
+        match (azure, method, status) {
             (true, "POST", 200) => (201, kind, body),
             (true, "DELETE", 200) => (204, kind, Vec::new()),
             _ => (status, kind, body),
@@ -102,7 +107,13 @@ impl Account {
             ("GET", ["files"]) => told(&json!({
                 "object": "list", "data": self.files.iter().map(StoredFile::told).collect::<Vec<_>>(), "has_more": false
             })),
-            ("GET", ["files", id]) => self.file(id).map_or_else(|| no_file(id), |file| told(&file.told())),
+            ("GET", ["files", id]) => match self.files.iter_mut().find(|file| file.id == *id) {
+                None => no_file(id),
+                Some(file) => {
+                    file.status = "processed";
+                    told(&file.told())
+                }
+            },
             ("GET", ["files", id, "content"]) => self
                 .file(id)
                 .map_or_else(|| no_file(id), |file| (200, "application/octet-stream", file.content.clone())),
@@ -151,7 +162,8 @@ impl Account {
     fn add(&mut self, purpose: &str, name: &str, content: Vec<u8>) -> String {
         let id = self.next_id("file-");
         let (purpose, name) = (purpose.to_owned(), name.to_owned());
-        self.files.push(StoredFile { id: id.clone(), purpose, name, content });
+        let status = if self.takes_in_later { "pending" } else { "processed" };
+        self.files.push(StoredFile { id: id.clone(), purpose, name, content, status });
         id
     }
 
@@ -169,6 +181,9 @@ impl Account {
     fn create(&mut self, body: &Value) -> Answer {
         let input = body["input_file_id"].as_str().unwrap_or_default();
         let Some(file) = self.file(input) else { return refused(400, "The input file does not exist.") };
+        if file.status != "processed" {
+            return refused(400, "The input file is not taken in yet.");
+        }
         if file.purpose != "batch" {
             return refused(400, "The input file has another purpose.");
         }

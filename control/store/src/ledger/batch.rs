@@ -110,7 +110,11 @@ impl Store {
             ledger.free(vec![slot]);
         };
         match self.inner.writer().run_then(task, follow).await {
-            Ok(()) => Ok(batch),
+            Ok(()) => {
+                let reached = open.budget.reached(open.ledger.alerts(), &open.quota);
+                open.ledger.offer(reached);
+                Ok(batch)
+            }
             Err(err) => {
                 open.settle(End::void(503, ServiceTier::Batch));
                 Err(err)
@@ -211,6 +215,7 @@ impl Store {
         let id = || reservation_id(ledger.epoch, ledger.count.fetch_add(1, Ordering::Relaxed));
         let rows = Rows::new(batch, &end, now, [id()?, id()?]);
         let budget = ledger.budget(batch.reservation.tenant);
+        let (of_tenant, told) = (batch.tenant.clone(), Arc::clone(&budget));
         let batch = batch.clone();
         let task = move |tx: &Transaction<'_>| finish(tx, (&batch, &end), &rows, now);
         let follow = move |done: &Done| {
@@ -218,7 +223,24 @@ impl Store {
                 rows.each().for_each(|row| adjustment::follow(&budget, row));
             }
         };
-        Ok(self.inner.writer().run_then(task, follow).await? != Done::Before)
+        let done = self.inner.writer().run_then(task, follow).await?;
+        // A tenant that is gone has no thresholds.
+        if let Ok(policy) = self.tenant_policy(&of_tenant) {
+            ledger.offer(told.reached(ledger.alerts(), &policy.quota));
+        }
+        Ok(done != Done::Before)
+    }
+
+    /// Whether a file is known already: as a tenant's, or as the input that was made for a batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn knows_file(&self, id: &str) -> Result<bool> {
+        self.inner.reader.with(|conn| {
+            let sql =
+                "SELECT 1 FROM upstream_objects WHERE id = ?1 UNION ALL SELECT 1 FROM batches WHERE sent_file = ?1";
+            Ok(conn.prepare_cached(sql)?.exists([id])?)
+        })
     }
 
     fn tenant_id(&self, key: TenantKey) -> Result<TenantId> {
