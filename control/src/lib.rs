@@ -6,6 +6,7 @@
 //! Map:
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`
 //! - `cli`: the commands, which are clients of that API
+//! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once
 //! - `key`: the master key and the admin keys, and the files that hold them
 //! - `rate_import`: price lists from outside
 //! - `retention`: old request detail, moved to files
@@ -16,8 +17,10 @@
 
 pub mod admin;
 pub mod cli;
+pub mod client_secret;
 mod error;
 mod key;
+mod once;
 mod outbound;
 mod rate_import;
 pub mod retention;

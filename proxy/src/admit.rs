@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use openclawmu_store::{
-    Bound, Demand, LabelKey, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, ServiceTier, Store, Ticket,
-    Tokenizer,
+    Bound, Demand, LabelKey, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, ServiceTier, Store,
+    Ticket, Tokenizer,
 };
 
 use crate::authenticate::Caller;
@@ -98,7 +98,7 @@ pub(crate) async fn admit(
     };
     let model = store.name_key(&target.model).await.map_err(unavailable)?;
     let upstream = target.upstream.key(store).await.map_err(unavailable)?;
-    let label = store.label_key(caller.policy.tenant_key, &call.label);
+    let label = store.label_key(caller.policy.tenant_key, &caller.policy.labelled(&call.label));
     let service_tier = service_tier(call, &price.price)?;
     let wish =
         Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt, service_tier, target };
@@ -177,7 +177,7 @@ impl Wish<'_> {
     /// Whether the provider could choose a tier that costs more than was reserved of a budget in dollars.
     fn must_name_tier(&self) -> bool {
         let (quota, price) = (&self.caller.policy.quota, &self.price.price);
-        let capped = quota.usd_per_day.is_some() || quota.usd_per_month.is_some();
+        let capped = quota.usd_per_day.is_some() || quota.usd_per_month.is_some() || costs_at_most(self.caller);
         let dearer = self.target.upstream.may_choose_tier && price.lists(ServiceTier::Priority);
         self.call.ask.service_tier == AskedTier::Auto && capped && dearer
     }
@@ -212,6 +212,7 @@ impl Wish<'_> {
             service_tier: self.service_tier,
             label: self.label,
             markup: policy.markup,
+            cap: policy.cap(),
         })
     }
 
@@ -233,7 +234,7 @@ impl Wish<'_> {
         // OpenAI's newer models know only the new name; other servers may know only the old one.
         let new_name = route.is_chat() && price.tokenizer.is_some();
         let field = if new_name { "max_completion_tokens" } else { "max_tokens" };
-        let capped = is_capped(&self.caller.policy.quota) || self.attempt.must_cap;
+        let capped = is_capped(&self.caller.policy.quota) || costs_at_most(self.caller) || self.attempt.must_cap;
         if let Some(tokens) = ask.max_output {
             return Ok(Output { tokens, field, inject: false });
         }
@@ -255,7 +256,13 @@ impl Wish<'_> {
 
     /// The prompt's exact size, where it is worth counting and the encoding is public.
     fn exact_input(&self, refused: &Refused) -> Option<u32> {
-        let tight = matches!(refused, Refused::Budget { .. } | Refused::Rate { retry_after_ms: None, .. });
+        let tight = match refused {
+            Refused::Budget { .. } | Refused::ClientSecret { limit: SecretLimit::Cost, .. } => true,
+            Refused::Rate { retry_after_ms, .. } => retry_after_ms.is_none(),
+            Refused::ClientSecret { limit: SecretLimit::Requests, .. }
+            | Refused::Concurrency { .. }
+            | Refused::Unavailable(_) => false,
+        };
         let parts = self.call.ask.parts;
         let plain = parts.images == 0 && parts.unbounded == 0;
         if !tight || !plain {
@@ -268,8 +275,13 @@ impl Wish<'_> {
 
     /// The cap on each answer that still fits, for a tenant that wants to be clamped.
     fn affordable(&self, refused: &Refused, input: u32) -> Option<u32> {
-        let Refused::Budget { usd_left, tokens_left, .. } = refused else {
-            return None;
+        let (usd_left, tokens_left) = match refused {
+            Refused::Budget { usd_left, tokens_left, .. } => (*usd_left, *tokens_left),
+            Refused::ClientSecret { limit: SecretLimit::Cost, usd_left, .. } => (*usd_left, None),
+            Refused::ClientSecret { limit: SecretLimit::Requests, .. }
+            | Refused::Rate { .. }
+            | Refused::Concurrency { .. }
+            | Refused::Unavailable(_) => return None,
         };
         if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || !self.call.route.has_output() {
             return None;
@@ -296,6 +308,11 @@ impl Output {
     fn cap(self, clamped: bool) -> Option<Cap> {
         (self.inject || clamped).then_some(Cap { field: self.field, tokens: self.tokens, clamped })
     }
+}
+
+/// Whether a client secret with a cap in dollars asks.
+fn costs_at_most(caller: &Caller) -> bool {
+    caller.policy.cap().is_some_and(|cap| cap.max_cost.is_some())
 }
 
 fn is_capped(quota: &Quota) -> bool {

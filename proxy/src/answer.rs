@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing, UnixMs};
 use pingora::http::ResponseHeader;
 
@@ -114,6 +114,20 @@ impl Head {
     /// Writes the head of an answer whose body follows in pieces.
     pub(crate) async fn begin(self, client: &mut Client<'_>) -> pingora::Result<()> {
         client.begin(self.inner).await
+    }
+
+    /// Sets several headers.
+    pub(crate) fn extend(&mut self, headers: Vec<(HeaderName, HeaderValue)>) {
+        for (name, value) in headers {
+            if let Err(err) = self.inner.insert_header(name, value) {
+                tracing::error!(%err, "a header could not be set");
+            }
+        }
+    }
+
+    /// Writes an answer that has no body.
+    pub(crate) async fn send_nothing(self, client: &mut Client<'_>) -> pingora::Result<()> {
+        client.bodiless(self.inner).await
     }
 
     /// Writes a whole answer.

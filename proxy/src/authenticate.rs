@@ -1,17 +1,33 @@
 //! Stage 1. From a request's head to who is asking.
 //!
-//! Exactly one credential counts: two that differ are none. The client learns only that it was not let in.
+//! Exactly one credential counts: two that differ are none, and a cookie beside any other is one too many. The client learns
+//! only that it was not let in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
+use openclawmu_control::client_secret::COOKIE;
 use openclawmu_store::{AuthError, Policy, Store};
 
 use crate::refusal::Refusal;
 
 /// What a subprotocol starts with that holds a key.
 const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+/// What a client secret begins with: a cookie holds nothing else.
+const CLIENT_SECRET: &str = "ek_";
+/// The headers that hold a credential.
+const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// How a credential came: a browser sends a cookie along whoever made it ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// By a header that whoever asks has set, or a subprotocol.
+    Header,
+    /// By a cookie.
+    Cookie,
+}
 
 /// Who is asking.
 #[derive(Clone, Debug)]
@@ -20,14 +36,55 @@ pub(crate) struct Caller {
     pub(crate) policy: Arc<Policy>,
 }
 
-/// Lets in who presents one valid token.
-pub(crate) fn authenticate(store: &Store, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Refusal> {
-    check(store, credential(headers).ok_or(Refusal::Unauthenticated)?, peer)
+/// The one credential of a request, and how it came.
+///
+/// # Errors
+/// 401 where there is none, or more than one.
+pub(crate) fn presented(headers: &HeaderMap, is_socket: bool) -> Result<(&str, By), Refusal> {
+    let by_header = || if is_socket { socket_credential(headers) } else { credential(headers, None) };
+    let found = match cookie(headers) {
+        Cookie::Absent => by_header().map(|token| (token, By::Header)),
+        Cookie::One(secret) if !has_other(headers, is_socket) => Some((secret, By::Cookie)),
+        Cookie::One(_) | Cookie::Unusable => None,
+    };
+    found.ok_or(Refusal::Unauthenticated)
 }
 
-/// The one credential of a request.
-pub(crate) fn credential(headers: &HeaderMap) -> Option<&str> {
-    credential_beside(headers, None)
+/// What the cookies say.
+enum Cookie<'h> {
+    Absent,
+    One(&'h str),
+    /// It is there twice, or holds what is no client secret.
+    Unusable,
+}
+
+fn cookie(headers: &HeaderMap) -> Cookie<'_> {
+    let mut found = Cookie::Absent;
+    for value in headers.get_all(header::COOKIE) {
+        // What is not ASCII can't be told apart, and so may hold another.
+        let Ok(text) = value.to_str() else { return Cookie::Unusable };
+        for pair in text.split(';') {
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            if name.trim() != COOKIE {
+                continue;
+            }
+            found = match found {
+                Cookie::Absent if value.trim().starts_with(CLIENT_SECRET) => Cookie::One(value.trim()),
+                Cookie::Absent | Cookie::One(_) | Cookie::Unusable => return Cookie::Unusable,
+            };
+        }
+    }
+    found
+}
+
+/// Whether anything but a cookie claims to hold a credential.
+fn has_other(headers: &HeaderMap, is_socket: bool) -> bool {
+    let keyed = || headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().any(|list| has_key(list.as_bytes()));
+    CREDENTIALS.iter().any(|name| headers.contains_key(*name)) || (is_socket && keyed())
+}
+
+fn has_key(list: &[u8]) -> bool {
+    list.windows(KEY_PROTOCOL.len()).any(|part| part == KEY_PROTOCOL.as_bytes())
 }
 
 /// Lets in who presents this token.
@@ -61,17 +118,17 @@ pub(crate) fn check(store: &Store, presented: &str, peer: IpAddr) -> Result<Call
 
 /// The one credential of a request for a WebSocket: a browser can set no header there, and so `OpenAI`'s clients put it
 /// among the subprotocols.
-pub(crate) fn socket_credential(headers: &HeaderMap) -> Option<&str> {
+fn socket_credential(headers: &HeaderMap) -> Option<&str> {
     let lists = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let mut keys = lists.flat_map(|list| list.split(',')).filter_map(|one| one.trim().strip_prefix(KEY_PROTOCOL));
     let key = keys.next();
-    if keys.next().is_some() { None } else { credential_beside(headers, key) }
+    if keys.next().is_some() { None } else { credential(headers, key) }
 }
 
 /// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`, which must be
 /// the one that was `found` elsewhere.
-fn credential_beside<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
-    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"] {
+fn credential<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
+    for name in CREDENTIALS {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {
@@ -102,7 +159,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        credential(&headers).map(str::to_owned)
+        credential(&headers, None).map(str::to_owned)
     }
 
     #[test]
@@ -124,6 +181,41 @@ mod tests {
         ] {
             assert_eq!(of(none), None, "{none:?}");
         }
+    }
+
+    fn presented_by(pairs: &[(&str, &str)], is_socket: bool) -> Option<(String, By)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        presented(&headers, is_socket).ok().map(|(text, by)| (text.to_owned(), by))
+    }
+
+    /// A-01, W-01
+    #[test]
+    fn a_cookie_holds_one_client_secret_and_stands_alone() {
+        let cookie = ("cookie", "theme=dark; __Host-openclawmu=ek_a; x=1");
+        let secret = Some(("ek_a".to_owned(), By::Cookie));
+        assert_eq!(presented_by(&[cookie], false), secret);
+        assert_eq!(presented_by(&[("cookie", "a=b"), ("cookie", "__Host-openclawmu=ek_a")], false), secret);
+        assert_eq!(presented_by(&[cookie], true), secret);
+        let other = [("cookie", "theme=dark; openclawmu=ek_b; __Host-openclawmu2=ek_c"), ("x-api-key", "tk_a")];
+        assert_eq!(presented_by(&other, false), Some(("tk_a".to_owned(), By::Header)));
+        let key = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.ek_a");
+        assert_eq!(presented_by(&[key], true), Some(("ek_a".to_owned(), By::Header)));
+        for none in [
+            &[cookie, ("authorization", "Bearer ek_a")][..],
+            &[cookie, ("authorization", "")],
+            &[cookie, ("x-goog-api-key", "ek_a")],
+            &[cookie, cookie],
+            &[("cookie", "__Host-openclawmu=ek_a; __Host-openclawmu=ek_a")],
+            &[("cookie", "__Host-openclawmu=tk_a")],
+            &[("cookie", "__Host-openclawmu=")],
+            &[("cookie", "__Host-openclawmu=tk_a"), ("authorization", "Bearer tk_a")],
+        ] {
+            assert_eq!(presented_by(none, false), None, "{none:?}");
+        }
+        assert_eq!(presented_by(&[cookie, key], true), None);
     }
 
     #[test]

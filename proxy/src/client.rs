@@ -12,6 +12,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::origin;
+
 /// The slowest that a client may read a long answer, in bytes a second.
 const SLOWEST_READER: u64 = 16 << 10;
 
@@ -98,6 +100,7 @@ impl Client<'_> {
     pub(crate) async fn begin(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
         match self {
             Self::Http(session) => {
+                origin::open(session.req_header(), &mut head);
                 if session.req_header().version == Version::HTTP_11 {
                     head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
                 }
@@ -123,6 +126,20 @@ impl Client<'_> {
         }
     }
 
+    /// Writes an answer that has no body, such as a 204.
+    pub(crate) async fn bodiless(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
+        match self {
+            Self::Http(session) => {
+                origin::open(session.req_header(), &mut head);
+                session.as_downstream_mut().response_duplex_vec(vec![HttpTask::Header(head, true)]).await.map(|_| ())
+            }
+            Self::Pipe(pipe) => {
+                pipe.send(Piped::Head(head)).await?;
+                pipe.last(Bytes::new()).await
+            }
+        }
+    }
+
     /// Writes a whole answer.
     pub(crate) async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
         head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
@@ -133,6 +150,7 @@ impl Client<'_> {
                 return pipe.last(body).await;
             }
         };
+        origin::open(session.req_header(), &mut head);
         // A long answer gets the time that its length needs at the slowest pace.
         let more = Duration::from_secs(u64::try_from(body.len()).unwrap_or(u64::MAX) / SLOWEST_READER);
         let timeout = session.as_downstream_mut().get_write_timeout().map(|timeout| timeout.saturating_add(more));

@@ -7,14 +7,14 @@ use std::time::Instant;
 use pingora::proxy::Session;
 
 use crate::answer::{self, Head};
-use crate::authenticate::{self, Caller, authenticate};
+use crate::authenticate::{self, Caller};
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
 use crate::routes::{self, Access, Found, Route, SocketRoute};
 use crate::socket::Guard;
-use crate::{head, own, socket};
+use crate::{head, origin, own, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
@@ -22,11 +22,17 @@ impl Gateway {
         let shared = &*self.shared;
         session.as_downstream_mut().set_write_timeout(Some(shared.config.write_timeout));
         check_head(session)?;
+        if session.req_header().headers.contains_key(http::header::ORIGIN) {
+            origin::presume(shared, session.req_header_mut());
+            if origin::is_preflight(session.req_header()) {
+                return self.preflight(session, ctx).await;
+            }
+        }
         let (method, path) = (&session.req_header().method, session.req_header().uri.path());
         let (entry, rest) = match routes::find(method, path) {
             Found::Entry(entry, rest) => (entry, rest.to_owned()),
-            Found::OtherMethod(allow) => return Err(method_not_allowed(allow.as_str()).into()),
-            Found::Nothing => return Err(unknown_url(method, path).into()),
+            Found::OtherMethod(allow) => return Err(Refusal::method_not_allowed(allow.as_str()).into()),
+            Found::Nothing => return Err(Refusal::unknown_url(method, path).into()),
         };
         ctx.route = entry.path;
         ctx.dialect = entry.route.dialect();
@@ -43,6 +49,7 @@ impl Gateway {
             }
         };
         let answer = match entry.route {
+            Route::ClientSecrets => return self.mint(session, ctx, (&caller, peer(session))).await,
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Batches => return Box::pin(self.batches(session, ctx, &caller, &rest)).await,
             Route::Files => return Box::pin(self.files(session, ctx, &caller, &rest)).await,
@@ -60,16 +67,28 @@ impl Gateway {
         Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }
 
-    fn caller(&self, session: &Session, ctx: &mut Context, route: Route) -> Result<Caller, Refusal> {
-        let (store, headers) = (&self.shared.store, &session.req_header().headers);
-        let caller = if matches!(route, Route::Socket(_)) {
-            let presented = authenticate::socket_credential(headers).ok_or(Refusal::Unauthenticated)?;
-            authenticate::check(store, presented, peer(session))?
-        } else {
-            authenticate(store, headers, peer(session))?
-        };
+    /// Who asks, from where it may, for what it may.
+    fn caller(&self, session: &mut Session, ctx: &mut Context, route: Route) -> Result<Caller, Refusal> {
+        let (shared, from) = (&*self.shared, peer(session));
+        let head = session.req_header_mut();
+        let (presented, by) = authenticate::presented(&head.headers, matches!(route, Route::Socket(_)))?;
+        let caller = authenticate::check(&shared.store, presented, from)?;
         ctx.notes.caller(&caller.policy);
+        origin::admit(shared, head, (&caller.policy, by))?;
+        if caller.policy.secret.is_some() && !route.is_for_client_secrets() {
+            let message = "A client secret may only call models. Use a tenant token on a server.".to_owned();
+            return Err(Refusal::Forbidden { code: "not_for_client_secrets", message });
+        }
         Ok(caller)
+    }
+
+    /// A browser's question whether its page may send a request.
+    async fn preflight(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        let headers = origin::preflight(&self.shared, session.req_header())?;
+        ctx.status = 204;
+        let mut head = Head::new(204, ctx.request_id)?;
+        head.extend(headers);
+        Ok(head.send_nothing(&mut Client::Http(session)).await?)
     }
 
     /// A request for a WebSocket, its caller known.
@@ -78,7 +97,7 @@ impl Gateway {
         session.set_keepalive(None);
         let head = session.req_header();
         let offer = socket::check(head)?;
-        let presented = authenticate::socket_credential(&head.headers).ok_or(Refusal::Unauthenticated)?;
+        let (presented, _) = authenticate::presented(&head.headers, true)?;
         let guard = Guard {
             shared: Arc::clone(&self.shared),
             presented: presented.into(),
@@ -119,20 +138,4 @@ fn check_head(session: &Session) -> Result<(), Refusal> {
         head::check_raw(&raw)?;
     }
     head::check(session.req_header())
-}
-
-fn unknown_url(method: &http::Method, path: &str) -> Refusal {
-    let path: String = path.chars().take(200).collect();
-    let message =
-        format!("Unknown request URL: {method} {path}. The README lists the routes that this gateway serves.");
-    Refusal::NotFound { code: "unknown_url", message }
-}
-
-fn method_not_allowed(allow: &'static str) -> Refusal {
-    Refusal::Bad {
-        status: 405,
-        param: Some(allow.into()),
-        code: Some("method_not_allowed"),
-        message: format!("This route takes {allow}."),
-    }
 }

@@ -87,6 +87,10 @@ impl Gateway {
             ai => read::read(session, &self.shared.config, ai, ctx.request_id).await?,
         };
         if call.asked.as_ref().is_some_and(|asked| asked.background) {
+            if caller.policy.secret.is_some() {
+                let message = "Nothing is kept for a client secret, and so nothing answered in the background.";
+                return Err(Refusal::bad("background", message).into());
+            }
             return Box::pin(self.background(session, ctx, caller, call)).await;
         }
         self.answer(&mut Client::Http(session), ctx, caller, &call).await
@@ -100,8 +104,8 @@ impl Gateway {
         (route, body): (AiRoute, &Bytes),
     ) -> Result<Call, Refusal> {
         let (shared, tenant) = (&*self.shared, &caller.policy.tenant);
-        let max_bytes = shared.config.max_body_bytes;
-        let asking = Asking { request_id, tenant, headers, max_bytes, near: None, seals: &shared.seals };
+        let (max_bytes, apart) = (shared.config.max_body_bytes, caller.policy.secret.is_some());
+        let asking = Asking { request_id, tenant, headers, max_bytes, near: None, seals: &shared.seals, apart };
         if route == AiRoute::Compact {
             return response::compacting(&shared.shelf, asking, body).await;
         }

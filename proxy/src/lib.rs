@@ -7,6 +7,8 @@
 //! - `routes`: every route of the edge, in one list
 //! - `dispatch`: head, route, caller; then the stages, or a route that needs none
 //! - `gateway`: the seven stages, top to bottom
+//! - `origin`: pages: from which origin they may ask, and read the answer
+//! - `client_secret`: secrets for pages, made for the holder of a token
 //! - `context`: what every request needs, and what is noted of one
 //! - `authenticate`, `read`, `admit`, `route`, `forward`, `relay`, `settle`: the stages
 //! - `socket`: WebSockets: how one is opened, carried and ended
@@ -46,6 +48,7 @@ mod beside;
 mod catalog;
 pub mod cli;
 mod client;
+mod client_secret;
 pub mod config;
 mod context;
 mod dialect;
@@ -64,6 +67,7 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod observe;
+mod origin;
 mod outbound;
 mod own;
 mod own_key;

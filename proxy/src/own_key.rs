@@ -30,6 +30,11 @@ impl OwnKeys {
         Self { master, open: Cache::new(KEPT) }
     }
 
+    /// What they are sealed with.
+    pub(crate) fn master(&self) -> &Arc<MasterKey> {
+        &self.master
+    }
+
     /// The headers of the tenant's own key at an upstream; `None` where it has none and the operator's is used.
     ///
     /// # Errors

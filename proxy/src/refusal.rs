@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, UnixMs};
+use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, SecretLimit, UnixMs};
 use serde_json::json;
 
 use crate::dialect::form::{Trouble, TroubleKind};
@@ -103,10 +103,29 @@ impl Refusal {
     pub(crate) fn quota(refused: Refused, now: UnixMs) -> Self {
         let retry_after_ms = match &refused {
             Refused::Budget { resets_at, .. } => u64::try_from(resets_at.0.saturating_sub(now.0)).ok(),
+            Refused::ClientSecret { ends_at, .. } => u64::try_from(ends_at.0.saturating_sub(now.0)).ok(),
             Refused::Rate { retry_after_ms, .. } => *retry_after_ms,
             Refused::Concurrency { .. } | Refused::Unavailable(_) => Some(1000),
         };
         Self::Quota { refused, retry_after_ms }
+    }
+
+    /// No such route.
+    pub(crate) fn unknown_url(method: &http::Method, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        let message =
+            format!("Unknown request URL: {method} {path}. The README lists the routes that this gateway serves.");
+        Self::NotFound { code: "unknown_url", message }
+    }
+
+    /// The route has another method.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        Self::Bad {
+            status: 405,
+            param: Some(allow.into()),
+            code: Some("method_not_allowed"),
+            message: format!("This route takes {allow}."),
+        }
     }
 
     /// A token without the scope that a route needs.
@@ -185,6 +204,10 @@ fn told_quota(refused: &Refused, retry_after_ms: Option<u64>) -> Told {
             let message = budget_message(*kind, *resets_at);
             (429, "insufficient_quota", "insufficient_quota", message, Some(false))
         }
+        Refused::ClientSecret { limit, .. } => {
+            let message = secret_message(*limit).to_owned();
+            (429, "insufficient_quota", "insufficient_quota", message, Some(false))
+        }
         Refused::Rate { kind, limit, retry_after_ms } => {
             let unit = match kind {
                 RateKind::Requests => "requests",
@@ -207,6 +230,18 @@ fn told_quota(refused: &Refused, retry_after_ms: Option<u64>) -> Told {
         Refused::Unavailable(_) => return Refusal::Store.told(),
     };
     Told { status, kind, code: Some(code), param: None, message, retry_after_ms, should_retry, closes: false }
+}
+
+fn secret_message(limit: SecretLimit) -> &'static str {
+    match limit {
+        SecretLimit::Cost => {
+            "You exceeded your current quota: what this client secret may cost does not cover this request. A shorter prompt or \
+             a lower max_tokens may still fit; else ask for a new client secret."
+        }
+        SecretLimit::Requests => {
+            "You exceeded your current quota: this client secret has made all the requests that it may. Ask for a new one."
+        }
+    }
 }
 
 fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {

@@ -27,6 +27,8 @@ pub(crate) enum Route {
     Usage,
     /// The caller's own quota.
     Quota,
+    /// A short-lived secret for a page or an app.
+    ClientSecrets,
     /// Whether the process lives.
     Health,
     /// Whether it can serve.
@@ -76,6 +78,7 @@ impl Route {
             | Self::Batches
             | Self::Usage
             | Self::Quota
+            | Self::ClientSecrets
             | Self::Health
             | Self::Ready => Dialect::Openai,
         }
@@ -85,9 +88,30 @@ impl Route {
     fn reaches_upstream(self) -> bool {
         match self {
             Self::Ai(_) | Self::Socket(_) | Self::Files | Self::Batches => true,
-            Self::Models | Self::Model | Self::Response | Self::Usage | Self::Quota | Self::Health | Self::Ready => {
-                false
-            }
+            Self::Models
+            | Self::Model
+            | Self::Response
+            | Self::Usage
+            | Self::Quota
+            | Self::ClientSecrets
+            | Self::Health
+            | Self::Ready => false,
+        }
+    }
+
+    /// Whether a client secret may ask for it: models may be called and listed. What a tenant keeps is all its users' together,
+    /// and so none's.
+    pub(crate) fn is_for_client_secrets(self) -> bool {
+        match self {
+            Self::Ai(_) | Self::Socket(_) | Self::Models | Self::Model => true,
+            Self::Response
+            | Self::Files
+            | Self::Batches
+            | Self::Usage
+            | Self::Quota
+            | Self::ClientSecrets
+            | Self::Health
+            | Self::Ready => false,
         }
     }
 }
@@ -183,6 +207,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/v1/models/*", Route::Model, Access::Token),
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),
     entry(Method::GET, "/v1/quota", Route::Quota, Access::Scope(Scope::Usage)),
+    entry(Method::POST, "/v1/client_secrets", Route::ClientSecrets, Access::Scope(Scope::ClientSecrets)),
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];
@@ -210,7 +235,7 @@ pub(crate) fn listed() -> Vec<Listed> {
         access: match entry.access {
             Access::Open => "open".to_owned(),
             Access::Token => "token".to_owned(),
-            Access::Scope(scope) => format!("{scope:?}").to_lowercase(),
+            Access::Scope(scope) => scope.name().to_owned(),
         },
         dialect: entry.route.dialect(),
         upstream: entry.route.reaches_upstream(),

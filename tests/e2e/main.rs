@@ -29,6 +29,7 @@ mod bad_input;
 mod batch;
 mod billing;
 mod cli;
+mod client_secret;
 mod cloud;
 mod compact;
 mod complaint;

@@ -68,6 +68,7 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
         ("GET", "/v1/models/*") => Example::Own("/v1/models/alpha", Value::Null, 200),
         ("GET", "/v1/usage") => Example::Own("/v1/usage", Value::Null, 200),
         ("GET", "/v1/quota") => Example::Own("/v1/quota", Value::Null, 200),
+        ("POST", "/v1/client_secrets") => Example::Own("/v1/client_secrets", json!({ "ttl_seconds": 60 }), 201),
         ("GET", "/healthz") => Example::Own("/healthz", Value::Null, 200),
         ("GET", "/readyz") => Example::Own("/readyz", Value::Null, 200),
         _ => return None,

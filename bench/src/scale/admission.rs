@@ -54,7 +54,12 @@ fn latencies(filled: &Filled, callers: &[Caller]) -> Result<Latency> {
                 }
                 // Not of interest here: the loop is faster than any load, so that the writer falls behind.
                 Err(Refused::Unavailable(_)) => filled.flush()?,
-                Err(refused @ (Refused::Budget { .. } | Refused::Rate { .. } | Refused::Concurrency { .. })) => {
+                Err(
+                    refused @ (Refused::Budget { .. }
+                    | Refused::Rate { .. }
+                    | Refused::ClientSecret { .. }
+                    | Refused::Concurrency { .. }),
+                ) => {
                     return Err(anyhow!("an admission was refused: {refused}"));
                 }
             }

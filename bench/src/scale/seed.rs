@@ -99,6 +99,7 @@ impl Filled {
             service_tier: ServiceTier::Standard,
             label: LabelKey::default(),
             markup: caller.tenant.markup,
+            cap: None,
         })?;
         ticket.settle(End {
             outcome: Outcome::Complete,
@@ -135,7 +136,10 @@ pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<
             match refused {
                 // The writer is behind.
                 Refused::Unavailable(_) => filled.flush()?,
-                Refused::Budget { .. } | Refused::Rate { .. } | Refused::Concurrency { .. } => {
+                Refused::Budget { .. }
+                | Refused::Rate { .. }
+                | Refused::ClientSecret { .. }
+                | Refused::Concurrency { .. } => {
                     return Err(anyhow!("a row was refused: {refused}"));
                 }
             }

@@ -61,7 +61,7 @@ impl<T: DeserializeOwned> FromRequest<AdminState> for Call<T> {
                     _ => Refusal::new(StatusCode::BAD_REQUEST, "unreadable_body", "the body broke off"),
                 }
             })?;
-        let once = key.map(|key| OnceKey::new(key, &parts.method, &parts.uri, &bytes));
+        let once = key.map(|key| idempotency::once_key(key, &parts.method, &parts.uri, &bytes));
         let body = if bytes.is_empty() && !parts.headers.contains_key(CONTENT_TYPE) {
             // Every field of every body may be absent, so no body at all says as much as `{}`.
             parse(b"{}")?

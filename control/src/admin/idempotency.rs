@@ -1,30 +1,21 @@
-//! `Idempotency-Key`: a POST that is sent again gets the answer that it got, and nothing happens twice.
-//!
-//! The answer may hold a new secret. It is kept sealed under the master key, bound to its idempotency key, so that the
-//! database alone can't give it away.
-
-use std::sync::Arc;
+//! `Idempotency-Key` of an admin's call: the header, and the answer that is given again.
 
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use openclawmu_store::{Answered, Change, Idempotency, StoreError, StoredAnswer};
+use openclawmu_store::Change;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
+use crate::once::{Given, NotGiven, once, opened};
+
+pub(super) use crate::once::OnceKey;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Tells a repeated answer from the first one.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// A key, and the request that it came with.
-pub(super) struct OnceKey {
-    key: String,
-    request_hash: [u8; 32],
-}
 
 /// The key that a request carries, if any.
 pub(super) fn header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
@@ -45,62 +36,35 @@ pub(super) fn header(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
-impl OnceKey {
-    /// The key of the request of this method, path and body. The caller is no part of it: all admins are one authority.
-    pub(super) fn new(key: String, method: &Method, uri: &Uri, body: &[u8]) -> Self {
-        let path = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        let mut hash = Sha256::new();
-        // Neither a method nor a path can hold a line feed.
-        for part in [method.as_str().as_bytes(), b"\n", path.as_bytes(), b"\n", body] {
-            hash.update(part);
-        }
-        Self { key, request_hash: hash.finalize().into() }
-    }
+/// The key of the request of this method, path and body. The caller is no part of it: all admins are one authority.
+pub(super) fn once_key(key: String, method: &Method, uri: &Uri, body: &[u8]) -> OnceKey {
+    let path = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    // Neither a method nor a path can hold a line feed.
+    OnceKey::of_admin(key, &[method.as_str().as_bytes(), b"\n", path.as_bytes(), b"\n", body])
 }
 
 /// Makes `change`, once where the call has a key, and answers 201 with what `render` says of it.
 pub(super) async fn create<T: Send + 'static>(
     state: &AdminState,
-    once: Option<OnceKey>,
+    key: Option<OnceKey>,
     change: Change<T>,
     render: fn(&T) -> Value,
 ) -> Result<Response, Refusal> {
-    let key = once.as_ref().map(|once| once.key.clone());
-    let idempotency = once.map(|once| sealing(state, once, render)).transpose()?;
-    match change.once(idempotency).await? {
-        Answered::Now(done) => Ok((StatusCode::CREATED, axum::Json(render(&done))).into_response()),
-        Answered::Before(stored) => replay(state, &key.unwrap_or_default(), &stored),
-    }
+    answer(once(&state.master, key, change, render).await?)
 }
 
 /// The answer that a call with this key got before, if any; for a call that does more than one change.
 pub(super) fn replayed(state: &AdminState, once: &OnceKey) -> Result<Option<Response>, Refusal> {
     let stored = state.store.idempotent_answer(&once.key, &once.request_hash)?;
-    stored.map(|stored| replay(state, &once.key, &stored)).transpose()
+    stored.map(|stored| answer(opened(&state.master, &once.key, &stored)?)).transpose()
 }
 
-fn sealing<T: Send + 'static>(
-    state: &AdminState,
-    once: OnceKey,
-    render: fn(&T) -> Value,
-) -> Result<Idempotency<T>, StoreError> {
-    let (master, aad) = (Arc::clone(&state.master), aad(&once.key));
-    Idempotency::new(&once.key, once.request_hash, move |done| {
-        let sealed = master.seal(&aad, render(done).to_string().as_bytes()).map_err(StoreError::Unavailable)?;
-        Ok(StoredAnswer { status: StatusCode::CREATED.as_u16(), sealed })
-    })
-}
-
-fn replay(state: &AdminState, key: &str, stored: &StoredAnswer) -> Result<Response, Refusal> {
-    let Ok(body) = state.master.open(&aad(key), &stored.sealed) else {
-        return Err(Refusal::new(
-            StatusCode::CONFLICT,
-            "answer_lost",
-            "this call was made before, but its answer can't be opened any more",
-        )
-        .hint("master.key is not the one that sealed it; look at what exists, and use a new Idempotency-Key"));
+fn answer(given: Given) -> Result<Response, Refusal> {
+    let (status, body) = match given {
+        Given::Made(body) => return Ok((StatusCode::CREATED, axum::Json(body)).into_response()),
+        Given::Before { status, body } => (status, body),
     };
-    let status = StatusCode::from_u16(stored.status).map_err(|err| Refusal::internal(&err))?;
+    let status = StatusCode::from_u16(status).map_err(|err| Refusal::internal(&err))?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (IDEMPOTENT_REPLAYED, HeaderValue::from_static("true")),
@@ -108,7 +72,12 @@ fn replay(state: &AdminState, key: &str, stored: &StoredAnswer) -> Result<Respon
     Ok((status, headers, Bytes::from(body)).into_response())
 }
 
-/// Binds a sealed answer to its key: copied to another row it does not open.
-fn aad(key: &str) -> Vec<u8> {
-    format!("idempotency|{key}").into_bytes()
+impl From<NotGiven> for Refusal {
+    fn from(err: NotGiven) -> Self {
+        match err {
+            NotGiven::Store(err) => err.into(),
+            NotGiven::AnswerLost => Self::new(StatusCode::CONFLICT, "answer_lost", err.to_string())
+                .hint("master.key is not the one that sealed it; look at what exists, and use a new Idempotency-Key"),
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! - `route`: every route, in one list
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`,
+//! - `tenant`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`,
 //!   `alert`, `stripe`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
@@ -18,6 +18,7 @@ mod answer;
 mod archive;
 mod attempts;
 mod call;
+mod client_secret;
 mod credit;
 mod gate;
 mod health;

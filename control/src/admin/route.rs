@@ -11,8 +11,8 @@ use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, credit, gate, health, hold, provider_key, quota, rate, rate_import, reconcile, request,
-    stripe, tenant, token, usage,
+    alert, answer, archive, client_secret, credit, gate, health, hold, provider_key, quota, rate, rate_import,
+    reconcile, request, stripe, tenant, token, usage,
 };
 
 /// Who may call a route.
@@ -53,6 +53,7 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::GET, "/v1/tenants/{id}/tokens", get(token::list)),
         (Method::DELETE, "/v1/tenants/{id}/tokens/{token}", delete(token::revoke)),
         (Method::POST, "/v1/tenants/{id}/tokens/{token}/rotate", post(token::rotate)),
+        (Method::POST, "/v1/tenants/{id}/client_secrets", post(client_secret::create)),
         (Method::GET, "/v1/tenants/{id}/provider_keys", get(provider_key::list)),
         (Method::PUT, "/v1/tenants/{id}/provider_keys/{upstream}", put(provider_key::put)),
         (Method::DELETE, "/v1/tenants/{id}/provider_keys/{upstream}", delete(provider_key::delete)),

@@ -3,7 +3,7 @@
 //! No command reads the data directory's files or the database: whatever it says, the API said.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `provider_key`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference
+//! - `tenant`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference
 //!   that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
@@ -14,6 +14,7 @@ mod answer;
 mod archive;
 mod billing;
 mod client;
+mod client_secret;
 mod command;
 mod credit;
 mod duration;
@@ -36,6 +37,7 @@ mod tests;
 pub use alert::AlertCommand;
 pub use archive::ArchiveCommand;
 pub use billing::BillingCommand;
+pub use client_secret::ClientSecretFlags;
 pub use command::{AdminCommand, Connection, run};
 pub use hold::ResolveFlags;
 pub use provider_key::ProviderKeyCommand;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
+use crate::cli::client_secret::{self, ClientSecretFlags};
 use crate::cli::provider_key::{self, ProviderKeyCommand};
 use crate::cli::table::{Table, fields};
 use crate::cli::token::{self, TokenCommand};
@@ -54,6 +55,14 @@ pub enum TenantCommand {
     /// Create, rotate and revoke a tenant's tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make a short-lived secret for a page or an app in a user's hands, which is shown once
+    ClientSecret {
+        /// The tenant
+        id: TenantId,
+        /// What it is good for
+        #[command(flatten)]
+        flags: Box<ClientSecretFlags>,
+    },
     /// A tenant's own keys at providers
     #[command(subcommand)]
     ProviderKey(ProviderKeyCommand),
@@ -208,6 +217,7 @@ pub(crate) async fn execute(command: &TenantCommand, client: &Client, json: bool
         TenantCommand::Update { id, flags, status } => update(client, id, (flags, *status), json).await,
         TenantCommand::Delete { id, confirm: _ } => delete(client, id, json).await,
         TenantCommand::Token(command) => token::execute(command, client, json).await,
+        TenantCommand::ClientSecret { id, flags } => client_secret::create(client, id, flags, json).await,
         TenantCommand::ProviderKey(command) => provider_key::execute(command, client, json).await,
     }
 }

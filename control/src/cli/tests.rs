@@ -98,6 +98,8 @@ fn every_command_of_the_contract_is_there() {
         "tenants token create acme --scopes inference,usage --expires-in 90d --allowed-ips 10.0.0.0/8",
         "tenants token rotate acme 0123456789AB",
         "tenants token revoke acme 0123456789AB",
+        "tenants client-secret acme",
+        "tenants client-secret acme --ttl 10m --model gpt-4o --model claude-* --max-cost-usd 0.50 --max-requests 20 --origin https://app.example.com --user ann --json",
         "billing report acme --period 2026-11 --csv",
         "billing report acme --period 2026-11 --json",
         "billing summary",

@@ -54,7 +54,7 @@ pub struct TokenFlags {
     /// What people call it
     #[arg(long)]
     name: Option<String>,
-    /// What it is for: inference, usage, sandbox, workspace, terminal, agents, channels; all when absent
+    /// What it is for: inference, usage, sandbox, workspace, terminal, agents, channels, client_secrets; all when absent
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     scopes: Vec<String>,
     /// Models that it may call, of those that its tenant may

@@ -29,6 +29,8 @@ pub struct Change<T> {
     task: Task<T>,
     on_commit: OnCommit,
     after: fn(&Store),
+    /// Nothing of which a copy is kept in memory is changed.
+    aside: bool,
 }
 
 impl<T> fmt::Debug for Change<T> {
@@ -42,7 +44,12 @@ impl<T: Send + 'static> Change<T> {
         store: &Store,
         task: impl FnOnce(&Transaction<'_>, UnixMs) -> Result<T> + Send + 'static,
     ) -> Self {
-        Self { store: store.clone(), task: Box::new(task), on_commit: Box::new(|| {}), after: |_| {} }
+        Self { store: store.clone(), task: Box::new(task), on_commit: Box::new(|| {}), after: |_| {}, aside: false }
+    }
+
+    /// Changes nothing of which a copy is kept in memory: whoever was let in is not looked up anew because of it.
+    pub(crate) fn aside(self) -> Self {
+        Self { aside: true, ..self }
     }
 
     /// Runs `after` once the change is durable. What it does must also come about without it, if later.
@@ -53,8 +60,8 @@ impl<T: Send + 'static> Change<T> {
 
     /// The same change with its outcome turned into another; `turn` runs inside the transaction, so it must be quick.
     pub fn map<U>(self, turn: impl FnOnce(T) -> U + Send + 'static) -> Change<U> {
-        let Self { store, task, on_commit, after } = self;
-        Change { store, task: Box::new(move |tx, now| task(tx, now).map(turn)), on_commit, after }
+        let Self { store, task, on_commit, after, aside } = self;
+        Change { store, task: Box::new(move |tx, now| task(tx, now).map(turn)), on_commit, after, aside }
     }
 
     /// Runs `on_commit` exactly once when the change is durable, even where nobody waits for it any more; never for an answer
@@ -69,14 +76,14 @@ impl<T: Send + 'static> Change<T> {
     /// # Errors
     /// Those of the change, and [`crate::StoreError::KeyReused`] when the key came with another request.
     pub async fn once(self, key: Option<Idempotency<T>>) -> Result<Answered<T>> {
-        let Self { store, task, on_commit, after } = self;
+        let Self { store, task, on_commit, after, aside } = self;
         let clock = Arc::clone(store.clock());
         let once = move |tx: &Transaction<'_>| idempotency::once(tx, clock.now(), key, task);
         let follow = move |answered: &Answered<T>| match answered {
             Answered::Now(_) => on_commit(),
             Answered::Before(_) => {}
         };
-        let answered = store.inner.writer().run_then(once, follow).await?;
+        let answered = store.inner.writer().answered(once, follow, !aside).await?;
         after(&store);
         Ok(answered)
     }
@@ -86,9 +93,10 @@ impl<T: Send + 'static> Change<T> {
     /// # Errors
     /// Those of the change.
     pub fn wait(self) -> Result<T> {
-        let Self { store, task, on_commit, after } = self;
+        let Self { store, task, on_commit, after, aside } = self;
         let clock = Arc::clone(store.clock());
-        let done = store.inner.writer().run_blocking_then(move |tx| task(tx, clock.now()), |_| on_commit())?;
+        let run = move |tx: &Transaction<'_>| task(tx, clock.now());
+        let done = store.inner.writer().answered_blocking(run, |_| on_commit(), !aside)?;
         after(&store);
         Ok(done)
     }
@@ -99,10 +107,11 @@ impl<T: Send + 'static> IntoFuture for Change<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { store, task, on_commit, after } = self;
+        let Self { store, task, on_commit, after, aside } = self;
         Box::pin(async move {
             let clock = Arc::clone(store.clock());
-            let done = store.inner.writer().run_then(move |tx| task(tx, clock.now()), |_| on_commit()).await?;
+            let run = move |tx: &Transaction<'_>| task(tx, clock.now());
+            let done = store.inner.writer().answered(run, |_| on_commit(), !aside).await?;
             after(&store);
             Ok(done)
         })

@@ -111,6 +111,10 @@ pub struct TenantKey(pub(crate) i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenKey(pub(crate) i64);
 
+/// The store's own key of a client secret whose use is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretKey(pub(crate) i64);
+
 /// The store's own key of a label; 0 is no label. Made of what the label says, so that nobody has to wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelKey(pub(crate) i64);

@@ -5,7 +5,7 @@
 //!
 //! Map:
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
-//! - `tenant`, `token`, `provider_key`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
+//! - `tenant`, `token`, `client_secret`, `provider_key`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `stripe`: what Stripe is told of usage, event by event
 //! - `webhook`: what is to be told outside, and whether it arrived
@@ -16,6 +16,7 @@
 
 mod audit;
 mod change;
+mod client_secret;
 mod clock;
 mod error;
 mod id;
@@ -43,16 +44,18 @@ mod window;
 
 pub use audit::{Actor, ActorKind};
 pub use change::Change;
+pub use client_secret::{ClientSecret, NewClientSecret, SecretCap, SecretTerms, is_origin};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};
 pub use error::{Result, StoreError};
-pub use id::{IdError, LabelKey, RequestId, ReservationId, TenantId, TenantKey, TokenId, TokenKey};
+pub use id::{IdError, LabelKey, RequestId, ReservationId, SecretKey, TenantId, TenantKey, TokenId, TokenKey};
 pub use idempotency::{Answered, Idempotency, StoredAnswer};
 pub use label::Label;
 pub use ledger::{
     Alerts, Archive, Batch, BatchEnd, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction,
     LedgerRow, NewBatch, NewCredit, NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused,
-    RequestCursor, RequestQuery, RequestRow, RequestUsage, Reservation, Resolution, Settled, Settlement, Standing,
-    Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
+    RequestCursor, RequestQuery, RequestRow, RequestUsage, Reservation, Resolution, SecretLimit, Settled, Settlement,
+    Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums,
+    UsageTotal,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use price::{BatchBound, BatchTally, Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::client_secret;
 use crate::clock::Clock;
 use crate::error::{Result, StoreError};
 use crate::label::Labels;
@@ -81,7 +82,8 @@ impl Store {
         wal::empty_at_start(&conn)?;
         migrate::run(&mut conn)?;
         let has_tokens = conn.query_row("SELECT EXISTS (SELECT 1 FROM tokens)", [], |row| row.get(0))?;
-        let auth = Auth::new(Pepper::open(&dir.join("pepper.key"), has_tokens)?);
+        let pepper = Pepper::open(&dir.join("pepper.key"), has_tokens)?;
+        let auth = Auth::new(pepper, client_secret::load_origins(&conn, options.clock.now())?);
         let epoch = new_epoch(&conn, options.clock.as_ref())?;
         let living = recovery::resolve_dead(&mut conn, dir, epoch, pinned_price)?;
         drop(conn);

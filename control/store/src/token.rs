@@ -28,9 +28,10 @@ use crate::model;
 use crate::store::Store;
 use crate::tenant;
 
-pub(crate) use authenticate::Auth;
+pub(crate) use authenticate::{Auth, LOOKS, Parent, parent_of_tenant, parent_of_token, unavailable};
 pub use authenticate::{AuthError, Rejection};
 pub(crate) use pepper::Pepper;
+pub(crate) use plain::random_base62;
 pub use plain::{MalformedToken, ParsedToken, PlainToken};
 pub use policy::Policy;
 
@@ -57,12 +58,38 @@ pub enum Scope {
     Agents,
     /// Channels.
     Channels,
+    /// Making client secrets, which work from anywhere.
+    #[serde(rename = "client_secrets")]
+    ClientSecrets,
 }
 
 impl Scope {
     /// Every scope: what a token gets when none is named.
-    pub const ALL: [Self; 7] =
-        [Self::Inference, Self::Usage, Self::Sandbox, Self::Workspace, Self::Terminal, Self::Agents, Self::Channels];
+    pub const ALL: [Self; 8] = [
+        Self::Inference,
+        Self::Usage,
+        Self::Sandbox,
+        Self::Workspace,
+        Self::Terminal,
+        Self::Agents,
+        Self::Channels,
+        Self::ClientSecrets,
+    ];
+
+    /// The name in a token.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Usage => "usage",
+            Self::Sandbox => "sandbox",
+            Self::Workspace => "workspace",
+            Self::Terminal => "terminal",
+            Self::Agents => "agents",
+            Self::Channels => "channels",
+            Self::ClientSecrets => "client_secrets",
+        }
+    }
 }
 
 /// A token, as the admin API shows it: everything but the secret.
@@ -321,7 +348,7 @@ fn id_of(plain: &PlainToken) -> Result<TokenId> {
 }
 
 /// The token `id` of the live tenant `tenant`, with its row.
-fn find(conn: &Connection, tenant: &TenantId, id: &TokenId) -> Result<(i64, Token)> {
+pub(crate) fn find(conn: &Connection, tenant: &TenantId, id: &TokenId) -> Result<(i64, Token)> {
     let key = tenant::key_of(conn, tenant)?;
     let mut statement = conn.prepare_cached(
         "SELECT row_id, id, name, scopes, models, allowed_ips, created_at_ms, expires_at_ms, revoked_at_ms, rotated_from

@@ -84,6 +84,7 @@ impl Caller {
             service_tier: ServiceTier::Standard,
             label: LabelKey::default(),
             markup: Markup::default(),
+            cap: None,
         })
     }
 

@@ -82,7 +82,7 @@ impl Gateway {
         };
         let kept = Kept::queued(&shown, asked.input.clone(), this_process());
         let (tenant, id) = (caller.policy.tenant.clone(), kept.id().to_owned());
-        let presented = authenticate::credential(&session.req_header().headers).ok_or(Refusal::Unauthenticated)?;
+        let (presented, _) = authenticate::presented(&session.req_header().headers, false)?;
         let guard = Guard {
             shared: Arc::clone(shared),
             presented: presented.into(),

@@ -198,6 +198,7 @@ async fn admit(desk: &Desk<'_>, attempt: u16, input: &Input) -> Result<Result<Ti
         service_tier: ServiceTier::Batch,
         label: store.label_key(policy.tenant_key, &desk.label),
         markup: policy.markup,
+        cap: policy.cap(),
     };
     Ok(store.admit_batch(&demand, &input.bound))
 }

@@ -76,6 +76,8 @@ pub struct EdgeConfig {
     pub max_connections_per_ip: usize,
     /// How long running requests may go on after SIGTERM.
     pub drain: Duration,
+    /// Origins whose pages may always ask, and read answers.
+    pub cors_origins: Vec<String>,
     /// Certificate and key.
     pub tls: Option<TlsConfig>,
 }

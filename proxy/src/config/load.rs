@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use openclawmu_store::ModelPrice;
+use openclawmu_store::{ModelPrice, is_origin};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing_subscriber::EnvFilter;
@@ -179,6 +179,10 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
     if let Some((key, _)) = at_least_one.iter().find(|(_, number)| *number == 0) {
         return Err(value(*key, "must be at least 1"));
     }
+    if let Some(other) = raw.cors_origins.iter().find(|origin| !is_origin(origin)) {
+        let message = format!("`{other}` is no origin as browsers send it, such as https://app.example.com");
+        return Err(value("edge.cors_origins", message));
+    }
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Ok(EdgeConfig {
         listen: raw.listen,
@@ -193,6 +197,7 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
         max_connections: raw.max_connections,
         max_connections_per_ip: raw.max_connections_per_ip,
         drain: Duration::from_secs(raw.drain_seconds),
+        cors_origins: raw.cors_origins,
         tls: raw.tls.map(|tls| TlsConfig { cert: tls.cert, key: tls.key }),
     })
 }

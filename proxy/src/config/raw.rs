@@ -91,6 +91,8 @@ pub struct RawEdge {
     pub max_connections_per_ip: usize,
     /// How long running requests may go on after SIGTERM, in seconds.
     pub drain_seconds: u64,
+    /// Origins whose pages may always ask, and read answers.
+    pub cors_origins: Vec<String>,
     /// PEM files; absent: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<RawTls>,
@@ -111,6 +113,7 @@ impl Default for RawEdge {
             max_connections: 20_000,
             max_connections_per_ip: 4_096,
             drain_seconds: 30,
+            cors_origins: Vec::new(),
             tls: None,
         }
     }

@@ -194,6 +194,7 @@ impl<'a> Desk<'a> {
             service_tier: ServiceTier::Standard,
             label: store.label_key(policy.tenant_key, &self.label),
             markup: policy.markup,
+            cap: policy.cap(),
         };
         let admitted = match other {
             Some(other) => store.admit_beside(&demand, other),

@@ -195,6 +195,7 @@ impl Lane<'_> {
             max_bytes: shared.config.max_body_bytes,
             near: turn.previous.as_deref().and_then(|id| self.memory.items(id)),
             seals: &shared.seals,
+            apart: caller.policy.secret.is_some(),
         };
         let call = match response::call(&shared.shelf, asking, &turn.body).await {
             Ok(call) => call,

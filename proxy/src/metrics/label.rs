@@ -87,6 +87,7 @@ pub(super) fn reason(refused: &Refused) -> &'static str {
         Refused::Budget { kind, .. } => kind.name(),
         Refused::Rate { kind: openclawmu_store::RateKind::Requests, .. } => "requests_per_minute",
         Refused::Rate { kind: openclawmu_store::RateKind::Tokens, .. } => "tokens_per_minute",
+        Refused::ClientSecret { .. } => "client_secret",
         Refused::Concurrency { .. } => "concurrent_requests",
         Refused::Unavailable(_) => "unavailable",
     }

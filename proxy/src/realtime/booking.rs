@@ -93,8 +93,9 @@ impl Booking<'_> {
             bound,
             prompt_estimate: 0,
             service_tier: ServiceTier::Standard,
-            label: store.label_key(policy.tenant_key, self.label),
+            label: store.label_key(policy.tenant_key, &policy.labelled(self.label)),
             markup: policy.markup,
+            cap: policy.cap(),
         });
         let ticket = admitted.map_err(|refused| Refusal::quota(refused, store.clock().now()))?;
         if let Err(err) = ticket.durable().await {

@@ -31,6 +31,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) near: Option<&'a [Value]>,
     /// Opens what a client carries.
     pub(crate) seals: &'a Seals,
+    /// What is kept of the tenant is not this caller's: it is not looked up, and nothing is kept.
+    pub(crate) apart: bool,
 }
 
 /// Understands a request for a response.
@@ -43,7 +45,7 @@ pub(crate) async fn call(shelf: &Shelf, asking: Asking<'_>, body: &Bytes) -> Res
     let label = label(asking.headers, body, &fields)?;
     let earlier = earlier(shelf, &asking, text).await?;
     let mut asked = responses::parse(text, &earlier)?;
-    if !shelf.keeps() {
+    if !shelf.keeps() || asking.apart {
         asked.not_kept();
     }
     let whole = expanded(text, &earlier, &asked)?;
@@ -105,6 +107,7 @@ async fn earlier(shelf: &Shelf, asking: &Asking<'_>, text: &str) -> Result<Earli
     let mut earlier = match (responses::previous(text)?, asking.near) {
         (None, _) => Earlier::default(),
         (Some(_), Some(items)) => Earlier { items: items.to_vec(), ..Earlier::default() },
+        (Some(id), None) if asking.apart => return Err(state::previous_not_found(&id)),
         (Some(id), None) => match shelf.chain(tenant, &id).await? {
             Ok(chain) if chain.iter().any(|kept| kept.worker().is_some()) => {
                 let message = "That response is still being worked on; continue it when it has ended.";
@@ -115,7 +118,7 @@ async fn earlier(shelf: &Shelf, asking: &Asking<'_>, text: &str) -> Result<Earli
         },
     };
     let mut named = HashMap::new();
-    for id in state::references(text) {
+    for id in state::references(text).into_iter().filter(|_| !asking.apart) {
         let Some(response) = state::response_of(&id) else { continue };
         let Some(kept) = shelf.get(tenant, &response).await? else { continue };
         if let Some(item) = kept.item(&id) {

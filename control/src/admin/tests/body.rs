@@ -33,6 +33,10 @@ POST  /v1/tenants/acme/tokens | {"scopes": ["root"]} | scopes
 POST  /v1/tenants/acme/tokens | {"expires_at": "tomorrow"} | expires_at
 POST  /v1/tenants/acme/tokens | {"expires_at": "2020-01-01T00:00:00Z"} | expires_at
 POST  /v1/tenants/acme/tokens | {"allowed_ips": ["not an address"]} | allowed_ips
+POST  /v1/tenants/acme/client_secrets | {"scopes": ["usage"]} | scopes
+POST  /v1/tenants/acme/client_secrets | {"ttl_seconds": 86401} | ttl_seconds
+POST  /v1/tenants/acme/client_secrets | {"max_cost_usd": "-1"} | max_cost_usd
+POST  /v1/tenants/acme/client_secrets | {"origin": "*"} | origin
 POST  /v1/tenants/acme/tokens/TOKEN/rotate | {"scopes": ["inference"]} | scopes
 POST  /v1/tenants/acme/tokens/TOKEN/rotate | {"grace_seconds": -1} | grace_seconds
 PUT   /v1/rates | {"models": {"m": {"input": "1", "outptu": "2"}}} | outptu

@@ -162,6 +162,7 @@ impl Scene {
             service_tier: ServiceTier::Standard,
             label: LabelKey::default(),
             markup: policy.markup,
+            cap: policy.cap(),
         };
         self.store.admit(&demand).unwrap()
     }

@@ -76,6 +76,7 @@ impl Place {
                 service_tier: ServiceTier::Standard,
                 label: LabelKey::default(),
                 markup: Markup::default(),
+                secret: None,
             },
             settlement: Settlement {
                 outcome,

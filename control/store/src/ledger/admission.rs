@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use crate::client_secret::SecretCap;
 use crate::clock::UnixMs;
 use crate::error::StoreError;
 use crate::id::{LabelKey, RequestId, TenantKey, TokenKey};
@@ -53,6 +54,8 @@ pub struct Demand<'a> {
     pub label: LabelKey,
     /// What the operator adds to the tenant's costs.
     pub markup: Markup,
+    /// What the client secret that asks may use; `None` where a token asks, or a secret without caps.
+    pub cap: Option<SecretCap>,
 }
 
 impl Store {
@@ -131,6 +134,7 @@ impl Want {
             paced_tokens: tokens,
             counts_as_request: demand.attempt == 0,
             has_place: false,
+            cap: demand.cap,
         }
     }
 }
@@ -164,6 +168,7 @@ impl Ledger {
             service_tier: demand.service_tier,
             label: demand.label,
             markup: demand.markup,
+            secret: demand.cap.map(|cap| cap.key),
         };
         let prompt = Usage { input: demand.prompt_estimate.min(demand.bound.input_tokens), ..Usage::default() };
         let slot = self.table.reserve(&reservation, &prompt).map_err(unavailable)?;

@@ -410,6 +410,7 @@ fn read(row: &Row<'_>) -> Result<Batch> {
             service_tier: ServiceTier::Batch,
             label: LabelKey(row.get(21)?),
             markup: Markup::from_ppm(row.get(22)?),
+            secret: None,
         },
     })
 }

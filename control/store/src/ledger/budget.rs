@@ -5,11 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
+use crate::client_secret::SecretCap;
 use crate::clock::UnixMs;
 use crate::error::Result;
-use crate::id::TenantKey;
+use crate::id::{SecretKey, TenantKey};
 use crate::ledger::alert::{Alerts, Offer};
 use crate::ledger::bucket::{Bucket, RateStanding};
+use crate::ledger::cap::Caps;
 use crate::ledger::row::{Bill, LedgerRow, Reservation};
 use crate::ledger::sums::{Period, Window};
 use crate::money::NanoUsd;
@@ -50,6 +52,15 @@ pub enum RateKind {
     Tokens,
 }
 
+/// A cap of a client secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretLimit {
+    /// `max_cost_usd`
+    Cost,
+    /// `max_requests`
+    Requests,
+}
+
 /// Why a demand was refused. Nothing was taken from any bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -74,6 +85,16 @@ pub enum Refused {
         limit: u64,
         /// Milliseconds until the demand fits; `None` when it is larger than a whole minute's worth.
         retry_after_ms: Option<u64>,
+    },
+    /// What the client secret may use is spent, or does not cover the upper bound. It never comes back.
+    #[error("the client secret's cap on its {limit:?} is spent")]
+    ClientSecret {
+        /// Which cap.
+        limit: SecretLimit,
+        /// Dollars that are left under the tightest dollar cap, the tenant's included, if there is one.
+        usd_left: Option<NanoUsd>,
+        /// When the secret ends.
+        ends_at: UnixMs,
     },
     /// Too many at once.
     #[error("{limit} requests are in flight")]
@@ -110,6 +131,8 @@ pub(crate) struct Want {
     pub(crate) counts_as_request: bool,
     /// Its request has a place among those in flight already.
     pub(crate) has_place: bool,
+    /// What the client secret that asks may use.
+    pub(crate) cap: Option<SecretCap>,
 }
 
 #[derive(Debug)]
@@ -120,6 +143,7 @@ pub(crate) struct State {
     requests: Bucket,
     tokens: Bucket,
     pub(crate) concurrent: u32,
+    caps: Caps,
 }
 
 /// One tenant's budget.
@@ -167,6 +191,11 @@ impl Budget {
         state.refill(limits.quota, limits.now_ms);
         state.check_budgets(limits.quota, want)?;
         state.check_rates(limits.quota, want)?;
+        if let Some(cap) = want.cap {
+            let usd_left = state.usd_left(limits.quota);
+            state.caps.check(reader, (cap, want), (usd_left, limits.now))?;
+            state.caps.reserve(cap.key, want);
+        }
         state.day.reserve(want.usd, want.tokens);
         state.month.reserve(want.usd, want.tokens);
         if want.counts_as_request {
@@ -178,7 +207,7 @@ impl Budget {
         Ok(Taken {
             day: state.day.number,
             month: state.month.number,
-            standing: state.standing(limits.quota, limits.now),
+            standing: state.standing_of(want.cap.map(|cap| cap.key), limits.quota, limits.now),
             opened,
         })
     }
@@ -198,6 +227,9 @@ impl Budget {
         }
         state.tokens.put_back(quota.tokens_per_minute.unwrap_or(u64::MAX), want.paced_tokens);
         state.concurrent = state.concurrent.saturating_sub(1);
+        if let Some(cap) = want.cap {
+            state.caps.undo(cap.key, want);
+        }
     }
 
     /// Posts a row of this process's own reservation and ends its place in flight. Gives the thresholds that it reached.
@@ -207,6 +239,7 @@ impl Budget {
         state.each_window(row.reservation.day, row.reservation.month, |window| {
             window.resolve(&row.reservation, row.bill())
         });
+        state.caps.resolve(&row.reservation, row.bill());
         let unused = row.reservation.reserved_tokens.saturating_sub(row.settlement.usage.total_tokens());
         let paced = row.reservation.service_tier != ServiceTier::Batch;
         if let Some(limit) = quota.tokens_per_minute.filter(|_| paced) {
@@ -220,7 +253,7 @@ impl Budget {
                 reached.extend(state.late(alerts, quota, &row.reservation));
             }
         }
-        (state.standing(quota, row.settled_at()), reached)
+        (state.standing_of(row.reservation.secret, quota, row.settled_at()), reached)
     }
 
     /// Counts a reservation that another process still holds. The caller reads `conn` in the snapshot that lacks its row.
@@ -233,14 +266,15 @@ impl Budget {
                 Some(month) if month.number >= foreign.month => month,
                 Some(_) | None => Window::load(conn, (self.tenant, Period::Month), foreign.month, Window::UNASKED)?,
             };
-            let concurrent = guard.as_ref().map_or(0, |state| state.concurrent);
-            *guard = Some(State { concurrent, ..State::new(day, month) });
+            let (concurrent, caps) = guard.take().map(|state| (state.concurrent, state.caps)).unwrap_or_default();
+            *guard = Some(State { concurrent, caps, ..State::new(day, month) });
         }
         if let Some(state) = guard.as_mut() {
             state.each_window(foreign.day, foreign.month, |window| {
                 window.reserve(foreign.reserved, foreign.reserved_tokens)
             });
             state.concurrent = state.concurrent.saturating_add(1);
+            state.caps.add_foreign(conn, foreign)?;
         }
         Ok(())
     }
@@ -249,6 +283,7 @@ impl Budget {
     pub(crate) fn resolve_foreign(&self, foreign: &Reservation, bill: Bill) {
         if let Some(state) = self.lock().as_mut() {
             state.each_window(foreign.day, foreign.month, |window| window.resolve(foreign, bill));
+            state.caps.resolve(foreign, bill);
             state.concurrent = state.concurrent.saturating_sub(1);
         }
     }
@@ -291,7 +326,8 @@ impl Budget {
 
 impl State {
     fn new(day: Window, month: Window) -> Self {
-        Self { day, month, zone: None, requests: Bucket::default(), tokens: Bucket::default(), concurrent: 0 }
+        let (requests, tokens) = (Bucket::default(), Bucket::default());
+        Self { day, month, zone: None, requests, tokens, concurrent: 0, caps: Caps::default() }
     }
 
     fn refill(&mut self, quota: &Quota, now_ms: i64) {
@@ -365,6 +401,15 @@ impl State {
             tokens: quota.tokens_per_minute.map(|limit| self.tokens.standing(limit)),
             usd_left: self.usd_left(quota),
             at,
+        }
+    }
+
+    /// What a client secret's bearer may know: what the secret has left, never what its tenant has.
+    fn standing_of(&self, secret: Option<SecretKey>, quota: &Quota, at: UnixMs) -> Standing {
+        let standing = self.standing(quota, at);
+        match secret {
+            None => standing,
+            Some(key) => Standing { usd_left: self.caps.left(key), ..standing },
         }
     }
 

@@ -8,7 +8,7 @@
 //! - `label_file`: labels of what is in flight, until they are stored
 //! - `syncer`: makes the table survive a power loss, where that is asked for
 //! - `sums`: what a calendar window holds, and which is the current one
-//! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none
+//! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none; `cap`: its client secrets' caps among them
 //! - `admission`: from a demand to a ticket
 //! - `ticket`: one admitted attempt, and its end
 //! - `batch`: attempts that take a day: held until they end
@@ -27,6 +27,7 @@ mod archive;
 mod batch;
 pub(crate) mod bucket;
 pub(crate) mod budget;
+mod cap;
 mod credit;
 mod hold;
 pub(crate) mod inflight;
@@ -51,7 +52,7 @@ pub use alert::Alerts;
 pub use archive::Archive;
 pub use batch::{Batch, BatchEnd, NewBatch};
 pub use bucket::RateStanding;
-pub use budget::{BudgetKind, RateKind, Refused, Standing};
+pub use budget::{BudgetKind, RateKind, Refused, SecretLimit, Standing};
 pub use credit::{Credit, NewCredit};
 pub use hold::{Hold, HoldAction, NewResolution, Resolution};
 pub use reconcile::{Difference, Reconciled};

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_i
 
 use crate::clock::UnixMs;
 use crate::error::Result;
-use crate::id::{LabelKey, RequestId, ReservationId, TenantKey, TokenKey};
+use crate::id::{LabelKey, RequestId, ReservationId, SecretKey, TenantKey, TokenKey};
 use crate::ledger::rollup::{self, Rollup};
 use crate::ledger::sums::Period;
 use crate::money::{Markup, NanoUsd};
@@ -104,6 +104,8 @@ pub struct Reservation {
     pub label: LabelKey,
     /// What is added to its cost.
     pub markup: Markup,
+    /// The client secret whose cap it counts against.
+    pub secret: Option<SecretKey>,
 }
 
 /// How an attempt ended and what it used.
@@ -214,9 +216,14 @@ const POST: &str = "
         posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
         posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens";
 
-/// Inserts rows and adds them to their windows, all in the caller's transaction. A row that exists already changes nothing.
+const SPEND: &str = "
+    UPDATE client_secrets SET requests = requests + ?2, posted_nanos = posted_nanos + ?3, held_nanos = held_nanos + ?4
+    WHERE key = ?1";
+
+/// Inserts rows and adds them to their windows and their client secrets, all in the caller's transaction. A row that exists already changes nothing.
 pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a LedgerRow>) -> Result<()> {
     let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
+    let mut secrets: HashMap<SecretKey, Spent> = HashMap::new();
     let mut rollup = Rollup::default();
     let mut statement = tx.prepare_cached(&INSERT)?;
     for row in rows {
@@ -224,6 +231,9 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             continue;
         }
         rollup.add(row);
+        if let Some(key) = row.reservation.secret {
+            secrets.entry(key).or_default().add(row);
+        }
         for (kind, number) in [(Period::Day, row.reservation.day), (Period::Month, row.reservation.month)] {
             let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
             let bill = row.bill();
@@ -246,7 +256,26 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.held_tokens
         ])?;
     }
+    for (key, spent) in secrets {
+        tx.prepare_cached(SPEND)?.execute(params![key.0, spent.requests, spent.cost.0, spent.held.0])?;
+    }
     Ok(())
+}
+
+/// What rows add to what a client secret has used.
+#[derive(Default)]
+struct Spent {
+    requests: i64,
+    cost: NanoUsd,
+    held: NanoUsd,
+}
+
+impl Spent {
+    fn add(&mut self, row: &LedgerRow) {
+        self.requests += i64::from(row.reservation.attempt == 0);
+        self.cost = self.cost.saturating_add(row.cost);
+        self.held = self.held.saturating_add(row.held);
+    }
 }
 
 fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) -> Result<usize> {

@@ -7,7 +7,7 @@ use zerocopy::little_endian::{I32, I64, U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::clock::UnixMs;
-use crate::id::{LabelKey, RequestId, ReservationId, TenantKey, TokenKey};
+use crate::id::{LabelKey, RequestId, ReservationId, SecretKey, TenantKey, TokenKey};
 use crate::ledger::row::{Outcome, Reservation, Settlement};
 use crate::money::{Markup, NanoUsd};
 use crate::usage::{ServiceTier, Usage};
@@ -39,7 +39,9 @@ struct Head {
     reserved_tokens: U64,
     label: I64,
     markup: U32,
-    rest: [u8; 20],
+    /// 0: none.
+    secret: I64,
+    rest: [u8; 12],
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -94,7 +96,8 @@ pub(crate) fn encode(reservation: &Reservation, usage: &Usage) -> [u8; SLOT_BYTE
         reserved_tokens: reservation.reserved_tokens.into(),
         label: reservation.label.0.into(),
         markup: reservation.markup.ppm().into(),
-        rest: [0; 20],
+        secret: reservation.secret.map_or(0, |key| key.0).into(),
+        rest: [0; 12],
     };
     head.crc = checksum(head.as_bytes()).into();
     let tail = encode_open(reservation.id, usage);
@@ -159,6 +162,7 @@ pub(crate) fn decode(slot: &[u8; SLOT_BYTES]) -> Option<(Reservation, Progress)>
         service_tier: ServiceTier::from_code(head.service_tier)?,
         label: LabelKey(head.label.get()),
         markup: Markup::from_ppm(head.markup.get()),
+        secret: Some(SecretKey(head.secret.get())).filter(|key| key.0 != 0),
     };
     let progress = Tail::read_from_bytes(tail).ok().and_then(|tail| decode_tail(&tail, reservation.id));
     Some((reservation, progress.unwrap_or(Progress::Unknown)))
@@ -214,6 +218,7 @@ pub(crate) mod tests {
             service_tier: ServiceTier::Flex,
             label: LabelKey(-5),
             markup: Markup::from_ppm(175_000),
+            secret: Some(SecretKey(12)),
         }
     }
 

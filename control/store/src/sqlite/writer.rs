@@ -122,7 +122,8 @@ impl Writer {
         self.answered(task, |_| {}, false).await
     }
 
-    async fn answered<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
+    /// [`Writer::run_then`]; [`Writer::generation`] moves on where the task `changes` something of which a copy is kept in memory.
+    pub(crate) async fn answered<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -140,18 +141,18 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        self.run_blocking_then(task, |_| {})
+        self.answered_blocking(task, |_| {}, true)
     }
 
-    /// [`Writer::run_then`] for callers outside an async runtime.
-    pub(crate) fn run_blocking_then<T, F, A>(&self, task: F, after: A) -> Result<T>
+    /// [`Writer::answered`] for callers outside an async runtime.
+    pub(crate) fn answered_blocking<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.shared.push_task(task_of(task, after, move |done| drop(sender.send(done))), true)?;
+        self.shared.push_task(task_of(task, after, move |done| drop(sender.send(done))), changes)?;
         receiver.recv().map_err(|_| refused())?
     }
 

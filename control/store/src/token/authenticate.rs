@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use moka::sync::Cache;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::client_secret::{Origins, SecretRow, is_client_secret};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
-use crate::id::{TenantKey, TokenId, TokenKey};
+use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
 use crate::money::Markup;
 use crate::provider_key;
 use crate::store::Store;
@@ -27,7 +28,7 @@ use crate::window::Zone;
 /// The most policies kept.
 const CACHED_POLICIES: u64 = 100_000;
 /// How often a row that changes between two looks is looked at again.
-const LOOKS: usize = 8;
+pub(crate) const LOOKS: usize = 8;
 
 /// Why a caller was not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,12 +79,15 @@ pub enum Rejection {
 
 /// The state of authentication.
 pub(crate) struct Auth {
-    pepper: Arc<Pepper>,
+    pub(crate) pepper: Arc<Pepper>,
     /// By token, its version, its tenant's version.
     policies: Cache<(i64, i64, i64), Arc<Policy>>,
     /// By token id: rows that were right, as of a generation of the registry.
     rows: Cache<Box<str>, Arc<Row>>,
-    reads: AtomicU64,
+    /// By signature: client secrets that were right.
+    pub(crate) secrets: Cache<[u8; 32], Arc<SecretRow>>,
+    origins: Arc<Origins>,
+    pub(crate) reads: AtomicU64,
 }
 
 /// A row that was right when it was read, and what it may do.
@@ -100,9 +104,15 @@ impl std::fmt::Debug for Auth {
 }
 
 impl Auth {
-    pub(crate) fn new(pepper: Pepper) -> Self {
+    pub(crate) fn new(pepper: Pepper, origins: Origins) -> Self {
         let (policies, rows) = (Cache::new(CACHED_POLICIES), Cache::new(CACHED_POLICIES));
-        Self { pepper: Arc::new(pepper), policies, rows, reads: AtomicU64::new(0) }
+        let (secrets, origins) = (Cache::new(CACHED_POLICIES), Arc::new(origins));
+        Self { pepper: Arc::new(pepper), policies, rows, secrets, origins, reads: AtomicU64::new(0) }
+    }
+
+    /// The origins that live client secrets are bound to.
+    pub(crate) fn origins(&self) -> &Arc<Origins> {
+        &self.origins
     }
 
     pub(crate) fn pepper(&self) -> Arc<Pepper> {
@@ -128,12 +138,19 @@ const FIND: &str = "
         t.expires_at_ms, n.status = 'suspended'
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
 
+const FIND_TENANT: &str = "
+    SELECT row_id, version, status = 'deleted', status = 'suspended' FROM tenants WHERE id = ?1";
+
+const LOAD_TENANT: &str = "
+    SELECT n.id, n.row_id, '000000000000', n.quota, n.timezone, '[\"inference\"]', n.models, NULL, NULL, n.markup_ppm, n.aliases
+    FROM tenants n WHERE n.row_id = ?1 AND n.version = ?2";
+
 const LOAD: &str = "
     SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm, n.aliases
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.row_id = ?1 AND t.version = ?2 AND n.version = ?3";
 
 impl Store {
-    /// Lets in who presents a valid token from an allowed address.
+    /// Lets in who presents a valid token from an allowed address, or a live client secret.
     ///
     /// Expiry goes by the clock as it is now, so a clock set wrong and then right harms nobody for long; a revoked token
     /// is revoked whatever the clock says.
@@ -141,6 +158,9 @@ impl Store {
     /// # Errors
     /// Why not; see [`AuthError`] for what the caller may be told.
     pub fn authenticate(&self, presented: &str, peer: IpAddr) -> Result<Arc<Policy>, AuthError> {
+        if is_client_secret(presented) {
+            return self.authenticate_client_secret(presented, peer);
+        }
         let parsed = ParsedToken::parse(presented)
             .map_err(|_| AuthError::Rejected { reason: Rejection::Malformed, token: None })?;
         let now = self.inner.clock.now();
@@ -188,7 +208,7 @@ impl Store {
         let auth = &self.inner.auth;
         // Taken before the read: a change that comes after it makes what is kept here useless.
         let generation = self.inner.writer().generation();
-        let found = find(conn, &auth.pepper, parsed).map_err(|err| unavailable(&err))?;
+        let found = find(conn, &auth.pepper, parsed.id()).map_err(|err| unavailable(&err))?;
         verdict(found.as_ref(), &auth.pepper, parsed, now)?;
         let Some(found) = found else { return Ok(None) };
         let versions = (found.token_key, found.token_version, found.tenant_version);
@@ -232,9 +252,9 @@ fn verdict(found: Option<&Found>, pepper: &Pepper, parsed: &ParsedToken<'_>, now
     }
 }
 
-fn find(conn: &Connection, pepper: &Pepper, parsed: &ParsedToken<'_>) -> Result<Option<Found>> {
+fn find(conn: &Connection, pepper: &Pepper, id: &str) -> Result<Option<Found>> {
     let mut statement = conn.prepare_cached(FIND)?;
-    let found = statement.query_row([parsed.id()], |row| {
+    let found = statement.query_row([id], |row| {
         Ok(Found {
             token_key: row.get(0)?,
             token_version: row.get(1)?,
@@ -253,33 +273,100 @@ fn find(conn: &Connection, pepper: &Pepper, parsed: &ParsedToken<'_>) -> Result<
 fn load(conn: &Connection, found: &Found) -> Result<Option<Policy>> {
     let mut statement = conn.prepare_cached(LOAD)?;
     let mut rows = statement.query([found.token_key, found.token_version, found.tenant_version])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
+    let versions = (TokenKey(found.token_key), found.tenant_version);
+    rows.next()?.map(|row| read(conn, row, versions, found.expires_at)).transpose()
+}
+
+fn read(
+    conn: &Connection,
+    row: &rusqlite::Row<'_>,
+    (token_key, tenant_version): (TokenKey, i64),
+    expires_at: Option<UnixMs>,
+) -> Result<Policy> {
     let text = |column: usize| -> Result<String> { Ok(row.get(column)?) };
     let list = |column: usize| -> Result<Option<Vec<String>>> {
         let json: Option<String> = row.get(column)?;
         Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
     };
     let allowed_ips = parse_ips(list(8)?.as_deref()).map_err(|err| StoreError::Corrupt(err.to_string()))?;
-    Ok(Some(Policy {
+    Ok(Policy {
         tenant: text(0)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
         tenant_key: TenantKey(row.get(1)?),
-        tenant_version: found.tenant_version,
+        tenant_version,
         token: text(2)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
-        token_key: TokenKey(found.token_key),
+        token_key,
         quota: serde_json::from_str(&text(3)?)?,
         zone: Zone::parse(&text(4)?).map_err(StoreError::Corrupt)?,
         markup: Markup::from_ppm(row.get(9)?),
         aliases: tenant::read_aliases(row.get(10)?)?,
         provider_keys: provider_key::sealed(conn, TenantKey(row.get(1)?))?,
         scopes: serde_json::from_str(&text(5)?)?,
-        expires_at: found.expires_at,
+        expires_at,
         tenant_models: list(6)?,
         token_models: list(7)?,
         allowed_ips,
-    }))
+        secret: None,
+    })
 }
 
-fn unavailable(err: &StoreError) -> AuthError {
+/// What made a client secret, as it is now: a token, or the operator for a tenant.
+pub(crate) struct Parent {
+    /// The token's key and version; `None`: the operator.
+    token: Option<(i64, i64)>,
+    tenant: (i64, i64),
+    pub(crate) revoked: bool,
+    pub(crate) expires_at: Option<UnixMs>,
+    pub(crate) suspended: bool,
+}
+
+/// The token `id` as what made a client secret; `None` when there is none.
+pub(crate) fn parent_of_token(conn: &Connection, id: &TokenId) -> Result<Option<Parent>> {
+    const FIND_PARENT: &str = "
+        SELECT t.row_id, t.version, n.row_id, n.version, t.revoked_at_ms IS NOT NULL OR n.status = 'deleted', t.expires_at_ms,
+            n.status = 'suspended'
+        FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.id = ?1";
+    let found = conn.prepare_cached(FIND_PARENT)?.query_row([id.as_str()], |row| {
+        Ok(Parent {
+            token: Some((row.get(0)?, row.get(1)?)),
+            tenant: (row.get(2)?, row.get(3)?),
+            revoked: row.get(4)?,
+            expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMs),
+            suspended: row.get(6)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// The operator as what made a client secret of tenant `id`; `None` when there never was such a tenant.
+pub(crate) fn parent_of_tenant(conn: &Connection, id: &TenantId) -> Result<Option<Parent>> {
+    let found = conn.prepare_cached(FIND_TENANT)?.query_row([id.as_str()], |row| {
+        Ok(Parent {
+            token: None,
+            tenant: (row.get(0)?, row.get(1)?),
+            revoked: row.get(2)?,
+            expires_at: None,
+            suspended: row.get(3)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+impl Parent {
+    /// What it may do; `None` when it has changed since.
+    pub(crate) fn policy(&self, conn: &Connection) -> Result<Option<Policy>> {
+        let (tenant, tenant_version) = self.tenant;
+        let Some((token, token_version)) = self.token else {
+            let mut statement = conn.prepare_cached(LOAD_TENANT)?;
+            let mut rows = statement.query([tenant, tenant_version])?;
+            return rows.next()?.map(|row| read(conn, row, (TokenKey(0), tenant_version), None)).transpose();
+        };
+        let mut statement = conn.prepare_cached(LOAD)?;
+        let mut rows = statement.query([token, token_version, tenant_version])?;
+        rows.next()?.map(|row| read(conn, row, (TokenKey(token), tenant_version), self.expires_at)).transpose()
+    }
+}
+
+pub(crate) fn unavailable(err: &StoreError) -> AuthError {
     AuthError::Unavailable(err.to_string())
 }
 
@@ -300,7 +387,8 @@ mod tests {
             .reader
             .with(|conn| {
                 for plain in plains.iter().chain(&plains) {
-                    find(conn, &scene.store.inner.auth.pepper, &ParsedToken::parse(plain.expose()).unwrap())?.unwrap();
+                    let parsed = ParsedToken::parse(plain.expose()).unwrap();
+                    find(conn, &scene.store.inner.auth.pepper, parsed.id())?.unwrap();
                 }
                 let statement = conn.prepare_cached(FIND)?;
                 assert_eq!(
@@ -318,7 +406,7 @@ mod tests {
         let (tenant, token, plain) = scene.tenant("acme");
         let parsed = ParsedToken::parse(plain.expose()).unwrap();
         let conn = scene.sql();
-        let look = || find(&conn, &scene.store.inner.auth.pepper, &parsed).unwrap().unwrap();
+        let look = || find(&conn, &scene.store.inner.auth.pepper, parsed.id()).unwrap().unwrap();
         let found = look();
         assert!(load(&conn, &found).unwrap().is_some());
         let patch = serde_json::from_str(r#"{"name":"new"}"#).unwrap();

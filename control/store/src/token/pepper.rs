@@ -11,11 +11,13 @@ use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use crate::error::{Result, StoreError};
 
+/// What the keys that sign client secrets are made of, beside the pepper. No token's id and secret look like it.
+const SIGNING: &[u8] = b"openclawmu/client-secret/v1";
 /// Bytes of one key.
 const KEY_BYTES: usize = 32;
 /// No pepper file is larger, in bytes.
@@ -24,6 +26,8 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 /// The keys, ready for use. Their order is that of the file.
 pub(crate) struct Pepper {
     keys: Vec<(String, Hmac<Sha256>)>,
+    /// The keys that sign client secrets, one for each of `keys`.
+    signing: Vec<Hmac<Sha256>>,
     current: Hmac<Sha256>,
     current_kid: String,
 }
@@ -68,7 +72,8 @@ impl Pepper {
             keys.push(key);
         }
         let (current_kid, current) = keys.first().cloned().ok_or("is empty; put it back from a backup")?;
-        Ok(Self { keys, current, current_kid })
+        let signing = keys.iter().map(|(_, key)| signing_key(key)).collect::<Option<_>>().ok_or("can't be used")?;
+        Ok(Self { keys, signing, current, current_kid })
     }
 
     /// Hashes a new token with the current key.
@@ -87,6 +92,34 @@ impl Pepper {
         let equal = keyed(key.unwrap_or(&self.current), id, secret).ct_eq(hash);
         key.is_some() && bool::from(equal)
     }
+
+    /// Signs the parts of a client secret with the current key.
+    pub(crate) fn sign(&self, parts: [&[u8]; 2]) -> Result<[u8; 32]> {
+        let key = self.signing.first().ok_or_else(|| StoreError::Corrupt("the pepper has no key".to_owned()))?;
+        Ok(signature(key, parts))
+    }
+
+    /// Whether one of the keys gave `signature` to these parts. Takes as long whichever it was, and when none did.
+    pub(crate) fn signed(&self, parts: [&[u8]; 2], given: &[u8; 32]) -> bool {
+        let mut right = Choice::from(0);
+        for key in &self.signing {
+            right |= signature(key, parts).ct_eq(given);
+        }
+        right.into()
+    }
+}
+
+/// A key for another purpose: what it signs says nothing of the hashes.
+fn signing_key(key: &Hmac<Sha256>) -> Option<Hmac<Sha256>> {
+    let mut mac = key.clone();
+    mac.update(SIGNING);
+    Hmac::new_from_slice(&mac.finalize().into_bytes()).ok()
+}
+
+fn signature(key: &Hmac<Sha256>, parts: [&[u8]; 2]) -> [u8; 32] {
+    let mut mac = key.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
 fn keyed(key: &Hmac<Sha256>, id: &str, secret: &str) -> [u8; 32] {
@@ -188,6 +221,18 @@ mod tests {
             std::fs::write(&path, broken).unwrap();
             assert!(reason(true).contains("backup"), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_parts_under_any_key_of_the_file_and_is_no_hash() {
+        let (old, new) = ("1".repeat(64), "2".repeat(64));
+        let before = Pepper::parse(&format!("old {old}\n")).unwrap();
+        let after = Pepper::parse(&format!("new {new}\nold {old}\n")).unwrap();
+        let gone = Pepper::parse(&format!("new {new}\n")).unwrap();
+        let given = before.sign([b"a", b"b"]).unwrap();
+        assert!(before.signed([b"a", b"b"], &given) && after.signed([b"a", b"b"], &given));
+        assert!(!gone.signed([b"a", b"b"], &given) && !before.signed([b"a", b"c"], &given));
+        assert_ne!(before.hash("a", "b").hash, given);
     }
 
     #[test]

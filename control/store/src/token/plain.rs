@@ -128,7 +128,7 @@ fn crc_digits(covered: &[u8]) -> [u8; CRC_CHARS] {
 }
 
 /// Random base62 text, every character equally likely: six random bits that name no character are thrown away.
-fn random_base62(chars: usize) -> Result<Zeroizing<String>> {
+pub(crate) fn random_base62(chars: usize) -> Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(chars));
     let mut bytes = Zeroizing::new([0_u8; 64]);
     loop {

@@ -1,13 +1,17 @@
 //! What a token may do: parsed once for each version of its row and its tenant's, then shared.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::client_secret::{SecretCap, SecretTerms};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
+use crate::label::Label;
 use crate::model;
 use crate::money::Markup;
 use crate::provider_key::SealedKey;
@@ -42,9 +46,11 @@ pub struct Policy {
     pub scopes: Vec<Scope>,
     /// When the token ends.
     pub expires_at: Option<UnixMs>,
-    pub(super) tenant_models: Option<Vec<String>>,
-    pub(super) token_models: Option<Vec<String>>,
-    pub(super) allowed_ips: Option<Vec<IpNet>>,
+    pub(crate) tenant_models: Option<Vec<String>>,
+    pub(crate) token_models: Option<Vec<String>>,
+    pub(crate) allowed_ips: Option<Vec<IpNet>>,
+    /// Set where a client secret was presented: its terms, beside what its maker may do.
+    pub secret: Option<Arc<SecretTerms>>,
 }
 
 impl Policy {
@@ -54,10 +60,29 @@ impl Policy {
         self.scopes.contains(&scope)
     }
 
-    /// Whether both the tenant's list and the token's let `model` pass.
+    /// Whether both the tenant's list and the token's let `model` pass, and a client secret's.
     #[must_use]
     pub fn allows_model(&self, model: &str) -> bool {
-        model::allows(self.tenant_models.as_deref(), model) && model::allows(self.token_models.as_deref(), model)
+        let lists = [&self.tenant_models, &self.token_models];
+        lists.iter().all(|list| model::allows(list.as_deref(), model))
+            && self.secret.as_ref().is_none_or(|secret| secret.allows_model(model))
+    }
+
+    /// What a client secret may use at most; `None` for a token, and a secret without caps.
+    #[must_use]
+    pub fn cap(&self) -> Option<SecretCap> {
+        self.secret.as_ref().and_then(|secret| secret.cap)
+    }
+
+    /// A request's label: whom a client secret is for stands over what its bearer says.
+    #[must_use]
+    pub fn labelled<'a>(&self, label: &'a Label) -> Cow<'a, Label> {
+        let Some(user) = self.secret.as_ref().and_then(|secret| secret.user.as_deref()) else {
+            return Cow::Borrowed(label);
+        };
+        let mut label = label.clone();
+        label.set_user(user);
+        Cow::Owned(label)
     }
 
     /// Whether the token may be used from `ip`. An IPv4 address inside IPv6 counts as itself.

@@ -70,6 +70,7 @@ impl Attempt {
                 month: Windows::month_of_day(self.day),
                 label: self.label,
                 markup: Markup::from_ppm(self.markup),
+                secret: None,
                 ..reservation(id)
             },
             settlement: Settlement { usage, estimated: self.estimated, ..settlement(self.outcome) },

@@ -2,6 +2,7 @@
 //!
 //! - `world`: a store with one tenant, and the books as any SQLite client reads them
 //! - `admission`: caps, rates, windows, zones
+//! - `cap`: caps of client secrets, among their tenant's buckets
 //! - `alert`: thresholds, each told once
 //! - `batch`: attempts that take a day
 //! - `ending`: settlements, each exactly once
@@ -17,6 +18,7 @@ mod adjustment;
 mod admission;
 mod alert;
 mod batch;
+mod cap;
 mod crash;
 mod disk;
 mod ending;

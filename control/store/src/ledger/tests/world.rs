@@ -181,6 +181,7 @@ impl World {
             service_tier: ServiceTier::Standard,
             label: LabelKey::default(),
             markup: Markup::default(),
+            cap: None,
         }
     }
 
