@@ -28,6 +28,7 @@ mod background;
 mod bad_input;
 mod batch;
 mod billing;
+mod browser;
 mod cli;
 mod client_secret;
 mod cloud;

@@ -55,12 +55,12 @@ async fn python(directory: &str) -> PathBuf {
     interpreter
 }
 
-/// A directory with the locked modules of `tests/sdk/node` and its scripts.
-async fn node() -> PathBuf {
+/// A directory with the locked modules of this directory of `tests/sdk` and its scripts.
+async fn node(directory: &str) -> PathBuf {
     let _one = INSTALLING.lock().await;
-    let from = scripts().join("node");
+    let from = scripts().join(directory);
     let lock = std::fs::read_to_string(from.join("package-lock.json")).expect("the lock file");
-    let home = environments().join("node");
+    let home = environments().join(directory);
     std::fs::create_dir_all(&home).expect("a writable target directory");
     if !fresh(&home, &lock) {
         for file in ["package.json", "package-lock.json"] {
@@ -124,7 +124,26 @@ async fn run_in(directory: &str, script: &str, arguments: &[&str]) -> Value {
 
 /// Runs `tests/sdk/node/<script>` with arguments; its JSON result.
 pub async fn run_node(script: &str, arguments: &[&str]) -> Value {
-    let home = node().await;
+    run_node_in("node", script, arguments).await
+}
+
+/// Runs `tests/sdk/browser/<script>`, which drives a browser, with arguments; its JSON result.
+pub async fn run_browser(script: &str, arguments: &[&str]) -> Value {
+    run_node_in("browser", script, arguments).await
+}
+
+/// The browser; panics when there is none.
+#[must_use]
+pub fn chromium() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found =
+        std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file());
+    found.expect("no Chromium is installed: .ci/install does it; the system package is `chromium`")
+}
+
+async fn run_node_in(directory: &str, script: &str, arguments: &[&str]) -> Value {
+    let home = node(directory).await;
     let mut command = Command::new("node");
     command.arg(home.join(script)).args(arguments).env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL");
     result_of(script, "nodejs", command).await
