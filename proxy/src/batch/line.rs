@@ -173,6 +173,7 @@ fn output_each(call: &Call, price: &ModelPrice) -> Result<(u32, WrittenCap), Ref
 #[cfg(test)]
 mod tests {
     use openclawmu_store::NanoUsd;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -245,5 +246,34 @@ mod tests {
         assert_eq!((bound.output_tokens, sent_line), (21, serde_json::from_str(&own).unwrap()));
         let unlimited = ModelPrice::flat(NanoUsd(1), NanoUsd(1));
         assert_eq!(sent(&line(GOOD), &unlimited).unwrap_err().told().param.as_deref(), Some("max_tokens"));
+    }
+
+    proptest! {
+        /// Whatever the bytes: what is sent is one line, of which nothing but the model and the cap are others than they were.
+        #[test]
+        fn a_line_that_is_taken_is_sent_as_it_came_but_for_what_the_bound_relies_on(
+            id in ".{1,20}", text in ".{0,40}", cap in proptest::option::of(1_u32..99), n in 1_u32..4, torn in 0_usize..400
+        ) {
+            let mut body = json!({"model": "m", "messages": [{"role": "user", "content": text}], "n": n});
+            if let Some(cap) = cap {
+                body["max_tokens"] = cap.into();
+            }
+            let whole = json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
+            let (bound, mut seen) = sent(&whole.to_string(), &price()).unwrap();
+            prop_assert_eq!(bound.output_tokens, cap.unwrap_or(100) * n);
+            prop_assert!(usize::try_from(bound.input_tokens).unwrap() >= text.len());
+            prop_assert_eq!(&seen["body"]["model"], "gpt");
+            prop_assert_eq!(&seen["body"]["max_tokens"], &json!(cap.unwrap_or(100)));
+            seen["body"]["model"] = "m".into();
+            seen["body"]["max_tokens"] = whole["body"]["max_tokens"].clone();
+            if cap.is_none() {
+                seen["body"].as_object_mut().unwrap().remove("max_tokens");
+            }
+            prop_assert_eq!(&seen, &whole);
+            let torn: String = whole.to_string().chars().take(torn).collect();
+            if torn != whole.to_string() {
+                prop_assert!(read(&torn).is_err());
+            }
+        }
     }
 }

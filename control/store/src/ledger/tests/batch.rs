@@ -159,3 +159,14 @@ fn of_many_that_end_a_batch_at_once_one_bills_it() {
     assert_eq!(ended, 1);
     assert_eq!(world.books().total(), (NanoUsd(60_000), NanoUsd(0)));
 }
+
+#[test]
+fn a_month_with_a_batch_that_runs_is_not_archived() {
+    let world = World::new(capped(1_000_000));
+    let batch = held(&world);
+    world.clock.set(at("2027-01-15T12:00:00Z"));
+    let (actor, november) = (crate::scene::operator(), crate::Month(batch.reservation.month));
+    assert!(matches!(world.store.archive(&actor, november), Err(crate::StoreError::Conflict(_))));
+    assert!(wait(world.store.end_batch(&batch, ran(3))).unwrap());
+    assert_eq!(world.store.archive(&actor, november).unwrap().unwrap().cost_usd, NanoUsd(60_000));
+}
