@@ -239,6 +239,13 @@ async fn a_batch_survives_kill_9_and_is_billed_exactly_once() {
     scene.gateway.kill_9();
     scene.restarted().await;
     assert_eq!(scene.settled().await.held, held, "it is held whoever holds it");
+    // What a crash has left is given back; what runs is not.
+    let resolved = ["billing", "resolve", "--all", "--release", "--reason", "nothing was billed"];
+    let said = scene.gateway.cli(&resolved).await;
+    assert!(!said.ok().contains("released"), "{said:?}");
+    assert_eq!(scene.settled().await.held, held);
+    let listed = scene.gateway.cli(&["billing", "resolve", "--json"]).await.json();
+    assert_eq!(listed["data"][0]["batch"], json!(running), "{listed}");
     scene.upstream.finish_batch(&running, BatchEnd::Completed);
     // Nobody asks: the gateway looks by itself.
     let bill = provider_bill(&scene.upstream.batch_bills());
@@ -343,6 +350,29 @@ async fn cancelled_expired_failed_and_half_failed_batches_bill_what_they_ran() {
             let errors = scene.client.get(&format!("/v1/files/{errors}/content")).await;
             assert!(errors.text().contains("\"bad\""), "{}", errors.text());
         }
+    }
+}
+
+/// M-01: what no batch price is listed for costs its full price, whatever the batch asks for
+#[tokio::test(flavor = "multi_thread")]
+async fn other_endpoints_are_billed_at_full_price_where_no_batch_price_is_listed() {
+    let scene = scene().await;
+    let mut posted = 0;
+    for (endpoint, body) in [
+        ("/v1/embeddings", json!({ "model": "embed", "input": ["two words", "three more words"] })),
+        ("/v1/completions", json!({ "model": "instruct", "prompt": "hello there" })),
+    ] {
+        let line = json!({ "custom_id": "a", "method": "POST", "url": endpoint, "body": body }).to_string();
+        let file = uploaded(&scene.client, "batch", line.as_bytes()).await;
+        let running = id(&batch(&scene.client, &file, endpoint).await.ok());
+        let held = scene.settled().await.held;
+        scene.upstream.finish_batch(&running, BatchEnd::Completed);
+        ended(&scene.client, &running).await;
+        let cost = money::cost(scene.upstream.batch_bills().last().expect("a bill"));
+        assert!(cost > 0 && cost <= held, "{endpoint}: {cost} of {held}");
+        posted += cost;
+        let budget = scene.balanced().await;
+        assert_eq!((budget.posted, budget.held), (posted, 0), "{endpoint}");
     }
 }
 

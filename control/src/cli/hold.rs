@@ -22,7 +22,7 @@ pub struct ResolveFlags {
     /// Only list what is held
     #[arg(long, conflicts_with_all = ["release", "post"])]
     pub list: bool,
-    /// Everything that is held
+    /// Everything that is held but for batches that run: those end by themselves, unless they are named
     #[arg(long)]
     pub all: bool,
     /// The provider did not bill it: give it back
@@ -70,7 +70,7 @@ pub(crate) async fn resolve(flags: &ResolveFlags, client: &Client, json: bool) -
 
 fn choose<'a>(holds: &'a [Value], flags: &ResolveFlags) -> anyhow::Result<Vec<&'a Value>> {
     if flags.all {
-        return Ok(holds.iter().collect());
+        return Ok(holds.iter().filter(|hold| field(hold, "batch").is_null()).collect());
     }
     if flags.events.is_empty() {
         bail!(
@@ -86,10 +86,13 @@ fn choose<'a>(holds: &'a [Value], flags: &ResolveFlags) -> anyhow::Result<Vec<&'
 }
 
 fn listed(holds: &[Value]) -> String {
-    let mut table = Table::new(&["EVENT", "TENANT", "AT", "MODEL", "UPSTREAM", ">HELD USD", ">HELD TOKENS", "REQUEST"]);
+    let mut table =
+        Table::new(&["EVENT", "TENANT", "AT", "MODEL", "UPSTREAM", ">HELD USD", ">HELD TOKENS", "REQUEST", "BATCH"]);
     for hold in holds {
         let cell = |name: &str| shown(field(hold, name));
-        table.row(["id", "tenant", "at", "model", "upstream", "held_usd", "held_tokens", "request_id"].map(cell));
+        table.row(
+            ["id", "tenant", "at", "model", "upstream", "held_usd", "held_tokens", "request_id", "batch"].map(cell),
+        );
     }
     table.render("nothing is held")
 }

@@ -8,8 +8,10 @@ use crate::error::{Result, StoreError};
 use crate::id::TenantKey;
 use crate::store::Store;
 
-/// The most things of one kind that a tenant has.
-const MAX_OBJECTS: i64 = 10_000;
+/// The most files that a tenant has.
+const MAX_FILES: i64 = 10_000;
+/// The most batches of a tenant that run at once.
+const MAX_RUNNING: i64 = 1_000;
 
 /// What a thing in a provider's account is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,18 +106,29 @@ impl Store {
         self.inner.writer().run_aside(move |tx| insert(tx, tenant, &new, clock.now())).await
     }
 
-    /// Whether a tenant may have another thing of this kind.
+    /// Whether a tenant may have another file, or another batch that runs.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it has too many; [`StoreError::Unavailable`].
     pub fn check_object_room(&self, tenant: TenantKey, kind: ObjectKind) -> Result<()> {
+        let (sql, most, what) = match kind {
+            ObjectKind::File => (
+                "SELECT count(*) FROM upstream_objects WHERE tenant = ?1 AND kind = 'file'",
+                MAX_FILES,
+                "files; delete some first",
+            ),
+            ObjectKind::Batch => (
+                "SELECT count(*) FROM batches WHERE tenant = ?1 AND ended_at_ms IS NULL",
+                MAX_RUNNING,
+                "batches at once",
+            ),
+        };
         self.inner.reader.with(|conn| {
-            let sql = "SELECT count(*) FROM upstream_objects WHERE tenant = ?1 AND kind = ?2";
-            let count: i64 = conn.prepare_cached(sql)?.query_row(params![tenant.0, kind.name()], |row| row.get(0))?;
-            if count < MAX_OBJECTS {
+            let count: i64 = conn.prepare_cached(sql)?.query_row([tenant.0], |row| row.get(0))?;
+            if count < most {
                 return Ok(());
             }
-            Err(StoreError::Conflict(format!("an account has at most {MAX_OBJECTS} of these; delete some first")))
+            Err(StoreError::Conflict(format!("an account has at most {most} {what}")))
         })
     }
 

@@ -46,6 +46,9 @@ pub struct Hold {
     pub day: String,
     /// The calendar month whose budget holds it.
     pub month: String,
+    /// The batch that runs, where it is held for one: it ends by itself, and is billed then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
 }
 
 /// How a hold ends.
@@ -109,7 +112,7 @@ impl Store {
         })
     }
 
-    /// Ends what is held for the row `event`.
+    /// Ends what is held for the row `event`. For a batch that runs this is the last word: it is billed nothing else when it ends.
     ///
     /// Fails with [`StoreError::NotFound`] when nothing was, [`StoreError::Conflict`] when it has ended before, and
     /// [`StoreError::Invalid`] on a bad reason.
@@ -160,7 +163,8 @@ pub(super) fn list(tenant: Option<&TenantId>) -> String {
     format!(
         "SELECT l.id, l.request_id, l.admitted_at_ms, coalesce((SELECT name FROM names WHERE row_id = l.model), ''),
              coalesce((SELECT name FROM names WHERE row_id = l.upstream), ''), l.cost_nanos, l.held_nanos, l.held_tokens, l.day, l.month,
-             (SELECT id FROM tenants WHERE row_id = l.tenant)
+             (SELECT id FROM tenants WHERE row_id = l.tenant),
+             (SELECT coalesce(id, sent_file) FROM batches WHERE hold = l.id AND ended_at_ms IS NULL)
          FROM ledger l INDEXED BY ledger_held WHERE {whose} AND l.id > ?2 AND {HELD} ORDER BY l.id LIMIT ?3"
     )
 }
@@ -179,6 +183,7 @@ fn hold(row: &Row<'_>) -> Result<Hold> {
         held_tokens: row.get(7)?,
         day: day_name(row.get(8)?),
         month: Month(row.get(9)?).to_string(),
+        batch: row.get(11)?,
     })
 }
 
