@@ -133,9 +133,7 @@ impl Gateway {
         for (attempt, target) in (0_u16..).zip(&targets) {
             ctx.notes.attempt(attempt, target);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
-            if own_key.is_none() {
-                file::check_mentions(&shared.store, caller, (&target.upstream.name, &call.body))?;
-            }
+            file::check_mentions(&shared.store, caller, (&target.upstream.name, own_key.is_some()), &call.body)?;
             let draft = draft(call, target, &shared.store.rates())?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
             let admitted = admit(&shared.store, caller, call, target, wanted).await?;

@@ -107,6 +107,12 @@ async fn a_model_is_asked_about_ones_own_files_alone() {
         reply.refused(404, "invalid_request_error", "file_not_found");
     }
     assert_eq!(scene.upstream.calls(), calls);
+    // Nor is a file that of a page's user: what a tenant keeps is all its users' together.
+    let secret = scene.admin().post("/v1/tenants/acme/client_secrets", &json!({})).await.json();
+    let page = scene.client.with_token(secret["value"].as_str().expect("a secret"));
+    post(page.clone(), ask("\"file_id\"")).await.refused(404, "invalid_request_error", "file_not_found");
+    page.get("/v1/files").await.refused(403, "permission_error", "not_for_client_secrets");
+    page.get("/v1/batches").await.refused(403, "permission_error", "not_for_client_secrets");
     rival.chat(&chat("sight", "a file_id is a word", 5)).await.ok();
 }
 

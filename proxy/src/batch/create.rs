@@ -17,6 +17,7 @@ use super::ask::NewBatch;
 use super::input::{Input, Judge};
 use super::line::Endpoint;
 use super::show::show;
+use super::watch;
 use crate::authenticate::Caller;
 use crate::context::Context;
 use crate::file::call::Call;
@@ -116,7 +117,7 @@ impl Gateway {
         exact: bool,
     ) -> Result<Input, Refusal> {
         let (gateway, caller, upstream) = (self.clone(), desk.caller.clone(), Arc::clone(&desk.upstream));
-        let (request_id, shares_account) = (desk.request_id, desk.own_key.is_none());
+        let (request_id, own_account) = (desk.request_id, desk.own_key.is_some());
         let work = move || {
             let target = |name: &str| {
                 let mut targets = gateway.plan(&caller, (name, request_id))?.into_iter();
@@ -126,9 +127,8 @@ impl Gateway {
                     Refusal::bad("model", message)
                 })
             };
-            let allowed = |call: &crate::read::Call| match shares_account {
-                true => check_mentions(&gateway.shared.store, &caller, (&upstream.name, &call.body)),
-                false => Ok(()),
+            let allowed = |call: &crate::read::Call| {
+                check_mentions(&gateway.shared.store, &caller, (&upstream.name, own_account), &call.body)
             };
             let rates = gateway.shared.store.rates();
             Judge { endpoint: &endpoint, rates: &rates, target: &target, allowed: &allowed, exact }.read(&input)
@@ -173,6 +173,10 @@ impl Gateway {
                 sent_file = batch.sent_file,
                 "it is not known whether the provider has a batch; it is looked for"
             );
+            // A client that is told of a failure asks again, and would have two.
+            if let Some(told) = watch::find(shared, batch).await {
+                return Ok(told);
+            }
         }
         Err(desk.stop(failure, standing))
     }

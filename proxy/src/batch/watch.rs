@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::Method;
-use openclawmu_store::{Batch, BatchEnd, ModelPrice, NewObject, ObjectKind, OrphanedObject, StoreError, UnixMs};
+use openclawmu_store::{Batch, BatchEnd, ModelPrice, NewObject, ObjectKind, OrphanedObject, StoreError};
 use serde_json::Value;
 
 use super::output::{self, Counted};
@@ -52,6 +52,32 @@ enum Unsettled {
 impl From<Fault> for Unsettled {
     fn from(fault: Fault) -> Self {
         Self::Failed(Failure::Fault(fault))
+    }
+}
+
+/// What came of looking for a batch.
+enum Found {
+    /// The provider has it.
+    It(Told),
+    /// The provider does not list it.
+    Nothing,
+    /// The list was too long to be read to its end.
+    NotYet,
+}
+
+/// Looks once for a batch whose making was not answered; it is its tenant's from then on.
+pub(super) async fn find(shared: &Shared, batch: &Batch) -> Option<Told> {
+    let looked = match Account::of(shared, batch) {
+        Ok(account) => account.look_for(shared, batch).await,
+        Err(err) => Err(err),
+    };
+    match looked {
+        Ok(Found::It(told)) => Some(told),
+        Ok(Found::Nothing | Found::NotYet) => None,
+        Err(err) => {
+            tracing::warn!(%err, sent_file = batch.sent_file, "a batch can't be looked for now");
+            None
+        }
     }
 }
 
@@ -150,7 +176,12 @@ impl Account {
 
     /// Finds out how far a batch is; bills it when it has ended.
     async fn look_after(&self, shared: &Shared, batch: &Batch) -> Result<(), Unsettled> {
-        let Some(id) = &batch.id else { return self.look_for(shared, batch).await };
+        let Some(id) = &batch.id else {
+            return match self.look_for(shared, batch).await? {
+                Found::It(_) | Found::NotYet => Ok(()),
+                Found::Nothing => self.give_up(shared, batch).await,
+            };
+        };
         let body = self.ask(Method::GET, format!("/batches/{id}")).await?;
         let told = Told::read(&body).filter(|told| told.id == *id).ok_or(Unsettled::Unreadable)?;
         let known = String::from_utf8_lossy(&body).into_owned();
@@ -227,7 +258,7 @@ impl Account {
     }
 
     /// Looks for a batch whose making was not answered, by the file that was made for it alone.
-    async fn look_for(&self, shared: &Shared, batch: &Batch) -> Result<(), Unsettled> {
+    async fn look_for(&self, shared: &Shared, batch: &Batch) -> Result<Found, Unsettled> {
         let admitted = batch.reservation.admitted_at;
         let mut after = String::new();
         for _ in 0..PAGES {
@@ -239,7 +270,8 @@ impl Account {
                 let body = found.to_string();
                 let told = Told::read(body.as_bytes()).ok_or(Unsettled::Unreadable)?;
                 tracing::info!(batch = told.id, tenant = %batch.tenant, "a batch was found whose making was not answered");
-                return Ok(shared.store.batch_created(batch, &told.id, body).await?);
+                shared.store.batch_created(batch, &told.id, body).await?;
+                return Ok(Found::It(told));
             }
             let more = page.get("has_more").and_then(Value::as_bool).unwrap_or(false);
             let last = listed.last().filter(|_| more);
@@ -250,16 +282,16 @@ impl Account {
             };
             let Some(id) = last.filter(younger).and_then(|last| last.get("id")?.as_str()).filter(|id| desk::is_id(id))
             else {
-                return self.give_up(shared, batch, admitted).await;
+                return Ok(Found::Nothing);
             };
             after = format!("&after={id}");
         }
-        Ok(())
+        Ok(Found::NotYet)
     }
 
     /// The provider does not have it. An answer may be on its way for a while.
-    async fn give_up(&self, shared: &Shared, batch: &Batch, admitted: UnixMs) -> Result<(), Unsettled> {
-        if shared.store.clock().now() < admitted.plus_ms(LOOKED_FOR_MS) {
+    async fn give_up(&self, shared: &Shared, batch: &Batch) -> Result<(), Unsettled> {
+        if shared.store.clock().now() < batch.reservation.admitted_at.plus_ms(LOOKED_FOR_MS) {
             return Ok(());
         }
         if shared.store.end_batch(batch, BatchEnd::default()).await? {

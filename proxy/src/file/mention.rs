@@ -18,12 +18,19 @@ const OWN_WORDS: [&str; 5] = ["metadata", "tools", "functions", "response_format
 /// Members that hold what a model passes to a tool, whose names are the client's own.
 const ARGUMENTS: [&str; 2] = ["arguments", "input"];
 
-/// Whether every file that `body` names is the caller's, in the account of this upstream that it shares with others.
+/// Whether every file that `body` names is the caller's, in the account of this upstream that it shares with others. In an account
+/// of the tenant's own every file is the tenant's; no file is a client secret's, since those are all users' together.
 ///
 /// # Errors
 /// 404 that names the first one that is not.
-pub(crate) fn check_mentions(store: &Store, caller: &Caller, (upstream, body): (&str, &[u8])) -> Result<(), Refusal> {
-    if !may_mention(body) {
+pub(crate) fn check_mentions(
+    store: &Store,
+    caller: &Caller,
+    (upstream, own_account): (&str, bool),
+    body: &[u8],
+) -> Result<(), Refusal> {
+    let for_secret = caller.policy.secret.is_some();
+    if (own_account && !for_secret) || !may_mention(body) {
         return Ok(());
     }
     // What is no JSON has been refused before.
@@ -33,7 +40,7 @@ pub(crate) fn check_mentions(store: &Store, caller: &Caller, (upstream, body): (
         collect(value, &mut named);
     }
     for id in named {
-        let file = match is_id(id) {
+        let file = match is_id(id) && !for_secret {
             true => {
                 let found = store.object(caller.policy.tenant_key, ObjectKind::File, id);
                 found.map_err(|err| unavailable(&err))?

@@ -58,6 +58,8 @@ impl Live {
         gauge(encoder, ("store_writer_queue", "Rows and changes that wait for the writer"), count(pace.queued))?;
         counter(encoder, ("store_commit_failures", "Commits that failed"), pace.failed)?;
         commits(encoder, &pace)?;
+        let running = store.running_batches().map_or(0, |running| count(running.len()));
+        gauge(encoder, ("batches_running", "Batches at providers that have not ended, and are held for"), running)?;
         let pending = store.pending_webhooks().unwrap_or(0);
         gauge(encoder, ("webhooks_pending", "Webhooks that are still to be delivered"), pending)
     }
