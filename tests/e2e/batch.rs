@@ -2,13 +2,16 @@
 
 use http::Method;
 use openclawmu_tests::client::chat;
+use openclawmu_tests::clock::FakeClock;
 use openclawmu_tests::upload::{batch, chat_line, uploaded};
 use openclawmu_tests::{
     BatchEnd, Behaviour, Bill, Client, Fault, Gate, Reply, Scene, Setup, Upstream, money, sdk, wait,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// Of the batch prices: half the ordinary ones.
+/// 2026-11-30T23:30:00Z.
+const LAST_OF_NOVEMBER: i64 = 1_796_081_400;
 const ENDPOINT: &str = "/v1/chat/completions";
 
 /// A scene whose model `alpha` costs half in a batch, as `beta` does not.
@@ -18,13 +21,35 @@ async fn scene() -> Scene {
 
 async fn scene_with(quota: Value) -> Scene {
     let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream);
+    scene_of(upstream, setup, quota).await
+}
+
+/// A scene under a clock, which shows this second (UNIX) first.
+async fn clocked(at: i64) -> (Scene, FakeClock, TempDir) {
+    let dir = TempDir::new().expect("a temp dir");
+    let clock = FakeClock::new(dir.path());
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).clock(&clock);
+    let scene = scene_of(upstream, setup, json!({ "usd_per_day": "1000", "usd_per_month": "1000" })).await;
+    set(&clock, at);
+    (scene, clock, dir)
+}
+
+/// Shifts so that the gateway's clock shows `at` now.
+fn set(clock: &FakeClock, at: i64) {
+    let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    clock.shift(at - i64::try_from(real).expect("small"));
+}
+
+async fn scene_of(upstream: Upstream, setup: Setup, quota: Value) -> Scene {
     let mut card = money::card();
     let price = alpha();
     card["models"]["alpha"]["batch"] = json!({
         "input": money::usd(price.input / 2), "cache_read": money::usd(price.cache_read / 2),
         "output": money::usd(price.output / 2), "reasoning": money::usd(price.reasoning / 2)
     });
-    let mut setup = Setup::with(&upstream).line("[batches]\npoll_seconds = 1\n");
+    let mut setup = setup.line("[batches]\npoll_seconds = 1\n");
     setup.rates = Some(card);
     Scene::of(upstream, setup, quota).await
 }
@@ -311,6 +336,47 @@ async fn a_batch_that_the_provider_refuses_holds_nothing() {
     let budget = scene.balanced().await;
     assert_eq!((budget.posted, budget.held), (0, 0));
     assert_eq!(scene.upstream.files(), [file.as_str()], "the file that was sent is removed");
+}
+
+/// a day later, in another month
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_over_the_months_end_is_billed_to_the_month_that_admitted_it() {
+    let (scene, clock, _dir) = clocked(LAST_OF_NOVEMBER).await;
+    let running = id(&made(&scene.client, &lines(3)).await.ok());
+    let held = scene.settled().await.held;
+    assert!(held > 0);
+    set(&clock, LAST_OF_NOVEMBER + 3_600);
+    let budget = scene.budget().await;
+    assert_eq!((budget.posted, budget.held), (0, 0), "the new day's budget is its own");
+    scene.upstream.finish_batch(&running, BatchEnd::Completed);
+    ended(&scene.client, &running).await;
+    let bill = provider_bill(&scene.upstream.batch_bills());
+    for (period, cost) in [("2026-11", bill), ("2026-12", 0)] {
+        let path = format!("/v1/reports/usage?period={period}&format=json&tenant=acme");
+        let report = scene.admin().get(&path).await;
+        let total = report["total"]["cost_usd"].as_str().map_or_else(|| panic!("a total in {report}"), money::nanos);
+        assert_eq!(total, cost, "{period}");
+    }
+    let month = scene.admin().budget("acme", "usd_per_month").await;
+    assert_eq!((month.posted, month.held), (0, 0));
+    assert_eq!(openclawmu_tests::ledger::integrity(&scene.gateway.data()), "ok");
+}
+
+/// what the provider never made is looked for, held meanwhile, and given back
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_provider_never_made_is_given_back_after_half_an_hour() {
+    let (scene, clock, _dir) = clocked(LAST_OF_NOVEMBER - 12 * 3_600).await;
+    let file = uploaded(&scene.client, "batch", lines(3).as_bytes()).await;
+    scene.upstream.when("input_file_id", Behaviour::status(500));
+    batch(&scene.client, &file, ENDPOINT).await.refused(502, "upstream_error", "upstream_error");
+    let looked = || scene.upstream.exchanges().iter().filter(|one| one.path.starts_with("/v1/batches?")).count();
+    let before = looked();
+    wait::until_true("it to be looked for", || looked() > before).await;
+    assert!(scene.settled().await.held > 0, "the answer may have been wrong");
+    set(&clock, LAST_OF_NOVEMBER - 11 * 3_600);
+    wait::until("it to be given back", || async { (scene.budget().await.held == 0).then_some(()) }).await;
+    assert_eq!(scene.balanced().await.posted, 0);
+    wait::until_true("the file that was sent is removed", || scene.upstream.files() == [file.as_str()]).await;
 }
 
 /// M-02: what ends early is billed what it ran; lines that failed cost nothing
