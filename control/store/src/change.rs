@@ -83,7 +83,7 @@ impl<T: Send + 'static> Change<T> {
             Answered::Now(_) => on_commit(),
             Answered::Before(_) => {}
         };
-        let answered = store.inner.writer().answered(once, follow, !aside).await?;
+        let answered = store.inner.writer().change(once, follow, !aside).await?;
         after(&store);
         Ok(answered)
     }
@@ -96,7 +96,7 @@ impl<T: Send + 'static> Change<T> {
         let Self { store, task, on_commit, after, aside } = self;
         let clock = Arc::clone(store.clock());
         let run = move |tx: &Transaction<'_>| task(tx, clock.now());
-        let done = store.inner.writer().answered_blocking(run, |_| on_commit(), !aside)?;
+        let done = store.inner.writer().change_blocking(run, |_| on_commit(), !aside)?;
         after(&store);
         Ok(done)
     }
@@ -111,7 +111,7 @@ impl<T: Send + 'static> IntoFuture for Change<T> {
         Box::pin(async move {
             let clock = Arc::clone(store.clock());
             let run = move |tx: &Transaction<'_>| task(tx, clock.now());
-            let done = store.inner.writer().answered(run, |_| on_commit(), !aside).await?;
+            let done = store.inner.writer().change(run, |_| on_commit(), !aside).await?;
             after(&store);
             Ok(done)
         })

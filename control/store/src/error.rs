@@ -8,6 +8,9 @@ pub enum StoreError {
     /// The store can't answer now (disk full, I/O error, descriptors exhausted); retry later. 503.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// What was asked can't be put on record now, so it was not done; retry later. 503.
+    #[error("the audit log can't be written: {0}")]
+    AuditUnavailable(String),
     /// No such thing, or not this tenant's. 404.
     #[error("no such {0}")]
     NotFound(&'static str),

@@ -42,7 +42,10 @@ mod usage;
 mod webhook;
 mod window;
 
-pub use audit::{Actor, ActorKind};
+pub use audit::{
+    Actor, ActorKind, AuditActor, AuditEvent, AuditHead, AuditLine, AuditLog, AuditNote, AuditOrder, AuditOutcome,
+    AuditQuery, AuditStatus, anchor as audit_anchor,
+};
 pub use change::Change;
 pub use client_secret::{ClientSecret, NewClientSecret, SecretCap, SecretTerms, is_origin};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};

@@ -111,9 +111,11 @@ impl Store {
         Ok(Ticket { inner: Some(Open { ledger, budget, reservation, slot, price, quota, standing, admitted_ms }) })
     }
 
-    /// Stops admitting for good and lets a successor own the ledger. What is in flight still settles.
+    /// Stops admitting for good and lets a successor own the ledger and the audit log. What is in flight still settles; what
+    /// there is to tell of it waits for the successor, and a change is refused.
     pub fn hand_over(&self) {
         *self.inner.ledger.draining.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.inner.writer().desk().hand_over();
         self.inner.release_lock();
     }
 

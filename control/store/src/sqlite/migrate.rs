@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_object.sql"),
     include_str!("migrations/0005_batch.sql"),
     include_str!("migrations/0006_client_secrets.sql"),
+    include_str!("migrations/0007_audit.sql"),
 ];
 
 /// Brings the database up to the newest schema.

@@ -1,4 +1,4 @@
-//! What waits for the writer: rows, labels and alerts, which are never lost, and tasks, which are written or refused.
+//! What waits for the writer: rows, labels and alerts, which are never lost, and tasks and changes, which are written or refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Transaction;
 
+use crate::audit::Desk;
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::label::NewLabel;
@@ -35,13 +36,25 @@ pub(super) struct Work {
     pub(super) labels: Vec<NewLabel>,
     pub(super) alerts: Vec<(UnixMs, Offer)>,
     pub(super) tasks: Vec<Task>,
-    /// One of the tasks may change what somebody remembers.
+    /// Tasks that may have to be put on record, and are undone where they can't be.
+    pub(super) audited: Vec<Task>,
+    /// One of them may change what somebody remembers.
     pub(super) changes: bool,
 }
 
 impl Work {
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && self.tasks.is_empty()
+        self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && !self.is_awaited()
+    }
+
+    /// Somebody waits for it.
+    fn is_awaited(&self) -> bool {
+        !self.tasks.is_empty() || !self.audited.is_empty()
+    }
+
+    /// Takes what is written or refused at once; the rest stays.
+    pub(super) fn take_tasks(&mut self) -> Tasks {
+        Tasks { plain: std::mem::take(&mut self.tasks), audited: std::mem::take(&mut self.audited) }
     }
 
     /// Adds all of `later`, which keeps its memory and nothing else.
@@ -50,8 +63,15 @@ impl Work {
         self.labels.append(&mut later.labels);
         self.alerts.append(&mut later.alerts);
         self.tasks.append(&mut later.tasks);
+        self.audited.append(&mut later.audited);
         self.changes |= std::mem::take(&mut later.changes);
     }
+}
+
+/// Tasks of a batch.
+pub(super) struct Tasks {
+    pub(super) plain: Vec<Task>,
+    pub(super) audited: Vec<Task>,
 }
 
 #[derive(Default)]
@@ -70,6 +90,7 @@ pub(super) struct Shared {
     pub(super) failing: AtomicBool,
     pub(super) generation: AtomicU64,
     pub(super) pace: Pace,
+    pub(super) desk: Desk,
 }
 
 impl Shared {
@@ -89,11 +110,20 @@ impl Shared {
 
     /// Queues a task, which somebody waits for.
     pub(super) fn push_task(&self, task: Task, changes: bool) -> Result<()> {
+        self.push(changes, |work| work.tasks.push(task))
+    }
+
+    /// Queues a change, which somebody waits for and which goes on record.
+    pub(super) fn push_audited(&self, task: Task, changes: bool) -> Result<()> {
+        self.push(changes, |work| work.audited.push(task))
+    }
+
+    fn push(&self, changes: bool, add: impl FnOnce(&mut Work)) -> Result<()> {
         let mut queue = self.lock();
         if queue.closing {
             return Err(StoreError::Unavailable("the store is closing".to_owned()));
         }
-        queue.work.tasks.push(task);
+        add(&mut queue.work);
         queue.work.changes |= changes;
         drop(queue);
         self.wake.notify_one();
@@ -104,7 +134,7 @@ impl Shared {
     pub(super) fn pace(&self) -> PaceTaken {
         let queued = {
             let work = &self.lock().work;
-            work.rows.len() + work.labels.len() + work.alerts.len() + work.tasks.len()
+            work.rows.len() + work.labels.len() + work.alerts.len() + work.tasks.len() + work.audited.len()
         };
         self.pace.taken(queued)
     }
@@ -133,7 +163,7 @@ impl Shared {
         }
         queue.idle = false;
         let deadline = Instant::now() + GATHER;
-        while queue.work.tasks.is_empty() && !queue.closing && !probing {
+        while !queue.work.is_awaited() && !queue.closing && !probing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

@@ -6,6 +6,8 @@
 //! When a commit fails, rows are kept and tried again, tasks are refused, and [`Writer::healthy`] turns false until a
 //! commit succeeds. What is tried again is written again, from the first byte, and after a failed sync to a new log (`wal`
 //! says why): a sync is never tried again on what was written before it failed.
+//! A change that goes on record has its line in the audit log before the commit (`audit::desk` says why). Where the log can't be
+//! written the changes of the batch are undone and refused, and everything else in it is committed.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use crate::audit::{Desk, Written};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::label::{self, NewLabel};
@@ -24,7 +27,7 @@ use crate::ledger::label_file::LabelFile;
 use crate::ledger::row;
 use crate::sqlite::open;
 use crate::sqlite::pace::PaceTaken;
-use crate::sqlite::queue::{Reply, Shared, Task, Work};
+use crate::sqlite::queue::{Reply, Shared, Task, Tasks, Work};
 use crate::sqlite::wal::Log;
 
 pub(crate) use crate::sqlite::queue::Posting;
@@ -113,6 +116,36 @@ impl Writer {
         self.answered(task, after, true).await
     }
 
+    /// [`Writer::run_then`] for a task that goes on record; [`Writer::generation`] moves on only where it `changes` something
+    /// that is remembered.
+    pub(crate) async fn change<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.push_audited(task_of(task, after, |done| drop(sender.send(done))), changes)?;
+        receiver.await.map_err(|_| refused())?
+    }
+
+    /// [`Writer::change`] for callers outside an async runtime.
+    pub(crate) fn change_blocking<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.shared.push_audited(task_of(task, after, move |done| drop(sender.send(done))), changes)?;
+        receiver.recv().map_err(|_| refused())?
+    }
+
+    /// Where rows become lines of the audit log.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.shared.desk
+    }
+
     /// [`Writer::run`] for a task that changes nothing of which a copy is kept in memory: [`Writer::generation`] stays.
     pub(crate) async fn run_aside<T, F>(&self, task: F) -> Result<T>
     where
@@ -141,18 +174,8 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     {
-        self.answered_blocking(task, |_| {}, true)
-    }
-
-    /// [`Writer::answered`] for callers outside an async runtime.
-    pub(crate) fn answered_blocking<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-        A: FnOnce(&T) + Send + 'static,
-    {
         let (sender, receiver) = std::sync::mpsc::channel();
-        self.shared.push_task(task_of(task, after, move |done| drop(sender.send(done))), changes)?;
+        self.shared.push_task(task_of(task, |_| {}, move |done| drop(sender.send(done))), true)?;
         receiver.recv().map_err(|_| refused())?
     }
 
@@ -212,7 +235,7 @@ impl Drop for LastWill<'_> {
             self.0.failing.store(true, Ordering::Release);
             let mut queue = self.0.lock();
             queue.closing = true;
-            queue.work.tasks.clear();
+            drop(queue.work.take_tasks());
         }
     }
 }
@@ -227,10 +250,14 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
         let probing = shared.failing.load(Ordering::Acquire);
         let closing = shared.gather(probing, &mut batch);
         if !batch.is_empty() || probing {
-            let tasks = std::mem::take(&mut batch.tasks);
+            let mut tasks = batch.take_tasks();
+            if probing {
+                // Their lines would be on the disk before it shows that the commit fails again: they are refused until one succeeds.
+                tasks.audited.clear();
+            }
             let changes = std::mem::take(&mut batch.changes);
             let began = Instant::now();
-            let (replies, committed) = commit(conn, &mut log, &batch, tasks);
+            let (replies, committed) = commit(conn, (&mut log, &shared.desk), &batch, tasks);
             shared.pace.commit(began.elapsed(), committed.is_ok());
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
@@ -251,9 +278,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                     tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
                 }
             }
-            for reply in replies {
-                reply(committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string())));
-            }
+            replies.send(&committed);
             if committed.is_err() {
                 if closing {
                     return; // what could not be written stays in the in-flight table
@@ -268,8 +293,27 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
     }
 }
 
-fn commit(conn: &mut Connection, log: &mut Log, batch: &Work, tasks: Vec<Task>) -> (Vec<Reply>, Result<()>) {
-    let mut replies = Vec::with_capacity(tasks.len());
+/// Whom to tell how it went.
+#[derive(Default)]
+struct Replies {
+    all: Vec<Reply>,
+    /// Those of changes, with why these could not be put on record.
+    audited: Vec<Reply>,
+    refused: Option<String>,
+}
+
+impl Replies {
+    fn send(self, committed: &Result<()>) {
+        let told = || committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string()));
+        self.all.into_iter().for_each(|reply| reply(told()));
+        for reply in self.audited {
+            reply(self.refused.as_ref().map_or_else(told, |why| Err(StoreError::AuditUnavailable(why.clone()))));
+        }
+    }
+}
+
+fn commit(conn: &mut Connection, (log, desk): (&mut Log, &Desk), batch: &Work, tasks: Tasks) -> (Replies, Result<()>) {
+    let mut replies = Replies::default();
     let begun = log.renew(conn);
     let tx = match begun.and_then(|()| Ok(conn.transaction_with_behavior(TransactionBehavior::Immediate)?)) {
         Ok(tx) => tx,
@@ -280,25 +324,55 @@ fn commit(conn: &mut Connection, log: &mut Log, batch: &Work, tasks: Vec<Task>) 
             return (replies, Err(StoreError::Unavailable(message)));
         }
     };
-    let written = if !batch.is_empty() || !tasks.is_empty() {
+    let written = if !batch.is_empty() || !tasks.plain.is_empty() || !tasks.audited.is_empty() {
         label::insert(&tx, &batch.labels)
             .and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
             .and_then(|()| alert::insert(&tx, &batch.alerts))
+            .and_then(|()| perform(&tx, tasks.plain, &mut replies.all))
+            .and_then(|()| audited(&tx, (desk, !batch.alerts.is_empty()), tasks.audited, &mut replies))
     } else {
         probe(&tx)
     };
     if let Err(err) = written {
         return (replies, Err(err));
     }
-    for task in tasks {
-        replies.push(task(&tx));
-        if tx.is_autocommit() {
-            // SQLite has rolled back the whole transaction, as it does on a full disk: a later task would be on its own.
-            return (replies, Err(StoreError::Unavailable("the transaction was rolled back".to_owned())));
-        }
-    }
     let committed = tx.commit().map_err(|err| log.failed(err));
     (replies, committed)
+}
+
+/// Runs tasks, each of which may fail alone.
+fn perform(tx: &Transaction<'_>, tasks: Vec<Task>, replies: &mut Vec<Reply>) -> Result<()> {
+    for task in tasks {
+        replies.push(task(tx));
+        if tx.is_autocommit() {
+            // SQLite has rolled back the whole transaction, as it does on a full disk: a later task would be on its own.
+            return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Runs changes and writes their lines; undoes them all where those can't be written.
+fn audited(
+    tx: &Transaction<'_>,
+    (desk, alerted): (&Desk, bool),
+    tasks: Vec<Task>,
+    replies: &mut Replies,
+) -> Result<()> {
+    // A log that fails is tried when somebody waits for it: alerts don't, and their batches must not be slow.
+    if tasks.is_empty() && (!alerted || desk.failing()) {
+        return Ok(());
+    }
+    tx.execute_batch("SAVEPOINT audited")?;
+    perform(tx, tasks, &mut replies.audited)?;
+    match desk.write(tx)? {
+        Written::Done => tx.execute_batch("RELEASE audited")?,
+        Written::Refused(why) => {
+            replies.refused = Some(why);
+            tx.execute_batch("ROLLBACK TO audited; RELEASE audited")?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes without changing anything, to see whether the disk takes it.
