@@ -29,7 +29,15 @@ pub enum KeyError {
         /// What it should hold.
         expected: &'static str,
     },
-    /// An admin key that could be guessed.
+    /// The file is gone, and a new key would not do.
+    #[error("{} is missing: {why}; put it back", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What it is needed for.
+        why: &'static str,
+    },
+    /// A key that could be guessed.
     #[error(
         "{name} has fewer than {} characters: make one with `openssl rand -base64 36`",
         crate::key::MIN_ADMIN_KEY_CHARS

@@ -6,8 +6,9 @@
 //! Map:
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`
 //! - `cli`: the commands, which are clients of that API
+//! - `audit`: the audit log's files, and whether anybody has touched them
 //! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once
-//! - `key`: the master key and the admin keys, and the files that hold them
+//! - `key`: the master key, the admin keys and the audit key, and the files that hold them
 //! - `rate_import`: price lists from outside
 //! - `retention`: old request detail, moved to files
 //! - `stripe`: usage to Stripe, as meter events
@@ -16,6 +17,7 @@
 //! - `error`: what can go wrong with those
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod client_secret;
 mod error;
@@ -28,5 +30,5 @@ pub mod stripe;
 pub mod webhook;
 
 pub use error::KeyError;
-pub use key::{AdminKeys, KeySource, MasterKey};
+pub use key::{AdminKeys, AuditKey, KeySource, MasterKey};
 pub use outbound::OutboundUrl;

@@ -1,5 +1,5 @@
 //! Who may pass: holders of an admin key, and whoever can open `admin.sock`. Fails closed: a connection of which nothing
-//! is known needs a key.
+//! is known needs a key. Who is turned away, and whose change is refused, is in the audit log.
 
 use std::net::IpAddr;
 
@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use openclawmu_store::{Actor, ActorKind, RequestId};
 
+use crate::admin::attempt::Attempt;
 use crate::admin::peer::Peer;
 use crate::admin::refusal::Refusal;
 use crate::admin::route;
@@ -20,12 +21,22 @@ pub(super) async fn guard(State(state): State<AdminState>, mut request: Request,
     if route::is_open(request.uri().path()) {
         return next.run(request).await;
     }
+    let attempt = Attempt::of(&request);
     match admitted(&state, &request) {
         Ok(actor) => {
-            request.extensions_mut().insert(actor);
-            next.run(request).await
+            request.extensions_mut().insert(actor.clone());
+            let changes = !is_safe(request.method());
+            let response = next.run(request).await;
+            if changes {
+                attempt.refused(&state, Some(actor), &response);
+            }
+            response
         }
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            let response = refusal.into_response();
+            attempt.refused(&state, None, &response);
+            response
+        }
     }
 }
 
@@ -100,9 +111,13 @@ fn unauthorized() -> Refusal {
     )
 }
 
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
 /// A page of another site may make a browser send a request here; it must change nothing.
 fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    if is_safe(method) {
         return Ok(());
     }
     let host = headers

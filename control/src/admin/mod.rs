@@ -6,17 +6,20 @@
 //! From outside to inside:
 //! - `listen`: the two listeners; `peer`: who is at the other end of a connection
 //! - `route`: every route, in one list
-//! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try
+//! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try; `attempt`: a call
+//!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
 //! - `tenant`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`,
-//!   `alert`, `stripe`, `health`: one noun each
+//!   `alert`, `stripe`, `audit`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
 mod alert;
 mod answer;
 mod archive;
+mod attempt;
 mod attempts;
+mod audit;
 mod call;
 mod client_secret;
 mod credit;

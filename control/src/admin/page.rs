@@ -21,6 +21,11 @@ pub(super) struct PageParams {
 }
 
 impl PageParams {
+    /// Those of a call that says more than them.
+    pub(super) fn new(limit: Option<String>, after: Option<String>) -> Self {
+        Self { limit, after }
+    }
+
     /// How many rows, at most `max` and by itself `default`.
     pub(super) fn limit_of(&self, default: u32, max: u32) -> Result<u32, Refusal> {
         let Some(text) = &self.limit else {

@@ -7,6 +7,10 @@ use http::{HeaderValue, StatusCode};
 use openclawmu_store::StoreError;
 use serde_json::{Map, Value, json};
 
+/// The code of a refusal, in the extensions of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RefusalCode(pub(super) &'static str);
+
 /// A refusal: `{"error":{"code","message","field"?,"hint"?}}`.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -62,6 +66,16 @@ impl From<StoreError> for Refusal {
                 .hint("try again; if it lasts, see the gateway's log: the disk may be full")
                 .retry_after(1)
             }
+            StoreError::AuditUnavailable(cause) => {
+                tracing::error!(cause, "the audit log is unavailable");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "audit_unavailable",
+                    "the audit log can't be written now; nothing was changed",
+                )
+                .hint("try again; if it lasts, see the gateway's log: the disk may be full, or the log's folder read-only")
+                .retry_after(1)
+            }
             StoreError::NotFound(what) => Self::not_found(what),
             StoreError::Conflict(message) => Self::new(StatusCode::CONFLICT, "conflict", message),
             StoreError::Invalid { field, message } => Self::invalid(field.clone(), format!("{field}: {message}")),
@@ -90,6 +104,7 @@ impl IntoResponse for Refusal {
             error.insert("hint".to_owned(), hint.into());
         }
         let mut response = (self.status, Json(json!({"error": Value::Object(error)}))).into_response();
+        response.extensions_mut().insert(RefusalCode(self.code));
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

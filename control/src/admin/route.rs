@@ -11,7 +11,7 @@ use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, client_secret, credit, gate, health, hold, provider_key, quota, rate, rate_import,
+    alert, answer, archive, audit, client_secret, credit, gate, health, hold, provider_key, quota, rate, rate_import,
     reconcile, request, stripe, tenant, token, usage,
 };
 
@@ -77,6 +77,8 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
         (Method::POST, "/v1/alerts/test", post(alert::test)),
         (Method::POST, "/v1/billing/push/stripe", post(stripe::push)),
         (Method::GET, "/v1/billing/push/stripe", get(stripe::progress)),
+        (Method::GET, "/v1/audit", get(audit::list)),
+        (Method::POST, "/v1/audit/verify", post(audit::verify)),
         (Method::GET, "/v1/config", get(health::config)),
     ]
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::attempts::Attempts;
 use crate::admin::stream::PATIENCE;
+use crate::audit::{AuditOptions, Denials};
 use crate::key::{AdminKeys, MasterKey};
 use crate::stripe::StripePush;
 
@@ -50,6 +51,10 @@ pub struct AdminState {
     pub(super) has_webhook: bool,
     /// The way to Stripe, where there is one.
     pub(super) stripe: Option<Arc<StripePush>>,
+    /// Refused calls, on their way to the audit log.
+    pub(super) denials: Arc<Denials>,
+    /// What the audit log is made of, where there is one.
+    pub(super) audit: Option<Arc<AuditOptions>>,
 }
 
 impl AdminState {
@@ -66,7 +71,21 @@ impl AdminState {
             patience: PATIENCE,
             has_webhook: false,
             stripe: None,
+            denials: Arc::new(Denials::default()),
+            audit: None,
         }
+    }
+
+    /// The same with an audit log that can be verified.
+    #[must_use]
+    pub fn with_audit(self, audit: AuditOptions) -> Self {
+        Self { audit: Some(Arc::new(audit)), ..self }
+    }
+
+    /// Calls that were refused and are to be told in the audit log.
+    #[must_use]
+    pub fn denials(&self) -> Arc<Denials> {
+        Arc::clone(&self.denials)
     }
 
     /// The same with a webhook that is delivered to.

@@ -188,14 +188,20 @@ impl Client {
         }
         let place = &self.place;
         if connecting {
-            anyhow::anyhow!(
+            Unreachable(format!(
                 "can't reach the gateway at {place}: {cause}\nhint: is the gateway running? start it with `openclawmu serve`, or give --data/--url"
-            )
+            ))
+            .into()
         } else {
             anyhow::anyhow!("{place} did not answer: {cause}")
         }
     }
 }
+
+/// Nobody listens where the admin API should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreachable(String);
 
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().redirect(Policy::none())

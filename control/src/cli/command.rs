@@ -4,11 +4,14 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use secrecy::SecretString;
 
+use crate::cli::audit::LogBroken;
 use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{
-    AlertCommand, ArchiveCommand, BillingCommand, RateCommand, TenantCommand, alert, archive, billing, rate, tenant,
+    AlertCommand, ArchiveCommand, AuditCommand, BillingCommand, RateCommand, TenantCommand, alert, archive, audit,
+    billing, rate, tenant,
 };
 
 /// What the operator can do through the admin API.
@@ -29,6 +32,9 @@ pub enum AdminCommand {
     /// What is told when budgets are being spent
     #[command(subcommand)]
     Alerts(AlertCommand),
+    /// Who changed what, and whether the log is as it was written
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -43,6 +49,18 @@ pub struct Connection {
     /// The gateway's data directory, which holds admin.sock [default: ./openclawmu-data]
     #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Where the audit log is and what signs it, for when no gateway runs; the caller reads it from the configuration.
+    #[arg(skip)]
+    pub audit: AuditPlace,
+}
+
+/// Where the audit log is and what signs it.
+#[derive(Clone, Debug, Default)]
+pub struct AuditPlace {
+    /// The folder; `audit` of the data directory where none is configured.
+    pub folder: Option<PathBuf>,
+    /// The key, or why it can't be read; that of the data directory where none is configured.
+    pub key: Option<Result<SecretString, String>>,
 }
 
 impl Connection {
@@ -65,11 +83,22 @@ pub async fn run(command: AdminCommand, connection: Connection) -> anyhow::Resul
     {
         return copied.or_else(seen_enough);
     }
-    let text = match execute(&command, &client, connection.json).await {
+    if let AdminCommand::Audit(AuditCommand::Tail(flags)) = &command
+        && flags.follow
+    {
+        return audit::follow(flags, &client, connection.json, &mut stdout).await.or_else(seen_enough);
+    }
+    let executed = if let AdminCommand::Audit(AuditCommand::Verify(flags)) = &command {
+        audit::verify(flags, &client, &connection).await
+    } else {
+        execute(&command, &client, connection.json).await
+    };
+    let text = match executed {
         Ok(text) => text,
         Err(err) => {
-            if let Some(differ) = err.downcast_ref::<BooksDiffer>() {
-                stdout.write_all(differ.said.as_bytes())?;
+            let differ = err.downcast_ref::<BooksDiffer>().map(|differ| &differ.said);
+            if let Some(said) = differ.or_else(|| err.downcast_ref::<LogBroken>().map(|broken| &broken.said)) {
+                stdout.write_all(said.as_bytes())?;
             }
             return Err(err);
         }
@@ -91,5 +120,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Rates(command) => rate::execute(command, client, json).await,
         AdminCommand::Archives(command) => archive::execute(command, client, json).await,
         AdminCommand::Alerts(command) => alert::execute(command, client, json).await,
+        AdminCommand::Audit(command) => audit::execute(command, client, json).await,
     }
 }

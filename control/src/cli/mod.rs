@@ -1,10 +1,11 @@
 //! The operator's commands: clients of the admin API, with tables for people and JSON for programs.
 //!
-//! No command reads the data directory's files or the database: whatever it says, the API said.
+//! No command reads the data directory's files or the database: whatever it says, the API said. The one exception is
+//! `audit verify` where no gateway runs.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`: one noun each; `rate_import`: the difference
-//!   that a price list makes
+//! - `tenant`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`: one noun each; `rate_import`: the
+//!   difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
@@ -12,6 +13,7 @@
 mod alert;
 mod answer;
 mod archive;
+mod audit;
 mod billing;
 mod client;
 mod client_secret;
@@ -36,9 +38,10 @@ mod tests;
 
 pub use alert::AlertCommand;
 pub use archive::ArchiveCommand;
+pub use audit::{AuditCommand, TailFlags, VerifyFlags};
 pub use billing::BillingCommand;
 pub use client_secret::ClientSecretFlags;
-pub use command::{AdminCommand, Connection, run};
+pub use command::{AdminCommand, AuditPlace, Connection, run};
 pub use hold::ResolveFlags;
 pub use provider_key::ProviderKeyCommand;
 pub use push::{PushCommand, StripeFlags};

@@ -5,6 +5,7 @@
 //! - one module for each kind of rule
 
 mod access;
+mod audit;
 mod body;
 mod credit;
 mod idempotency;

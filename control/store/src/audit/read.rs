@@ -67,8 +67,7 @@ impl Store {
     pub async fn audit_tick(&self) -> Result<()> {
         let desk = self.inner.writer().desk();
         if desk.failing() || self.inner.reader.with(waiting)? > 0 {
-            self.inner.writer()
-.change(|_| Ok(()), |()| (), false).await?;
+            self.inner.writer().change(|_| Ok(()), |()| (), false).await?;
         }
         Ok(())
     }

@@ -155,8 +155,7 @@ impl Writer {
         self.answered(task, |_| {}, false).await
     }
 
-    /// [`Writer::run_then`]; [`Writer::generation`] moves on where the task `changes` something of which a copy is kept in memory.
-    pub(crate) async fn answered<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
+    async fn answered<T, F, A>(&self, task: F, after: A, changes: bool) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
