@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use openclawmu_control::cli::{self as admin, AdminCommand, Connection};
+use openclawmu_control::cli::{self as admin, AdminCommand, AuditCommand, AuditPlace, Connection};
 
 use crate::config::{self, Overrides};
 use crate::doctor::{self, State};
@@ -96,12 +96,20 @@ impl Cli {
             }
             Command::Admin(command) => {
                 // The data directory that the configuration names, unless the command line names one.
-                let data = config::load(config::find(file.as_deref()).as_deref(), &overrides)?.data.dir;
-                runtime()?.block_on(admin::run(command, Connection { data: Some(data), ..connection }))?;
+                let raw = config::load(config::find(file.as_deref()).as_deref(), &overrides)?;
+                let is_verify = matches!(command, AdminCommand::Audit(AuditCommand::Verify(_)));
+                let audit = if is_verify { audit_place(&raw) } else { AuditPlace::default() };
+                let connection = Connection { data: Some(raw.data.dir), audit, ..connection };
+                runtime()?.block_on(admin::run(command, connection))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
+}
+
+/// Where the audit log is.
+fn audit_place(raw: &config::RawConfig) -> AuditPlace {
+    AuditPlace { folder: raw.audit.dir.clone(), key: raw.audit.key.as_ref().map(config::SecretRef::read) }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -32,7 +32,7 @@
 //! - `sse`: server-sent events, cut out of any stream of bytes
 //! - `metrics`: what is counted
 //! - `observe`: what is told of requests once they have ended
-//! - `outbound`: webhooks and the nightly push
+//! - `outbound`: webhooks and the nightly push; `audit`: the audit log
 //! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
 //! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
 //!
@@ -41,6 +41,7 @@
 
 mod admit;
 mod answer;
+mod audit;
 mod authenticate;
 mod background;
 mod batch;

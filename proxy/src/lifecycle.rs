@@ -2,18 +2,22 @@
 //!
 //! SIGTERM: no new connections, running requests may end for `edge.drain_seconds`, what is left is cut and settled.
 //! SIGQUIT: the sockets go to the successor, which then owns the ledger; running requests end here, however long they take.
-//! SIGHUP: the configuration is read again; a bad one changes nothing. SIGINT: like SIGTERM.
+//! SIGHUP: the configuration is read again; a bad one changes nothing. The audit log's file is opened anew. SIGINT: like SIGTERM.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use openclawmu_control::audit::Reopen;
+use openclawmu_store::AuditOutcome;
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 use tracing_subscriber::EnvFilter;
 
+use crate::audit;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, LogFormat, Overrides};
 use crate::context::Shared;
@@ -33,6 +37,8 @@ pub(crate) struct Reload {
     pub(crate) file: Option<PathBuf>,
     /// What the command line sets over it.
     pub(crate) overrides: Overrides,
+    /// The audit log's file, which may have been renamed.
+    pub(crate) audit: Reopen,
 }
 
 /// Starts logging to standard error.
@@ -147,7 +153,7 @@ impl ShutdownSignalWatch for Signals {
                 () = received(&mut term) => return ShutdownSignal::GracefulTerminate,
                 () = received(&mut int) => return ShutdownSignal::GracefulTerminate,
                 () = received(&mut quit) => return ShutdownSignal::GracefulUpgrade,
-                () = received(&mut hup) => self.reload(),
+                () = received(&mut hup) => self.reload().await,
             }
         }
     }
@@ -160,22 +166,30 @@ async fn received(signal: &mut Signal) {
 }
 
 impl Signals {
-    /// Opens the access log again, and reads the configuration again. Upstreams and aliases change; listeners, limits and keys
-    /// need a restart.
-    fn reload(&self) {
+    /// Opens the access log and the audit log again, and reads the configuration again. Upstreams and aliases change; listeners,
+    /// limits and keys need a restart. It is on record before anything changes.
+    async fn reload(&self) {
         if let Some(observer) = &self.shared.observer {
             observer.reopen();
         }
+        self.reload.audit.ask();
         let checked = config::load(self.reload.file.as_deref(), &self.reload.overrides).and_then(config::check);
         let catalog = checked
             .map_err(|err| err.to_string())
             .and_then(|config| Ok(Catalog::new(upstream::all(&config.upstreams)?, &config.aliases)));
-        match catalog {
-            Ok(catalog) => {
+        let (outcome, detail) = match &catalog {
+            Ok(_) => (AuditOutcome::Ok, json!({"signal": "SIGHUP"})),
+            // What is wrong may quote the file.
+            Err(_) => (AuditOutcome::Failed, json!({"signal": "SIGHUP", "reason": "the configuration is wrong"})),
+        };
+        let recorded = audit::reload(&self.shared.store, outcome, detail).await;
+        match (catalog, recorded) {
+            (Ok(catalog), Ok(())) => {
                 self.shared.catalog.store(Arc::new(catalog));
                 tracing::info!("reloaded: upstreams and aliases are as configured now");
             }
-            Err(err) => tracing::error!(err, "not reloaded: the configuration is wrong, the old one goes on"),
+            (Err(err), _) => tracing::error!(err, "not reloaded: the configuration is wrong, the old one goes on"),
+            (Ok(_), Err(err)) => tracing::error!(%err, "not reloaded: it can't be put on record, the old one goes on"),
         }
     }
 }

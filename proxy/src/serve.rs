@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use openclawmu_control::admin::{AdminState, Hooks};
+use openclawmu_control::audit as audit_log;
 use openclawmu_control::{AdminKeys, KeySource, MasterKey, retention};
 use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
 use pingora::proxy::HttpProxy;
@@ -17,6 +18,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::background::background_service;
 use tokio::sync::{Notify, watch};
 
+use crate::audit;
 use crate::background::Running;
 use crate::beside::Beside;
 use crate::catalog::Catalog;
@@ -56,7 +58,7 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let config = config::check(raw.clone())?;
     lifecycle::start_log(&config);
     let built = if options.upgrade { Built::by_takeover(&config, &raw)? } else { Built::fresh(&config, &raw)? };
-    let reload = Reload { file, overrides: options.overrides.clone() };
+    let reload = Reload { file, overrides: options.overrides.clone(), audit: built.audit };
     greet(&config, &built.key_source);
     lifecycle::run(built.server, &built.shared, &built.stop, reload)
 }
@@ -67,6 +69,7 @@ struct Built {
     shared: Arc<Shared>,
     key_source: KeySource,
     stop: watch::Sender<bool>,
+    audit: audit_log::Reopen,
 }
 
 impl Built {
@@ -96,6 +99,7 @@ impl Built {
         store: Store,
         admin: Option<std::net::TcpListener>,
     ) -> anyhow::Result<Self> {
+        let (audit, reopen) = audit::open(config, &store)?;
         let system = Actor::system();
         store
             .import_first_rates(&system, config.first_rates.clone())
@@ -115,7 +119,7 @@ impl Built {
 
         let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;
         let deliverer = outbound::deliverer(&shared, &config.alerts).map_err(|err| anyhow!(err))?;
-        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw));
+        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw)).with_audit(audit);
         if deliverer.is_some() {
             state = state.with_webhook();
         }
@@ -124,6 +128,9 @@ impl Built {
         }
         let nightly = outbound::nightly(stripe.as_ref(), config.stripe.as_ref());
         outbound::serve(&mut server, deliverer, nightly, &stopped);
+        let (store, denials) = (shared.store.clone(), state.denials());
+        let told = move |stop| audit_log::run(store.clone(), Arc::clone(&denials), stop);
+        server.add_service(background_service("audit", Beside::new(stopped.clone(), told)));
         let sock = config.data_dir.join("admin.sock");
         server.add_service(background_service(
             "admin",
@@ -140,7 +147,7 @@ impl Built {
             let keep = move |stop| retention::run(store.clone(), months, stop);
             server.add_service(background_service("retention", Beside::new(stopped, keep)));
         }
-        Ok(Self { server, shared, key_source, stop })
+        Ok(Self { server, shared, key_source, stop, audit: reopen })
     }
 }
 

@@ -63,6 +63,7 @@ fn the_examples_in_openclawmu_toml_parse() {
     assert_eq!((raw.upstreams.len(), raw.models.len()), (1, 1));
     assert!(raw.edge.tls.is_some() && raw.rates.file.is_some());
     assert!(raw.alerts.webhook_url.is_some() && raw.alerts.webhook_secret.is_some());
+    assert!(raw.audit.dir.is_some() && raw.audit.key.is_some());
     assert!(raw.stripe.api_key.is_some() && raw.stripe.nightly_at.is_some() && raw.stripe.since.is_some());
     assert_eq!(raw.stripe.meters.len(), 1);
 }
@@ -128,6 +129,8 @@ fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
         ("[edge]\nkeepalive_seconds = 0", "edge.keepalive_seconds"),
         ("[edge]\nkeepalive_requests = 0", "edge.keepalive_requests"),
         ("[edge]\nwrite_timeout_seconds = 0", "edge.write_timeout_seconds"),
+        ("[audit]\nmax_file_bytes = 100", "audit.max_file_bytes"),
+        ("[audit]\nkey = \"env:NOBODY_SETS_THIS\"", "audit.key"),
         ("[alerts]\nthresholds = [0]", "alerts.thresholds"),
         ("[alerts]\nthresholds = [101]", "alerts.thresholds"),
         ("[alerts]\nwebhook_url = \"http://h/\"", "alerts.webhook_secret: is missing"),

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 
 use super::alerts::AlertsConfig;
+use super::audit::AuditConfig;
 use super::raw::LogFormat;
 use super::stripe::StripeConfig;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
     /// Aliases.
     pub aliases: Vec<AliasConfig>,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// What is told when budgets are being spent.
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.

@@ -14,7 +14,7 @@ use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, stripe};
+use super::{alerts, audit, stripe};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -146,6 +146,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         },
         upstreams,
         aliases,
+        audit: audit::check(raw.audit)?,
         alerts,
         stripe,
         log_format: raw.log.format,

@@ -4,11 +4,12 @@
 //! - `secret`: `env:NAME` and `file:PATH`
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
-//! - `alerts`, `stripe`: what is told outside, in both forms
+//! - `alerts`, `stripe`: what is told outside, in both forms; `audit`: the audit log
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
 mod alerts;
+mod audit;
 mod checked;
 mod load;
 mod outbound;
@@ -18,6 +19,7 @@ mod stripe;
 mod upstream;
 
 pub use alerts::{AlertsConfig, RawAlerts};
+pub use audit::{AuditConfig, RawAudit};
 pub use checked::{
     AdminConfig, AliasConfig, BedrockConfig, Config, EdgeConfig, ResponsesConfig, TargetConfig, TlsConfig,
     UpstreamConfig, UpstreamKind,

@@ -7,6 +7,7 @@ use openclawmu_store::Durability;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
+use super::audit::RawAudit;
 use super::outbound::RawOutbound;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
@@ -25,6 +26,8 @@ pub struct RawConfig {
     pub rates: RawRates,
     /// What stays in the database, and how long.
     pub retention: RawRetention,
+    /// The audit log.
+    pub audit: RawAudit,
     /// What is told when budgets are being spent.
     pub alerts: RawAlerts,
     /// Where usage is pushed to.

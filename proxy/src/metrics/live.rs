@@ -61,7 +61,13 @@ impl Live {
         let running = store.running_batches().map_or(0, |running| count(running.len()));
         gauge(encoder, ("batches_running", "Batches at providers that have not ended, and are held for"), running)?;
         let pending = store.pending_webhooks().unwrap_or(0);
-        gauge(encoder, ("webhooks_pending", "Webhooks that are still to be delivered"), pending)
+        gauge(encoder, ("webhooks_pending", "Webhooks that are still to be delivered"), pending)?;
+        let audit = store.audit_status();
+        let help = "1 while the audit log takes lines; at 0 every change is refused";
+        gauge(encoder, ("audit_healthy", help), u64::from(audit.healthy))?;
+        counter(encoder, ("audit_lines", "Lines of the audit log"), audit.lines)?;
+        counter(encoder, ("audit_failures", "Writes to the audit log that failed"), audit.failures)?;
+        gauge(encoder, ("audit_waiting", "What waits for its line in the audit log"), audit.waiting)
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
