@@ -43,7 +43,8 @@ async fn reads_are_served(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_what_it_cannot_keep_and_heals_without_a_restart() {
     let upstream = Upstream::start().await;
-    let setup = Setup::with(&upstream).disk("4m");
+    // The audit log is elsewhere: what it does on a full disk is its own check.
+    let setup = Setup::with(&upstream).disk("4m").line("[audit]\ndir = \"audit\"");
     let scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1000" })).await;
     let pid = scene.gateway.pid();
     scene.upstream.always(Behaviour::words(10));

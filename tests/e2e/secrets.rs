@@ -133,7 +133,7 @@ async fn a_wrong_pepper_lets_nobody_in_and_writes_nothing() {
 async fn key_files_and_the_admin_socket_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let scene = Scene::new().await;
-    for name in ["admin.key", "pepper.key", "admin.sock"] {
+    for name in ["admin.key", "audit.key", "audit/audit.jsonl", "pepper.key", "admin.sock"] {
         let mode = std::fs::metadata(scene.gateway.data().join(name))
             .unwrap_or_else(|error| panic!("{name}: {error}"))
             .permissions()

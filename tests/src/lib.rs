@@ -19,6 +19,7 @@
 
 pub mod admin;
 pub mod amazon;
+pub mod audit;
 pub mod canned;
 pub mod cli;
 pub mod client;
