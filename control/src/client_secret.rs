@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use openclawmu_store::{Actor, ClientSecret, NewClientSecret, Policy, Store};
+use openclawmu_store::{Actor, ClientSecret, NewClientSecret, Policy, Store, TokenId, UnixMs};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::key::MasterKey;
@@ -16,10 +17,25 @@ pub use crate::once::{Given, NotGiven};
 /// (RFC 6265bis, section 4.1.3.2).
 pub const COOKIE: &str = "__Host-openclawmu";
 
+/// A new client secret
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct ClientSecretShown {
+    id: TokenId,
+    /// What is presented: `ek_<tenant>_...`.
+    value: String,
+    #[schema(value_type = UnixMs)]
+    expires_at: String,
+    /// A ready `Set-Cookie`.
+    cookie: String,
+}
+
 /// The answer that holds a new secret.
 pub(crate) fn render(secret: &ClientSecret) -> Value {
-    json!({
-        "id": secret.id, "value": secret.expose(), "expires_at": secret.expires_at.rfc3339(), "cookie": cookie(secret)
+    json!(ClientSecretShown {
+        id: secret.id.clone(),
+        value: secret.expose().to_owned(),
+        expires_at: secret.expires_at.rfc3339(),
+        cookie: cookie(secret),
     })
 }
 

@@ -1,8 +1,8 @@
 //! The command line: what runs here and what is passed on to the admin API.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -52,6 +52,16 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print a manual page: `openclawmu man tenants create | man -l -`
+    Man {
+        /// The command that it is of; this program's own when none is named
+        command: Vec<String>,
+        /// Write the pages of all commands into this directory instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
+    /// Print the OpenAPI document of the admin API
+    Openapi,
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -70,6 +80,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.execute() {
             Ok(code) => code,
+            // A reader such as `head` has seen enough.
+            Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
             Err(err) => {
                 // Nobody is left to tell when this fails.
                 let _ = writeln!(std::io::stderr(), "error: {err:#}");
@@ -94,6 +106,11 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "openclawmu", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Man { command, dir } => manual(&command, dir.as_deref()).map(|()| ExitCode::SUCCESS),
+            Command::Openapi => {
+                std::io::stdout().lock().write_all(&openclawmu_control::admin::openapi())?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Admin(command) => {
                 // The data directory that the configuration names, unless the command line names one.
                 let raw = config::load(config::find(file.as_deref()).as_deref(), &overrides)?;
@@ -110,6 +127,29 @@ impl Cli {
 /// Where the audit log is.
 fn audit_place(raw: &config::RawConfig) -> AuditPlace {
     AuditPlace { folder: raw.audit.dir.clone(), key: raw.audit.key.as_ref().map(config::SecretRef::read) }
+}
+
+fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<std::io::Error>().is_some_and(|err| err.kind() == ErrorKind::BrokenPipe)
+}
+
+/// The manual page of the command that `path` names, or those of all commands into `dir`.
+fn manual(path: &[String], dir: Option<&Path>) -> anyhow::Result<()> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir)?;
+        return Ok(clap_mangen::generate_to(command, dir)?);
+    }
+    // Only a built command knows the whole name of each below it.
+    command.build();
+    let mut named = &command;
+    for word in path {
+        named =
+            named.find_subcommand(word).ok_or_else(|| anyhow::anyhow!("there is no command `{}`", path.join(" ")))?;
+    }
+    let name = named.get_display_name().unwrap_or_else(|| named.get_name()).to_owned();
+    clap_mangen::Man::new(named.clone()).title(name).render(&mut std::io::stdout().lock())?;
+    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -173,4 +213,108 @@ fn show_config(
         ConfigCommand::Show => write!(out, "{}", toml::to_string_pretty(&raw)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program's users were promised, word for word but for values.
+    const PROMISED: &str = "
+        serve
+        serve --data DIR --edge 127.0.0.1:1 --admin 127.0.0.1:2 --config FILE
+        serve --upgrade
+        doctor
+        doctor --json
+        config check
+        config check --config FILE --json
+        config show
+        config show --json
+        completions bash
+        completions zsh
+        man
+        man tenants create
+        man --dir DIR
+        openapi
+        routes --json
+        tenants create acme --name Acme --quota.usd-per-day 50 --quota.tokens-per-day 5_000_000
+        tenants list
+        tenants info acme
+        tenants update acme --quota.usd-per-day 80
+        tenants delete acme --confirm
+        tenants token list acme
+        tenants token create acme
+        tenants token rotate acme
+        tenants token rotate acme 0123456789AB --grace 24h
+        tenants token revoke acme 0123456789AB
+        billing summary
+        billing reconcile
+        billing resolve
+        billing report acme --period 2026-11 --csv
+        billing rollup --tenant acme --from 2026-11-01 --to 2026-12-01 --format json
+        rates list
+        rates import FILE
+        rates show gpt-4o --at 2026-11-01T00:00:00Z
+        --json --url http://127.0.0.1:8081 tenants list
+        tenants list --url http://127.0.0.1:8081 --json
+    ";
+
+    #[test]
+    fn every_promised_command_is_one() {
+        for line in PROMISED.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words = std::iter::once("openclawmu").chain(line.split_whitespace());
+            if let Err(err) = Cli::try_parse_from(words) {
+                panic!("{line}: {err}");
+            }
+        }
+        for wrong in ["", "serv", "config", "man --dir", "man --dir DIR tenants", "completions", "rates show"] {
+            assert!(
+                Cli::try_parse_from(std::iter::once("openclawmu").chain(wrong.split_whitespace())).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    /// The names of all commands that have none below them.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let below: Vec<&clap::Command> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        if below.is_empty() {
+            found.push((path.to_owned(), command.clone()));
+        }
+        for one in below {
+            leaves(one, &format!("{path} {}", one.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_takes_json_says_what_it_does_and_has_a_manual_page() {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = Vec::new();
+        leaves(&command, "openclawmu", &mut found);
+        assert!(found.len() > 35, "{}", found.len());
+        for (path, command) in found {
+            for flag in ["json", "url", "data"] {
+                assert!(command.get_arguments().any(|argument| argument.get_id() == flag), "{path} --{flag}");
+            }
+            assert!(command.get_about().is_some(), "{path} has no word on what it does");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+            }
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).unwrap();
+            assert!(String::from_utf8(page).unwrap().contains(".SH SYNOPSIS"), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_manual_is_of_one_command_or_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        manual(&[], Some(dir.path())).unwrap();
+        for page in ["openclawmu.1", "openclawmu-serve.1", "openclawmu-tenants-token-rotate.1"] {
+            assert!(dir.path().join(page).is_file(), "{page}");
+        }
+        let unknown = manual(&["tenants".to_owned(), "sell".to_owned()], None).unwrap_err().to_string();
+        assert!(unknown.contains("tenants sell"), "{unknown}");
+    }
 }

@@ -8,37 +8,45 @@ use serde_json::{Value, json};
 
 use crate::admin_api::{assert_admin_error, send};
 
-/// Every admin route of this part with a body that it would take.
-fn routes() -> Vec<(Method, &'static str, Value)> {
-    vec![
-        (Method::POST, "/v1/tenants", json!({ "id": "intruder" })),
-        (Method::GET, "/v1/tenants", Value::Null),
-        (Method::GET, "/v1/tenants/acme", Value::Null),
-        (Method::PATCH, "/v1/tenants/acme", json!({ "name": "taken over" })),
-        (Method::DELETE, "/v1/tenants/acme?confirm=acme", Value::Null),
-        (Method::POST, "/v1/tenants/acme/tokens", json!({ "name": "stolen" })),
-        (Method::GET, "/v1/tenants/acme/tokens", Value::Null),
-        (Method::POST, "/v1/tenants/acme/tokens/TOKEN/rotate", json!({})),
-        (Method::DELETE, "/v1/tenants/acme/tokens/TOKEN", Value::Null),
-        (Method::GET, "/v1/tenants/acme/usage", Value::Null),
-        (Method::GET, "/v1/tenants/acme/requests", Value::Null),
-        (Method::GET, "/v1/tenants/acme/quota", Value::Null),
-        (Method::GET, "/v1/reports/usage?period=2026-11", Value::Null),
-        (Method::GET, "/v1/rates", Value::Null),
-        (
-            Method::PUT,
-            "/v1/rates",
-            json!({ "effective_from": "2026-01-01T00:00:00Z", "models": { "alpha": { "input": "0", "output": "0" } } }),
-        ),
-        (Method::GET, "/v1/rates/history", Value::Null),
-        (
-            Method::POST,
-            "/v1/rates/import",
-            json!({ "prices": { "models": { "alpha": { "input": "0", "output": "0" } } }, "replace_overrides": true }),
-        ),
-        (Method::GET, "/v1/config", Value::Null),
-        (Method::POST, "/v1/config/reload", json!({})),
-    ]
+/// Every route that needs the key, by the admin API's own document, with ids filled in.
+async fn routes(scene: &Scene) -> Vec<(Method, String, Value)> {
+    let document = scene.admin().get("/openapi.json").await;
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            if operation["security"].is_null() {
+                continue;
+            }
+            let path = path.replace("{id}", "acme").replace("{token}", &scene.tenant.token_id);
+            let path = path.replace("{upstream}", "scripted").replace("{event}", "evt_0000000000000000");
+            // What else varies names nothing that is there.
+            let path: Vec<&str> =
+                path.split('/').map(|part| if part.starts_with('{') { "none" } else { part }).collect();
+            let mut path = path.join("/");
+            if method == "delete" && path == "/v1/tenants/acme" {
+                path.push_str("?confirm=acme");
+            }
+            let body = if operation["requestBody"].is_null() { Value::Null } else { body(&path) };
+            found.push((method.to_ascii_uppercase().parse().expect("a method"), path, body));
+        }
+    }
+    assert!(found.len() > 30, "{found:?}");
+    found
+}
+
+/// A body with which the route would do something.
+fn body(path: &str) -> Value {
+    let free = json!({ "models": { "alpha": { "input": "0", "output": "0" } } });
+    match path {
+        "/v1/tenants" => json!({ "id": "intruder" }),
+        "/v1/tenants/acme" => json!({ "name": "taken over" }),
+        "/v1/tenants/acme/tokens" => json!({ "name": "stolen" }),
+        "/v1/tenants/acme/credits" => json!({ "amount_usd": "5", "reason": "mine" }),
+        "/v1/tenants/acme/provider_keys/scripted" => json!({ "api_key": "sk-theirs" }),
+        "/v1/rates" => free,
+        "/v1/rates/import" => json!({ "prices": free, "replace_overrides": true }),
+        _ => json!({}),
+    }
 }
 
 /// N-01
@@ -46,10 +54,11 @@ fn routes() -> Vec<(Method, &'static str, Value)> {
 async fn no_admin_route_opens_without_the_admin_key() {
     let scene = Scene::new().await;
     let before = ledger::dump(&scene.gateway.data(), &[]);
-    let strangers = ["", "ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong", scene.tenant.token.as_str()];
-    for (method, path, body) in routes() {
-        let path = path.replace("TOKEN", &scene.tenant.token_id);
-        for key in strangers {
+    let strangers = ["", scene.tenant.token.as_str(), "ak_wrong-wrong-wrong-wrong-wrong-wrong-wrong"];
+    for (place, (method, path, body)) in routes(&scene).await.into_iter().enumerate() {
+        // Few enough guesses that none is refused for being one too many.
+        let strangers = if place % 3 == 0 { &strangers[..] } else { &strangers[..2] };
+        for key in strangers.iter().copied() {
             let reply = send(&scene.admin().with_key(key), &method, &path, &body).await;
             assert!(
                 matches!(reply.status, 401 | 403),
@@ -75,7 +84,7 @@ async fn no_admin_route_opens_without_the_admin_key() {
         without(&before, "audit_outbox"),
         "nothing changed"
     );
-    for open in ["/healthz", "/readyz", "/metrics"] {
+    for open in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/index.html"] {
         assert_eq!(scene.admin().with_key("").send(Method::GET, open).await.status, 200, "{open}");
     }
 }
@@ -89,8 +98,7 @@ fn without(dump: &str, table: &str) -> String {
 async fn admin_routes_are_not_on_the_tenants_listener() {
     let scene = Scene::new().await;
     let admin_host = scene.gateway.admin_address().to_string();
-    for (method, path, body) in routes() {
-        let path = path.replace("TOKEN", &scene.tenant.token_id);
+    for (method, path, body) in routes(&scene).await {
         for (key, host) in [
             (scene.tenant.token.as_str(), "127.0.0.1"),
             (scene.gateway.key(), "127.0.0.1"),
@@ -149,4 +157,71 @@ async fn guessing_the_admin_key_is_limited_and_locks_nobody_out_of_the_machine()
     let listed = scene.gateway.cli(&["tenants", "list"]).await;
     assert!(listed.ok().contains("acme"), "the socket needs no key");
     scene.client.get("/v1/quota").await.ok();
+}
+
+/// N-04: what a caller says of itself is nothing beside its credential
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_claim_a_role_or_scope_change_nothing() {
+    let scene = Scene::new().await;
+    let (_, reader) = scene.admin().mint("acme", &json!({ "scopes": ["usage"] })).await;
+    let claims = [
+        ("x-openclawmu-scopes", "inference,admin"),
+        ("x-openclawmu-scope", "inference"),
+        ("x-scopes", "inference"),
+        ("x-openclawmu-tenant", "other"),
+        ("x-role", "admin"),
+        ("x-forwarded-user", "root"),
+        ("x-admin-key", scene.gateway.key()),
+        ("x-original-url", "/v1/tenants"),
+        ("x-http-method-override", "DELETE"),
+    ];
+    for (name, value) in claims {
+        let chat = scene.client.with_token(&reader).build(Method::POST, "/v1/chat/completions").header(name, value);
+        let reply = openclawmu_tests::Reply::of(chat.json(&chat_body()).send().await.expect("an answer")).await;
+        reply.refused(403, "permission_error", "scope_missing");
+        for key in ["", scene.tenant.token.as_str()] {
+            let asked = scene.admin().with_key(key).build(Method::GET, "/v1/tenants").header(name, value);
+            let reply = openclawmu_tests::Reply::of(asked.send().await.expect("an answer")).await;
+            assert!(matches!(reply.status, 401 | 403), "{name} with {key:?}: {}", reply.text());
+        }
+    }
+    assert_eq!(scene.upstream.calls(), 0);
+    scene.client.chat(&chat_body()).await.ok();
+}
+
+fn chat_body() -> Value {
+    chat("alpha", "hello", 5)
+}
+
+/// N-07
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_is_bounded_and_its_words_are_no_patterns() {
+    let scene = Scene::new().await;
+    scene.client.chat(&chat_body()).await.ok();
+    scene.rows_once(1).await;
+    let found = |query: String| {
+        let admin = scene.admin();
+        async move { admin.send(Method::GET, &format!("/v1/tenants/acme/requests?{query}")).await }
+    };
+    assert_eq!(found("model=alpha".to_owned()).await.ok()["data"].as_array().map(Vec::len), Some(1));
+    for pattern in ["%25", "_____", "al%25", "a_pha", "*", "alpha%00"] {
+        for name in ["model", "upstream", "token", "user", "tag"] {
+            let reply = found(format!("{name}={pattern}")).await;
+            let rows = reply.status == 200 && reply.json()["data"] != json!([]);
+            assert!(!rows && reply.status < 500, "{name}={pattern}: {}", reply.text());
+        }
+    }
+    for letter in ["%25", "_"] {
+        let reply = found(format!("model={}", letter.repeat(20_000))).await;
+        assert!(matches!(reply.status, 200 | 400 | 414 | 431), "{}", reply.status);
+        let (key, words) = (scene.gateway.key(), letter.repeat(10 << 20));
+        let request = format!(
+            "GET /v1/tenants/acme/requests?model={words} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {key}\r\n\r\n"
+        );
+        let mut connection = Connection::open(scene.gateway.admin_address()).await;
+        connection.send(request.as_bytes()).await;
+        let answer = connection.answer().await.map(|answer| answer.status());
+        assert!(matches!(answer, None | Some(400 | 414 | 431)), "10 MB are not looked for: {answer:?}");
+    }
+    assert_eq!(found("model=alpha".to_owned()).await.status, 200, "and the next search is served");
 }

@@ -47,6 +47,7 @@ mod label;
 mod lane;
 mod metering;
 mod metrics;
+mod openapi;
 mod provider_key;
 mod quota;
 mod rate;

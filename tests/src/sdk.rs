@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Mutex;
+
+/// The longest that a script may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One install at a time, however many tests want it.
 static INSTALLING: Mutex<()> = Mutex::const_new(());
@@ -80,10 +84,10 @@ async fn node(directory: &str) -> PathBuf {
     home
 }
 
-async fn result_of(what: &str, package: &str, command: Command) -> Value {
+async fn result_of((what, limit): (&str, Duration), package: &str, command: Command) -> Value {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(std::time::Duration::from_secs(120), command.output())
+    let output = tokio::time::timeout(limit, command.output())
         .await
         .unwrap_or_else(|_| panic!("{what} did not end"))
         .unwrap_or_else(|error| panic!("{what}: {error}; install the system package `{package}`"));
@@ -95,16 +99,21 @@ async fn result_of(what: &str, package: &str, command: Command) -> Value {
 
 /// Runs `tests/sdk/python/<script>` with arguments; its JSON result.
 pub async fn run_python(script: &str, arguments: &[&str]) -> Value {
-    run_in("python", script, arguments).await
+    run_in(("python", PATIENCE), script, arguments).await
 }
 
 /// Runs `tests/sdk/litellm/<script>` with arguments; its JSON result. LiteLLM pins versions of the other clients, so it has an
 /// environment of its own.
 pub async fn run_litellm(script: &str, arguments: &[&str]) -> Value {
-    run_in("litellm", script, arguments).await
+    run_in(("litellm", PATIENCE), script, arguments).await
 }
 
-async fn run_in(directory: &str, script: &str, arguments: &[&str]) -> Value {
+/// Runs `tests/sdk/schemathesis/<script>` with arguments; its JSON result.
+pub async fn run_schemathesis(script: &str, arguments: &[&str]) -> Value {
+    run_in(("schemathesis", PATIENCE * 3), script, arguments).await
+}
+
+async fn run_in((directory, limit): (&str, Duration), script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new(python(directory).await);
     command.arg(scripts().join(directory).join(script)).args(arguments);
     for key in [
@@ -119,7 +128,7 @@ async fn run_in(directory: &str, script: &str, arguments: &[&str]) -> Value {
     ] {
         command.env_remove(key);
     }
-    result_of(script, "python3", command).await
+    result_of((script, limit), "python3", command).await
 }
 
 /// Runs `tests/sdk/node/<script>` with arguments; its JSON result.
@@ -146,5 +155,5 @@ async fn run_node_in(directory: &str, script: &str, arguments: &[&str]) -> Value
     let home = node(directory).await;
     let mut command = Command::new("node");
     command.arg(home.join(script)).args(arguments).env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL");
-    result_of(script, "nodejs", command).await
+    result_of((script, PATIENCE), "nodejs", command).await
 }

@@ -5,35 +5,48 @@ use axum::extract::State;
 use http::StatusCode;
 use openclawmu_store::{AuditLine, AuditOrder, AuditQuery};
 use serde::Deserialize;
-use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::call::{Call, Params};
-use crate::admin::page::{PageParams, page};
+use crate::admin::page::{Page, PageParams, page};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::audit::{self, Verdict};
 
 /// Which lines.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AuditParams {
+    /// Of this tenant
     #[serde(default)]
     tenant: Option<String>,
+    /// Of this action, such as `tenant.update`
     #[serde(default)]
     action: Option<String>,
+    /// asc or desc; absent: asc, the oldest first
     #[serde(default)]
+    #[param(pattern = "^(asc|desc)$")]
     order: Option<String>,
+    /// How many lines at most
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
+    /// The `next` of the page before
     #[serde(default)]
     after: Option<String>,
 }
 
-/// `GET /v1/audit`: oldest first, newest first with `?order=desc`; each line as it stands in the file.
+/// Read the audit log
+///
+/// Each line as it stands in the file.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(AuditParams), responses(
+    (status = 200, description = "A page of lines", body = Page<AuditLine>),
+))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     Params(params): Params<AuditParams>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Page<AuditLine>>, Refusal> {
     let order = match params.order.as_deref() {
         None | Some("asc") => AuditOrder::Ascending,
         Some("desc") => AuditOrder::Descending,
@@ -44,19 +57,24 @@ pub(super) async fn list(
     let (tenant, action) = (params.tenant, params.action);
     let query = AuditQuery { tenant, action, after, limit: limit.saturating_add(1), order };
     let lines: Vec<AuditLine> = state.store.audit_lines(&query)?;
-    Ok(Json(page(lines, limit, |line| line.seq.to_string())))
+    Ok(page(lines, limit, |line| line.seq.to_string()))
 }
 
 /// From which line on to verify.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Verification {
+    /// The first line that is there: files that were moved elsewhere are left out; absent: 1.
     #[serde(default)]
     from_seq: Option<u64>,
 }
 
-/// `POST /v1/audit/verify`: reads every line; `ok` says whether all are as they were written, else `problem` names the first
-/// that is not. Files that were moved elsewhere are left out with `from_seq`.
+/// Prove that the audit log is as it was written
+///
+/// Reads every line; `ok` says whether all are as they were written, else `problem` names the first that is not.
+#[utoipa::path(post, path = "/v1/audit/verify", tag = "audit", request_body = Verification, responses(
+    (status = 200, description = "What was found", body = Verdict),
+))]
 pub(super) async fn verify(
     State(state): State<AdminState>,
     call: Call<Verification>,

@@ -9,6 +9,9 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use openclawmu_store::{Actor, ReservationId, TenantId, TokenId};
 use serde::de::DeserializeOwned;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{RefOr, Required, Schema};
+use utoipa::{IntoParams, PartialSchema};
 
 use crate::admin::idempotency::{self, OnceKey};
 use crate::admin::refusal::Refusal;
@@ -20,7 +23,7 @@ pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 /// The largest body of a route that takes a whole price list, in bytes.
 pub(super) const MAX_PRICE_LIST_BYTES: usize = 16 << 20;
 /// The route that does.
-pub(super) const PRICE_LIST_PATH: &str = "/v1/rates/import";
+const PRICE_LIST_PATH: &str = "/v1/rates/import";
 
 /// A call that changes something: who makes it, its JSON body, and the key that makes it happen once.
 pub(super) struct Call<T> {
@@ -43,6 +46,12 @@ pub(super) struct EventPath(pub(super) TenantId, pub(super) ReservationId);
 
 /// The webhook that the path names.
 pub(super) struct WebhookPath(pub(super) String);
+
+/// The tenant and the upstream that the path names.
+pub(super) struct UpstreamPath(pub(super) TenantId, pub(super) String);
+
+/// The file that the path names.
+pub(super) struct FilePath(pub(super) String);
 
 /// The query, without any name that the route does not know.
 pub(super) struct Params<T>(pub(super) T);
@@ -113,6 +122,52 @@ impl FromRequestParts<AdminState> for WebhookPath {
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
         Ok(Self(id(parts, state, "webhook", "webhook").await?))
     }
+}
+
+impl FromRequestParts<AdminState> for UpstreamPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let tenant = id(parts, state, "id", "tenant").await?;
+        Ok(Self(tenant, id(parts, state, "upstream", "upstream").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for FilePath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        Ok(Self(id(parts, state, "file", "page").await?))
+    }
+}
+
+/// The parameters of a path, for the document: their names, and what they are.
+macro_rules! path_params {
+    ($($extractor:ident: $(($name:literal, $kind:ty, $says:literal))+;)+) => {$(
+        impl IntoParams for $extractor {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                vec![$(path_param($name, <$kind>::schema(), $says)),+]
+            }
+        }
+    )+};
+}
+path_params! {
+    TenantPath: ("id", TenantId, "The tenant");
+    TokenPath: ("id", TenantId, "The tenant") ("token", TokenId, "The token");
+    EventPath: ("id", TenantId, "The tenant") ("event", ReservationId, "The event of its ledger");
+    UpstreamPath: ("id", TenantId, "The tenant") ("upstream", String, "The upstream's name");
+    WebhookPath: ("webhook", String, "The webhook's id");
+    FilePath: ("file", String, "The file's name");
+}
+
+fn path_param(name: &str, schema: RefOr<Schema>, says: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(says))
+        .schema(Some(schema))
+        .build()
 }
 
 impl<T: DeserializeOwned> FromRequestParts<AdminState> for Params<T> {

@@ -9,9 +9,14 @@ use crate::admin::call::{Call, TenantPath};
 use crate::admin::idempotency;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::client_secret::render;
+use crate::client_secret::{ClientSecretShown, render};
 
-/// `POST /v1/tenants/{id}/client_secrets`: 201 with its `value`, `expires_at` and a ready `cookie`.
+/// Create a client secret
+///
+/// Its `value`, with a ready `cookie`, is in this answer and in no other.
+#[utoipa::path(post, path = "/v1/tenants/{id}/client_secrets", tag = "client_secrets", params(TenantPath), request_body = NewClientSecret, responses(
+    (status = 201, description = "The secret", body = ClientSecretShown),
+))]
 pub(super) async fn create(
     State(state): State<AdminState>,
     TenantPath(tenant): TenantPath,

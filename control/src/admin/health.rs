@@ -5,33 +5,55 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{ErrorBody, Refusal};
 use crate::admin::state::AdminState;
 
-/// `GET /healthz`: the process answers.
-pub(super) async fn healthz() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// All is well
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
 }
 
-/// `GET /readyz`: 200 when the gateway can serve, else 503 with the reason.
-pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Value>, Refusal> {
+const OK: Json<Health> = Json(Health { status: "ok" });
+
+/// Whether the process answers
+#[utoipa::path(get, path = "/healthz", tag = "gateway", responses((status = 200, description = "It does", body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    OK
+}
+
+/// Whether the gateway can serve
+#[utoipa::path(get, path = "/readyz", tag = "gateway", responses(
+    (status = 200, description = "It can", body = Health),
+    (status = 503, description = "It can't, and why", body = ErrorBody),
+))]
+pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Health>, Refusal> {
     let ready =
         if state.store.healthy() { (state.hooks.readiness)() } else { Err("the store takes no writes".to_owned()) };
     match ready {
-        Ok(()) => Ok(Json(json!({"status": "ok"}))),
+        Ok(()) => Ok(OK),
         Err(reason) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry_after(1)),
     }
 }
 
-/// `GET /metrics`, for Prometheus.
+/// Metrics, for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "gateway", responses(
+    (status = 200, description = "In OpenMetrics' text format", body = String, content_type = "application/openmetrics-text"),
+))]
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], (state.hooks.metrics)())
         .into_response()
 }
 
-/// `GET /v1/config`: what is in use, without its secrets.
+/// The configuration in use
+///
+/// As the file has it, with every default. Secrets are references in it and stay so.
+#[utoipa::path(get, path = "/v1/config", tag = "config", responses((status = 200, description = "Table by table", body = Object)))]
 pub(super) async fn config(State(state): State<AdminState>) -> Json<Value> {
     Json((state.hooks.config)())
 }

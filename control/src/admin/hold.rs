@@ -3,48 +3,71 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use openclawmu_store::{HoldAction, NewResolution, ReservationId, Resolution};
-use serde::Deserialize;
+use openclawmu_store::{Hold, HoldAction, NewResolution, ReservationId, Resolution};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::admin::call::{Call, EventPath, Params, TenantPath};
 use crate::admin::idempotency;
-use crate::admin::page::{PageParams, page};
+use crate::admin::page::{Page, PageParams, page};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 
-/// `GET /v1/tenants/{id}/held`: what is held and has not been resolved, oldest first.
+/// What is held of a tenant's budget after a crash, oldest first
+#[utoipa::path(get, path = "/v1/tenants/{id}/held", tag = "held", params(TenantPath, PageParams), responses(
+    (status = 200, description = "A page of what has not been resolved", body = Page<Hold>),
+))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
     Params(params): Params<PageParams>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Page<Hold>>, Refusal> {
     let (limit, after) = (params.limit()?, params.after::<ReservationId>()?);
     let holds = state.store.holds(Some(&id), after, limit.saturating_add(1))?;
-    Ok(Json(page(holds, limit, |hold| hold.id.to_string())))
+    Ok(page(holds, limit, |hold| hold.id.to_string()))
 }
 
-/// `GET /v1/held`: the same of all tenants.
+/// What is held after a crash, of all tenants
+#[utoipa::path(get, path = "/v1/held", tag = "held", params(PageParams), responses(
+    (status = 200, description = "A page of what has not been resolved", body = Page<Hold>),
+))]
 pub(super) async fn all(
     State(state): State<AdminState>,
     Params(params): Params<PageParams>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Page<Hold>>, Refusal> {
     let (limit, after) = (params.limit()?, params.after::<ReservationId>()?);
     let holds = state.store.holds(None, after, limit.saturating_add(1))?;
-    Ok(Json(page(holds, limit, |hold| hold.id.to_string())))
+    Ok(page(holds, limit, |hold| hold.id.to_string()))
 }
 
 /// A decision on a hold. Both fields are needed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewResolution)]
 pub(super) struct ResolveBody {
+    /// How it ends.
     #[serde(default)]
+    #[schema(value_type = HoldAction, required = true)]
     action: Option<HoldAction>,
+    /// Why, in one line.
     #[serde(default)]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 500)]
     reason: Option<String>,
 }
 
-/// `POST /v1/tenants/{id}/held/{event}/resolve`: 201 with what was done. A hold is resolved once: 409 the second time.
+/// A hold that has ended
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Resolved {
+    resolution: Resolution,
+}
+
+/// End what is held
+///
+/// A hold is resolved once: 409 the second time.
+#[utoipa::path(post, path = "/v1/tenants/{id}/held/{event}/resolve", tag = "held", params(EventPath), request_body = ResolveBody, responses(
+    (status = 201, description = "What was done", body = Resolved),
+))]
 pub(super) async fn resolve(
     State(state): State<AdminState>,
     EventPath(id, event): EventPath,
@@ -60,5 +83,5 @@ pub(super) async fn resolve(
 }
 
 fn render(resolution: &Resolution) -> Value {
-    json!({"resolution": resolution})
+    json!(Resolved { resolution: resolution.clone() })
 }

@@ -5,7 +5,7 @@
 //!
 //! From outside to inside:
 //! - `listen`: the two listeners; `peer`: who is at the other end of a connection
-//! - `route`: every route, in one list
+//! - `route`: every route, in one list; `document`: the same as OpenAPI; `docs`: where it is shown
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try; `attempt`: a call
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
@@ -23,6 +23,8 @@ mod audit;
 mod call;
 mod client_secret;
 mod credit;
+mod docs;
+mod document;
 mod gate;
 mod health;
 mod hold;
@@ -49,6 +51,7 @@ mod usage;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use document::openapi;
 pub use listen::serve;
 pub use peer::Peer;
 pub use route::{Access, Endpoint, endpoints, router};

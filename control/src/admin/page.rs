@@ -1,7 +1,8 @@
 //! Lists by pages: `?limit=&after=` in, `{"data", "has_more", "next"}` out; `next` is the `after` of the next page.
 
+use axum::Json;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::refusal::Refusal;
 
@@ -11,11 +12,15 @@ const DEFAULT: u32 = 100;
 const MAX: u32 = 1_000;
 
 /// What a call for a list may say.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
+    /// How many rows at most
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
+    /// The `next` of the page before
     #[serde(default)]
     after: Option<String>,
 }
@@ -47,11 +52,30 @@ impl PageParams {
     }
 }
 
+/// One page of a list
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Page<T: ToSchema> {
+    /// Its rows.
+    data: Vec<T>,
+    /// Whether there are more after it.
+    has_more: bool,
+    /// What to send as `after` for the next page; null where there is none.
+    #[schema(required = true)]
+    next: Option<String>,
+}
+
+/// A list without pages
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Whole<T: ToSchema> {
+    /// All its rows.
+    pub(super) data: Vec<T>,
+}
+
 /// A page of `limit` rows, made from one row more than that, by which it is known whether there are more.
-pub(super) fn page<T: Serialize>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Value {
+pub(super) fn page<T: ToSchema>(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Json<Page<T>> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| has_more).map(cursor);
-    json!({"data": rows, "has_more": has_more, "next": next})
+    Json(Page { data: rows, has_more, next })
 }

@@ -8,7 +8,12 @@ use crate::admin::call::TenantPath;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 
-/// `GET /v1/tenants/{id}/quota`.
+/// What a tenant has used of its quota and has left
+///
+/// As admission sees it at this moment.
+#[utoipa::path(get, path = "/v1/tenants/{id}/quota", tag = "quota", params(TenantPath), responses(
+    (status = 200, description = "Bucket by bucket", body = QuotaStatus),
+))]
 pub(super) async fn get(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,

@@ -7,32 +7,39 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use openclawmu_store::{ModelPrice, Overrides, RateCard, RateDifference, RateImport, UnixMs};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::admin::call::Call;
 use crate::admin::idempotency;
 use crate::admin::rate::optional_instant;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::rate_import::{self, Format, ListError, PriceList};
+use crate::rate_import::{self, Format, ListError, PriceList, Remark, Rounded};
 
 /// A price list, and what to do with it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RateImport)]
 pub(super) struct Import {
-    /// Absent: told by the list's shape.
+    /// How the list is written. Absent: told by the list's shape.
     #[serde(default)]
     format: Option<Format>,
+    /// The list: a rate card, or `LiteLLM`'s price map.
+    #[schema(value_type = Object)]
     prices: Box<RawValue>,
+    /// From when on it counts; absent: what the list says, else now.
     #[serde(default, deserialize_with = "optional_instant")]
     effective_from: Option<UnixMs>,
+    /// Only say what would change.
     #[serde(default)]
     dry_run: bool,
+    /// Change the operator's own prices too.
     #[serde(default)]
     replace_overrides: bool,
-    /// Names, or beginnings followed by `*`.
+    /// The models to import: names, or beginnings followed by `*`; absent: all.
     #[serde(default)]
     only: Vec<String>,
 }
@@ -45,7 +52,57 @@ struct Imported {
     card: Option<RateCard>,
 }
 
-/// Answers the difference; adds a version unless it is empty or a dry run.
+/// A field's old and new value; null where there is none
+#[derive(Debug, Serialize, ToSchema)]
+struct FieldChange {
+    #[schema(required = true)]
+    old: Option<Value>,
+    #[schema(required = true)]
+    new: Option<Value>,
+}
+
+/// The version that an import made
+#[derive(Debug, Serialize, ToSchema)]
+struct ImportedVersion {
+    version: u32,
+    #[schema(value_type = UnixMs)]
+    effective_from: String,
+    /// How many models it prices.
+    models: usize,
+}
+
+/// What came of an import, or would
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImportReport {
+    format: Format,
+    /// New names.
+    added: BTreeMap<String, ModelPrice>,
+    /// Names with another price: field by field what differs.
+    changed: BTreeMap<String, BTreeMap<String, FieldChange>>,
+    /// Names that lose their price.
+    withdrawn: Vec<String>,
+    /// How many names have the price that the list states.
+    unchanged: usize,
+    /// Names left as an operator has priced them, each with the operator's name or pattern that does so.
+    kept: BTreeMap<String, String>,
+    /// Models that can't be imported, each with the reason.
+    skipped: BTreeMap<String, String>,
+    /// Prices that the list states finer than they can be held.
+    rounded: Vec<Rounded>,
+    /// Fields that were left out of prices.
+    left_out: Vec<Remark>,
+    /// The new version; null after a dry run, or when nothing changed.
+    #[schema(required = true)]
+    rate_card: Option<ImportedVersion>,
+}
+
+/// Import a price list
+///
+/// Answers the difference, and adds a version unless it is empty or a dry run.
+#[utoipa::path(post, path = "/v1/rates/import", tag = "rates", request_body = Import, responses(
+    (status = 200, description = "What would change: a dry run", body = ImportReport),
+    (status = 201, description = "What changed", body = ImportReport),
+))]
 pub(super) async fn import(State(state): State<AdminState>, call: Call<Import>) -> Result<Response, Refusal> {
     let Import { format, prices, effective_from, dry_run, replace_overrides, only } = call.body;
     let list = rate_import::read(&prices, format, &only).map_err(|err| refusal(&err))?;
@@ -87,38 +144,36 @@ fn nothing_to_import(list: &PriceList, only: &[String]) -> Refusal {
 
 fn rendered(imported: &Imported) -> Value {
     let Imported { list, difference, card } = imported;
-    let changed: Map<String, Value> = difference
-        .changed
-        .iter()
-        .map(|(name, (old, new))| (name.clone(), Value::Object(fields_changed(old, new))))
-        .collect();
-    let version = card.as_ref().map(|card| {
-        json!({"version": card.version, "effective_from": card.effective_from.rfc3339(), "models": card.models.len()})
+    let changed = difference.changed.iter().map(|(name, (old, new))| (name.clone(), fields_changed(old, new)));
+    let rate_card = card.as_ref().map(|card| ImportedVersion {
+        version: card.version,
+        effective_from: card.effective_from.rfc3339(),
+        models: card.models.len(),
     });
-    json!({
-        "format": list.format,
-        "added": difference.added,
-        "changed": changed,
-        "withdrawn": difference.withdrawn,
-        "unchanged": difference.unchanged,
-        "kept": difference.kept,
-        "skipped": list.skipped,
-        "rounded": list.rounded,
-        "left_out": list.remarks,
-        "rate_card": version,
+    json!(ImportReport {
+        format: list.format,
+        added: difference.added.clone(),
+        changed: changed.collect(),
+        withdrawn: difference.withdrawn.clone(),
+        unchanged: difference.unchanged,
+        kept: difference.kept.clone(),
+        skipped: list.skipped.clone(),
+        rounded: list.rounded.clone(),
+        left_out: list.remarks.clone(),
+        rate_card,
     })
 }
 
-/// Field by field what differs, by its path: the old value and the new one, null where there is none.
-fn fields_changed(old: &ModelPrice, new: &ModelPrice) -> Map<String, Value> {
+/// Field by field what differs, by its path.
+fn fields_changed(old: &ModelPrice, new: &ModelPrice) -> BTreeMap<String, FieldChange> {
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
     flatten("", &json!(old), &mut before);
     flatten("", &json!(new), &mut after);
-    let mut changed = Map::new();
+    let mut changed = BTreeMap::new();
     for path in before.keys().chain(after.keys()) {
         let (was, is) = (before.get(path), after.get(path));
         if was != is {
-            changed.insert(path.clone(), json!({"old": was, "new": is}));
+            changed.insert(path.clone(), FieldChange { old: was.cloned(), new: is.cloned() });
         }
     }
     changed

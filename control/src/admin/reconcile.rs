@@ -4,21 +4,31 @@ use axum::Json;
 use axum::extract::State;
 use openclawmu_store::{Reconciled, TenantId};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::admin::call::Params;
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{ErrorBody, Refusal};
 use crate::admin::state::AdminState;
 
 /// Whose books to compare.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ReconcileParams {
+    /// This tenant alone
     #[serde(default)]
+    #[param(value_type = Option<TenantId>, inline)]
     tenant: Option<String>,
 }
 
-/// `GET /v1/reports/reconcile`: 200 also where there are differences; they are the answer.
-pub(super) async fn get(
+/// Whether all the books agree
+///
+/// 200 also where there are differences; they are the answer.
+#[utoipa::path(get, path = "/v1/reports/reconcile", tag = "reports", params(ReconcileParams), responses(
+    (status = 200, description = "What was compared and what differs", body = Reconciled),
+    (status = 404, description = "There is no such tenant", body = ErrorBody),
+))]
+pub(super) async fn reconcile(
     State(state): State<AdminState>,
     Params(params): Params<ReconcileParams>,
 ) -> Result<Json<Reconciled>, Refusal> {

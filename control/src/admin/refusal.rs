@@ -5,31 +5,56 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use openclawmu_store::StoreError;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The code of a refusal, in the extensions of its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RefusalCode(pub(super) &'static str);
 
-/// A refusal: `{"error":{"code","message","field"?,"hint"?}}`.
+/// A refusal.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
-    code: &'static str,
-    message: String,
-    field: Option<String>,
-    hint: Option<String>,
+    error: ErrorDetail,
     retry_after_seconds: Option<i64>,
+}
+
+/// The body of every refusal
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What is wrong
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorDetail {
+    /// The kind of refusal, for programs.
+    code: &'static str,
+    /// What is wrong, for people.
+    message: String,
+    /// The field or parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    hint: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, hint: None, retry_after_seconds: None }
+        let error = ErrorDetail { code, message: message.into(), field: None, hint: None };
+        Self { status, error, retry_after_seconds: None }
     }
 
     /// A value that can't be used: 400.
     pub(super) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message) }
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_value", message);
+        refusal.error.field = Some(field.into());
+        refusal
     }
 
     /// No such thing: 404.
@@ -37,8 +62,9 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))
     }
 
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.error.hint = Some(hint.into());
+        self
     }
 
     pub(super) fn retry_after(self, seconds: i64) -> Self {
@@ -94,17 +120,9 @@ impl From<StoreError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut error = Map::new();
-        error.insert("code".to_owned(), self.code.into());
-        error.insert("message".to_owned(), self.message.into());
-        if let Some(field) = self.field {
-            error.insert("field".to_owned(), field.into());
-        }
-        if let Some(hint) = self.hint {
-            error.insert("hint".to_owned(), hint.into());
-        }
-        let mut response = (self.status, Json(json!({"error": Value::Object(error)}))).into_response();
-        response.extensions_mut().insert(RefusalCode(self.code));
+        let code = self.error.code;
+        let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
+        response.extensions_mut().insert(RefusalCode(code));
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,14 +1,14 @@
 //! `/v1/tenants/{id}/requests`: the request log. What was used and how it ended, never what was said.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
-use openclawmu_store::{Outcome, RequestQuery, StoreError, TenantId, UnixMs, Zone};
+use openclawmu_store::{Outcome, RequestId, RequestQuery, RequestRow, StoreError, TenantId, UnixMs, Zone};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::admin::call::{Params, TenantPath};
-use crate::admin::page::page;
+use crate::admin::page::{Page, page};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::stream::{Kind, answer};
@@ -20,40 +20,66 @@ const DEFAULT: u32 = 100;
 const MAX: u32 = 1_000;
 
 /// Which rows of the log.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RequestParams {
+    /// Admitted at this instant or later; a date is its first moment in the tenant's zone
     #[serde(default)]
+    #[param(example = "2026-11-01")]
     from: Option<String>,
+    /// Admitted before this instant
     #[serde(default)]
+    #[param(example = "2026-12-01T00:00:00Z")]
     to: Option<String>,
+    /// Of this model
     #[serde(default)]
     model: Option<String>,
+    /// At this upstream
     #[serde(default)]
     upstream: Option<String>,
+    /// By the token of this id
     #[serde(default)]
     token: Option<String>,
+    /// For this end user
     #[serde(default)]
     user: Option<String>,
+    /// With this tag
     #[serde(default)]
     tag: Option<String>,
+    /// Answered with this HTTP status
     #[serde(default)]
+    #[param(value_type = Option<u16>, example = 200)]
     status: Option<String>,
+    /// Ended like this: complete, partial, void, recovered, abandoned, credit or resolved
     #[serde(default)]
+    #[param(pattern = "^(complete|partial|void|recovered|abandoned|credit|resolved)$")]
     outcome: Option<String>,
+    /// Of the client request with this x-request-id
     #[serde(default)]
+    #[param(value_type = Option<RequestId>, inline)]
     request_id: Option<String>,
+    /// How many rows at most; absent: 100 as JSON, all as CSV
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
+    /// The `next` of the page before
     #[serde(default)]
     after: Option<String>,
+    /// json or csv; absent: what `Accept` names first, else JSON
     #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^(json|csv)$")]
     format: Option<Format>,
 }
 
-/// `GET /v1/tenants/{id}/requests`: newest first. JSON comes by pages; CSV has every row that matches, unless the call names
-/// a limit. Each row's `id` is the same whenever it is asked for. A date is its first moment in the tenant's zone.
-pub(super) async fn list(
+/// The request log of a tenant, newest first
+///
+/// What was used and how it ended, never what was said. JSON comes by pages; CSV has every row that matches, unless the call
+/// names a limit. Each row's `id` is the same whenever it is asked for.
+#[utoipa::path(get, path = "/v1/tenants/{id}/requests", tag = "usage", params(TenantPath, RequestParams), responses(
+    (status = 200, description = "Rows of the log", content((Page<RequestRow> = "application/json"), (String = "text/csv"))),
+))]
+pub(super) async fn requests(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
     Params(params): Params<RequestParams>,
@@ -78,7 +104,7 @@ pub(super) async fn list(
                 Ok::<_, StoreError>(rows)
             };
             let rows = tokio::task::spawn_blocking(read).await.map_err(|err| Refusal::internal(&err))??;
-            Ok(Json(page(rows, limit, |row| row.cursor().to_string())).into_response())
+            Ok(page(rows, limit, |row| row.cursor().to_string()).into_response())
         }
     }
 }

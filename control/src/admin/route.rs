@@ -1,18 +1,29 @@
-//! Every route of the admin API, in one list, from which the router is made, the gate knows what is open, and the tests
-//! know what to try.
+//! Every route of the admin API, in one list, from which the router is made, the OpenAPI document, the gate's knowledge of
+//! what is open, and what the tests try.
+//!
+//! To add a route:
+//! 1. Write its handler with `#[utoipa::path(METHOD, path = "...", tag = "NOUN", ...)]` over it: the parameters by the
+//!    extractors' own types (`TenantPath`, a `Params` struct that derives `IntoParams`), the body as `request_body = T`, each
+//!    answer that is no common refusal in `responses(...)` with its type. The first line of its doc comment is the summary.
+//!    Body and answer types derive `ToSchema`; they are the very types that are read and written.
+//! 2. Add the handler to the list below. One without that attribute does not compile.
+//!
+//! What all routes have in common is not repeated there: `document` adds the key, the idempotency header of a POST, and the
+//! common refusals. The tests fail for a route whose parameters, tag or answers are not in the document.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{Method, StatusCode};
+use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
-use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES, PRICE_LIST_PATH};
+use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, audit, client_secret, credit, gate, health, hold, provider_key, quota, rate, rate_import,
-    reconcile, request, stripe, tenant, token, usage,
+    alert, answer, archive, audit, client_secret, credit, docs, document, gate, health, hold, provider_key, quota,
+    rate, rate_import, reconcile, request, stripe, tenant, token, usage,
 };
 
 /// Who may call a route.
@@ -30,70 +41,69 @@ pub struct Endpoint {
     /// Its method.
     pub method: Method,
     /// Its path, with `{id}`, `{token}`, `{event}` and `{webhook}` for what varies.
-    pub path: &'static str,
+    pub path: String,
     /// Who may call it.
     pub access: Access,
 }
 
-/// What is answered without a key.
-const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// What is answered without a key: it is the same for every gateway, or says nothing of any tenant.
+const OPEN: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"];
+/// And what is below it.
+const OPEN_BELOW: &str = "/docs/";
 
-/// The list.
-fn routes() -> Vec<(Method, &'static str, MethodRouter<AdminState>)> {
+/// The list: all handlers of a path in one row.
+pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
     vec![
-        (Method::GET, "/healthz", get(health::healthz)),
-        (Method::GET, "/readyz", get(health::readyz)),
-        (Method::GET, "/metrics", get(health::metrics)),
-        (Method::POST, "/v1/tenants", post(tenant::create)),
-        (Method::GET, "/v1/tenants", get(tenant::list)),
-        (Method::GET, "/v1/tenants/{id}", get(tenant::get)),
-        (Method::PATCH, "/v1/tenants/{id}", patch(tenant::patch)),
-        (Method::DELETE, "/v1/tenants/{id}", delete(tenant::delete)),
-        (Method::POST, "/v1/tenants/{id}/tokens", post(token::create)),
-        (Method::GET, "/v1/tenants/{id}/tokens", get(token::list)),
-        (Method::DELETE, "/v1/tenants/{id}/tokens/{token}", delete(token::revoke)),
-        (Method::POST, "/v1/tenants/{id}/tokens/{token}/rotate", post(token::rotate)),
-        (Method::POST, "/v1/tenants/{id}/client_secrets", post(client_secret::create)),
-        (Method::GET, "/v1/tenants/{id}/provider_keys", get(provider_key::list)),
-        (Method::PUT, "/v1/tenants/{id}/provider_keys/{upstream}", put(provider_key::put)),
-        (Method::DELETE, "/v1/tenants/{id}/provider_keys/{upstream}", delete(provider_key::delete)),
-        (Method::GET, "/v1/tenants/{id}/usage", get(usage::tenant)),
-        (Method::GET, "/v1/tenants/{id}/requests", get(request::list)),
-        (Method::GET, "/v1/tenants/{id}/quota", get(quota::get)),
-        (Method::POST, "/v1/tenants/{id}/credits", post(credit::create)),
-        (Method::GET, "/v1/tenants/{id}/held", get(hold::list)),
-        (Method::POST, "/v1/tenants/{id}/held/{event}/resolve", post(hold::resolve)),
-        (Method::GET, "/v1/held", get(hold::all)),
-        (Method::GET, "/v1/reports/usage", get(usage::report)),
-        (Method::GET, "/v1/reports/reconcile", get(reconcile::get)),
-        (Method::GET, "/v1/rates", get(rate::get)),
-        (Method::PUT, "/v1/rates", put(rate::put)),
-        (Method::GET, "/v1/rates/history", get(rate::history)),
-        (Method::GET, "/v1/archives", get(archive::list)),
-        (Method::POST, "/v1/archives", post(archive::create)),
-        (Method::POST, PRICE_LIST_PATH, post(rate_import::import).layer(DefaultBodyLimit::max(MAX_PRICE_LIST_BYTES))),
-        (Method::GET, "/v1/alerts", get(alert::list)),
-        (Method::GET, "/v1/alerts/{webhook}", get(alert::get)),
-        (Method::POST, "/v1/alerts/test", post(alert::test)),
-        (Method::POST, "/v1/billing/push/stripe", post(stripe::push)),
-        (Method::GET, "/v1/billing/push/stripe", get(stripe::progress)),
-        (Method::GET, "/v1/audit", get(audit::list)),
-        (Method::POST, "/v1/audit/verify", post(audit::verify)),
-        (Method::GET, "/v1/config", get(health::config)),
+        routes!(health::healthz),
+        routes!(health::readyz),
+        routes!(health::metrics),
+        routes!(docs::openapi),
+        routes!(docs::index),
+        routes!(docs::file),
+        routes!(tenant::create, tenant::list),
+        routes!(tenant::get, tenant::patch, tenant::delete),
+        routes!(token::create, token::list),
+        routes!(token::revoke),
+        routes!(token::rotate),
+        routes!(client_secret::create),
+        routes!(provider_key::list),
+        routes!(provider_key::put, provider_key::delete),
+        routes!(usage::tenant),
+        routes!(request::requests),
+        routes!(quota::get),
+        routes!(credit::create),
+        routes!(hold::list),
+        routes!(hold::resolve),
+        routes!(hold::all),
+        routes!(usage::report),
+        routes!(reconcile::reconcile),
+        routes!(rate::get, rate::put),
+        routes!(rate::history),
+        routes!(rate_import::import).layer(DefaultBodyLimit::max(MAX_PRICE_LIST_BYTES)),
+        routes!(archive::list, archive::create),
+        routes!(alert::list),
+        routes!(alert::test),
+        routes!(alert::get),
+        routes!(stripe::push, stripe::progress),
+        routes!(audit::list),
+        routes!(audit::verify),
+        routes!(health::config),
     ]
 }
 
 /// Whether a path is answered without a key. Anything else needs one, also what is no route.
 pub(super) fn is_open(path: &str) -> bool {
-    OPEN.contains(&path)
+    OPEN.contains(&path) || path.starts_with(OPEN_BELOW)
 }
 
 /// Every route's name.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
-    let named = routes().into_iter().map(|(method, path, _)| {
-        let access = if is_open(path) { Access::Open } else { Access::Admin };
-        Endpoint { method, path, access }
+    let paths = routes().into_iter().flat_map(|(_, paths, _)| paths.paths);
+    let named = paths.flat_map(|(path, item)| {
+        let access = if is_open(&path) { Access::Open } else { Access::Admin };
+        let methods = document::operations(&item).into_iter().map(|(method, _)| method);
+        methods.map(move |method| Endpoint { method, path: path.clone(), access }).collect::<Vec<_>>()
     });
     named.collect()
 }
@@ -101,7 +111,9 @@ pub fn endpoints() -> Vec<Endpoint> {
 /// The admin API. A connection is told apart by its [`crate::admin::Peer`] in axum's connect info; without one, a key is
 /// needed.
 pub fn router(state: AdminState) -> Router {
-    let every = routes().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    let every = routes().into_iter().fold(Router::new(), |router, (_, paths, handlers)| {
+        paths.paths.into_keys().fold(router, |router, path| router.route(&path, handlers.clone()))
+    });
     every
         .fallback(async || Refusal::not_found("route"))
         .method_not_allowed_fallback(async || {

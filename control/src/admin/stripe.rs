@@ -10,12 +10,18 @@ use serde_json::{Value, json};
 
 use crate::admin::call::Call;
 use crate::admin::idempotency;
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{ErrorBody, Refusal};
 use crate::admin::state::AdminState;
-use crate::stripe::{PushError, PushRequest, StripePush};
+use crate::stripe::{PushError, PushProgress, PushReport, PushRequest, StripePush};
 
-/// `POST /v1/billing/push/stripe`: answers when the push has ended. A call that is cut leaves a push that the next goes on
-/// with; one that is sent again under its key gets its answer and pushes nothing.
+/// Push usage to Stripe
+///
+/// Answers when the push has ended. A call that is cut leaves a push that the next goes on with; one that is sent again under
+/// its key gets its answer and pushes nothing.
+#[utoipa::path(post, path = "/v1/billing/push/stripe", tag = "billing", request_body = PushRequest, responses(
+    (status = 201, description = "What was done, and what is left", body = PushReport),
+    (status = 404, description = "There is no such tenant", body = ErrorBody),
+))]
 pub(super) async fn push(State(state): State<AdminState>, call: Call<PushRequest>) -> Result<Response, Refusal> {
     let push = configured(&state)?;
     if let Some(once) = &call.once
@@ -28,8 +34,12 @@ pub(super) async fn push(State(state): State<AdminState>, call: Call<PushRequest
     idempotency::create(&state, call.once, kept, Value::clone).await
 }
 
-/// `GET /v1/billing/push/stripe`: whether a push runs, how many events it has sent, and how the last one ended.
-pub(super) async fn progress(State(state): State<AdminState>) -> Result<Json<Value>, Refusal> {
+/// How far a push to Stripe is, and how the last one ended
+#[utoipa::path(get, path = "/v1/billing/push/stripe", tag = "billing", responses(
+    (status = 200, description = "Its progress", body = PushProgress),
+    (status = 409, description = "No account at Stripe is configured", body = ErrorBody),
+))]
+pub(super) async fn progress(State(state): State<AdminState>) -> Result<Json<PushProgress>, Refusal> {
     Ok(Json(configured(&state)?.progress()))
 }
 

@@ -5,20 +5,34 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use openclawmu_store::{NewTenant, NewToken, PlainToken, Tenant, TenantId, TenantPatch, Token};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::call::{Call, Caller, Params, TenantPath};
 use crate::admin::idempotency;
-use crate::admin::page::{PageParams, page};
+use crate::admin::page::{Page, PageParams, page};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
-use crate::admin::token;
+use crate::admin::token::TokenShown;
 
 /// What a tenant's first token is called.
 const FIRST_TOKEN: &str = "default";
 
-/// `POST /v1/tenants`: 201 with the tenant and its first token, whose secret no other answer shows.
+/// A new tenant
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CreatedTenant {
+    tenant: Tenant,
+    /// Its first token.
+    token: TokenShown,
+}
+
+/// Create a tenant and its first token
+///
+/// The token's secret is in this answer and in no other.
+#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant, responses(
+    (status = 201, description = "The tenant and its first token", body = CreatedTenant),
+))]
 pub(super) async fn create(State(state): State<AdminState>, call: Call<NewTenant>) -> Result<Response, Refusal> {
     let first = NewToken { name: Some(FIRST_TOKEN.to_owned()), ..NewToken::default() };
     let change = state.store.create_tenant(&call.actor, call.body, first);
@@ -26,25 +40,36 @@ pub(super) async fn create(State(state): State<AdminState>, call: Call<NewTenant
 }
 
 fn render((tenant, token, plain): &(Tenant, Token, PlainToken)) -> Value {
-    json!({"tenant": tenant, "token": token::with_value(token, plain)})
+    json!(CreatedTenant { tenant: tenant.clone(), token: TokenShown::of(token, plain) })
 }
 
-/// `GET /v1/tenants`: by id.
+/// List the tenants, by id
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(PageParams), responses(
+    (status = 200, description = "A page of tenants", body = Page<Tenant>),
+))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     Params(params): Params<PageParams>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Page<Tenant>>, Refusal> {
     let (limit, after) = (params.limit()?, params.after::<TenantId>()?);
     let tenants = state.store.tenants(after.as_ref(), limit.saturating_add(1))?;
-    Ok(Json(page(tenants, limit, |tenant| tenant.id.to_string())))
+    Ok(page(tenants, limit, |tenant| tenant.id.to_string()))
 }
 
-/// `GET /v1/tenants/{id}`.
+/// A tenant and its policy
+#[utoipa::path(get, path = "/v1/tenants/{id}", tag = "tenants", params(TenantPath), responses(
+    (status = 200, description = "The tenant", body = Tenant),
+))]
 pub(super) async fn get(State(state): State<AdminState>, TenantPath(id): TenantPath) -> Result<Json<Tenant>, Refusal> {
     Ok(Json(state.store.tenant(&id)?))
 }
 
-/// `PATCH /v1/tenants/{id}`: a JSON merge patch; `null` takes a limit away. Answers the tenant as it is now.
+/// Change what is named of a tenant
+///
+/// A JSON merge patch: `null` takes a limit away. The next request sees it.
+#[utoipa::path(patch, path = "/v1/tenants/{id}", tag = "tenants", params(TenantPath), request_body = TenantPatch, responses(
+    (status = 200, description = "The tenant as it is now", body = Tenant),
+))]
 pub(super) async fn patch(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
@@ -54,20 +79,35 @@ pub(super) async fn patch(
 }
 
 /// The confirmation that a deletion needs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Confirmation {
+    /// The tenant's id once more
     #[serde(default)]
+    #[param(required = true)]
     confirm: Option<String>,
 }
 
-/// `DELETE /v1/tenants/{id}?confirm={id}`.
+/// A tenant that is no more
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeletedTenant {
+    id: TenantId,
+    deleted: bool,
+}
+
+/// Remove a tenant
+///
+/// Its tokens stop working with the next request; its ledger and audit rows are kept, and its id is never used again.
+#[utoipa::path(delete, path = "/v1/tenants/{id}", tag = "tenants", params(TenantPath, Confirmation), responses(
+    (status = 200, description = "It is gone", body = DeletedTenant),
+))]
 pub(super) async fn delete(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
     Params(params): Params<Confirmation>,
     Caller(actor): Caller,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<DeletedTenant>, Refusal> {
     if params.confirm.as_deref() != Some(id.as_str()) {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -77,5 +117,5 @@ pub(super) async fn delete(
         .hint(format!("add `?confirm={id}`")));
     }
     state.store.delete_tenant(&actor, &id).await?;
-    Ok(Json(json!({"id": id, "deleted": true})))
+    Ok(Json(DeletedTenant { id, deleted: true }))
 }

@@ -8,34 +8,47 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::ACCEPT;
 use openclawmu_store::{
-    CsvColumns, StoreError, TenantId, UnixMs, UsageKey, UsageLine, UsageQuery, UsageRange, UsageRow,
+    CsvColumns, Month, StoreError, TenantId, UnixMs, UsageKey, UsageLine, UsageQuery, UsageRange, UsageRow, UsageSums,
+    UsageTotal,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::call::{Params, TenantPath};
 use crate::admin::period;
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{ErrorBody, Refusal};
 use crate::admin::state::AdminState;
 use crate::admin::stream::{Kind, answer};
 
 /// Which of a tenant's usage to sum.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct UsageParams {
+    /// An instant, or a date: its first moment in the tenant's zone. Absent: the first of the month
     #[serde(default)]
+    #[param(example = "2026-11-01")]
     from: Option<String>,
+    /// The same, exclusive. Absent: the end of today
     #[serde(default)]
+    #[param(example = "2026-12-01")]
     to: Option<String>,
+    /// Some of day, model, token, user and tag, separated by commas. Absent: day,model,token
     #[serde(default)]
+    #[param(pattern = "^((day|model|token|user|tag)(,(day|model|token|user|tag))*)?$")]
     group_by: Option<String>,
+    /// The form of the answer; absent: what `Accept` names first, else JSON
     #[serde(default)]
+    #[param(inline)]
     format: Option<Format>,
+    /// What a CSV has beside the stable columns
     #[serde(default)]
+    #[param(inline)]
     include: Option<Include>,
 }
 
 /// The form of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Format {
     Json,
@@ -44,14 +57,39 @@ pub(super) enum Format {
 }
 
 /// What a CSV has beside the stable columns.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Include {
     Markup,
 }
 
-/// `GET /v1/tenants/{id}/usage`: from the first of the month to the end of today where the call does not say; by day, model
-/// and token likewise. A date is its first moment in the tenant's zone; `to` is exclusive.
+/// What a tenant used and what it cost
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is written row by row, whatever its size: this is its shape, for the document")]
+struct UsageReport {
+    from: UnixMs,
+    to: UnixMs,
+    rows: Vec<UsageRow>,
+    total: UsageSums,
+}
+
+/// What all tenants used in a month
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is written row by row, whatever its size: this is its shape, for the document")]
+struct MonthReport {
+    period: Month,
+    from: UnixMs,
+    to: UnixMs,
+    rows: Vec<UsageLine>,
+    total: UsageTotal,
+}
+
+/// What a tenant used, and what it cost
+///
+/// As JSON, as CSV with columns that never change, or as FOCUS 1.2.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage", tag = "usage", params(TenantPath, UsageParams), responses(
+    (status = 200, description = "The report", content((UsageReport = "application/json"), (String = "text/csv"))),
+))]
 pub(super) async fn tenant(
     State(state): State<AdminState>,
     TenantPath(id): TenantPath,
@@ -77,22 +115,38 @@ pub(super) async fn tenant(
 }
 
 /// Which report to make.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ReportParams {
+    /// The calendar month of each tenant's own zone
+    #[param(value_type = Month, inline)]
     period: String,
+    /// The form of the answer; absent: JSON
     #[serde(default)]
+    #[param(inline)]
     format: Option<Format>,
+    /// This tenant alone
     #[serde(default)]
+    #[param(value_type = Option<TenantId>, inline)]
     tenant: Option<String>,
+    /// Some of day, user and tag, separated by commas: what lines are by beside tenant, model, upstream, token and rate card
     #[serde(default)]
+    #[param(pattern = "^((day|model|token|user|tag)(,(day|model|token|user|tag))*)?$")]
     group_by: Option<String>,
+    /// What a CSV has beside the stable columns
     #[serde(default)]
+    #[param(inline)]
     include: Option<Include>,
 }
 
-/// `GET /v1/reports/usage?period=YYYY-MM`: a month of each tenant's own calendar, of all tenants or of one: its total is what
-/// the month's budgets have posted. `group_by` may add day, user and tag to what the lines are by.
+/// What all tenants used in a month
+///
+/// Its total is what the month's budgets have posted, for each tenant's own calendar month.
+#[utoipa::path(get, path = "/v1/reports/usage", tag = "reports", params(ReportParams), responses(
+    (status = 200, description = "The report", content((MonthReport = "application/json"), (String = "text/csv"))),
+    (status = 404, description = "There is no such tenant", body = ErrorBody),
+))]
 pub(super) async fn report(
     State(state): State<AdminState>,
     Params(params): Params<ReportParams>,

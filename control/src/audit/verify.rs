@@ -15,7 +15,7 @@ use crate::key::AuditKey;
 const LOOKS: usize = 5;
 
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Verdict {
     /// Whether nothing is wrong.
     pub ok: bool,
@@ -34,7 +34,7 @@ pub struct Verdict {
 }
 
 /// The first thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Problem {
     /// The number of the first line that is not there as it was written.
     pub seq: u64,
@@ -49,7 +49,7 @@ pub struct Problem {
 }
 
 /// What happened to a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProblemKind {
     /// It is not as it was written.

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 use crate::rate_import::litellm;
 
 /// How a price list is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = PriceListFormat)]
 pub(crate) enum Format {
     /// `LiteLLM`'s `model_prices_and_context_window.json`.
     Litellm,
@@ -32,7 +33,7 @@ pub(crate) enum ListError {
 }
 
 /// A price that the list states finer than it can be held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct Rounded {
     pub(crate) model: String,
     pub(crate) field: String,
@@ -43,7 +44,7 @@ pub(crate) struct Rounded {
 }
 
 /// Fields that were left out of prices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct Remark {
     pub(crate) field: String,
     pub(crate) models: usize,

@@ -17,4 +17,4 @@ mod sets;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use list::{Format, ListError, PriceList, read};
+pub(crate) use list::{Format, ListError, PriceList, Remark, Rounded, read};

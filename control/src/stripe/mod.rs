@@ -18,4 +18,4 @@ mod sender;
 pub use account::StripeAccount;
 pub use nightly::Nightly;
 pub use push::{Decision, PushError, PushRequest, StripePush};
-pub use report::{FailedEvent, Listed, PushReport, TenantMeter};
+pub use report::{FailedEvent, LastPush, Listed, PushProgress, PushReport, TenantMeter};

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use openclawmu_store::{Actor, Meter, Store, StoreError, StripePlan, StripeScope, TenantId, Uncertain};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::stripe::account::StripeAccount;
-use crate::stripe::report::{PushReport, TenantMeter};
+use crate::stripe::report::{LastPush, PushProgress, PushReport, TenantMeter};
 use crate::stripe::sender::Sender;
 
 /// Tenants whose sums are read at once.
@@ -24,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
 const KNOWN_MS: i64 = 23 * 60 * 60 * 1000;
 
 /// What to push.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// This tenant alone.
@@ -42,7 +41,7 @@ pub struct PushRequest {
 }
 
 /// The operator's word on uncertain events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// They arrived.
@@ -72,7 +71,7 @@ pub struct StripePush {
     running: AtomicBool,
     sent: Arc<AtomicU64>,
     written: AtomicU64,
-    last: Mutex<Option<Value>>,
+    last: Mutex<Option<LastPush>>,
 }
 
 /// The one push that runs; however it ends, another may follow.
@@ -143,19 +142,19 @@ impl StripePush {
             "pushed to Stripe"
         );
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(json!({"at": self.store.clock().now().rfc3339(), "report": report}));
+            Some(LastPush { at: self.store.clock().now().rfc3339(), report: report.clone() });
         Ok(report)
     }
 
     /// How far the push is that runs, and how the last one ended.
     #[must_use]
-    pub fn progress(&self) -> Value {
-        json!({
-            "running": self.running.load(Ordering::Acquire),
-            "sent": self.sent.load(Ordering::Relaxed),
-            "written": self.written.load(Ordering::Relaxed),
-            "last": *self.last.lock().unwrap_or_else(PoisonError::into_inner),
-        })
+    pub fn progress(&self) -> PushProgress {
+        PushProgress {
+            running: self.running.load(Ordering::Acquire),
+            sent: self.sent.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            last: self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     async fn decide(&self, actor: &Actor, tenant: Option<&TenantId>, decision: Decision) -> Result<(), StoreError> {

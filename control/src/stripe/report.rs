@@ -7,7 +7,7 @@ use serde::Serialize;
 const MOST: usize = 1_000;
 
 /// A list that says how long it is and shows its beginning.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Listed<T> {
     /// How many there are.
     pub count: u64,
@@ -31,7 +31,7 @@ impl<T> Listed<T> {
 }
 
 /// An event that Stripe refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FailedEvent {
     /// Its identifier.
     pub identifier: String,
@@ -42,7 +42,7 @@ pub struct FailedEvent {
 }
 
 /// A tenant's meter that something is to be said of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct TenantMeter {
     /// The tenant.
     pub tenant: String,
@@ -53,7 +53,7 @@ pub struct TenantMeter {
 }
 
 /// What a push did and what it left.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PushReport {
     /// Nothing was written or sent.
     pub dry_run: bool,
@@ -82,6 +82,30 @@ pub struct PushReport {
     /// Why the push ended before it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+}
+
+/// How a push ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct LastPush {
+    /// When.
+    #[schema(value_type = openclawmu_store::UnixMs)]
+    pub at: String,
+    /// What it did.
+    pub report: PushReport,
+}
+
+/// How far a push is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct PushProgress {
+    /// Whether one runs.
+    pub running: bool,
+    /// Events that it has sent.
+    pub sent: u64,
+    /// Events that it has written.
+    pub written: u64,
+    /// How the last one ended; null before the first.
+    #[schema(required = true)]
+    pub last: Option<LastPush>,
 }
 
 impl PushReport {

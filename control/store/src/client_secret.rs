@@ -48,7 +48,7 @@ const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// A client secret to make. What is absent: ten minutes, every model of its maker, no caps, from anywhere, for nobody in
 /// particular.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewClientSecret {
     /// Its life in seconds: 10 to 86,400.

@@ -8,8 +8,22 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 /// Milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(transparent)]
+#[schema(value_type = String, format = DateTime, example = "2026-11-01T00:00:00.000Z")]
 pub struct UnixMs(pub i64);
 
 impl UnixMs {

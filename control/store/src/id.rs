@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A tenant's public id: `^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`. Never reused.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", max_length = 32, example = "acme")]
 pub struct TenantId(String);
 
 /// Text that is not an id of the kind that was asked for.
@@ -57,8 +58,9 @@ impl FromStr for TenantId {
 }
 
 /// A token's public id: 12 base-62 characters. It names a token in logs; it opens nothing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[0-9A-Za-z]{12}$", example = "0123456789AB")]
 pub struct TokenId(String);
 
 impl TokenId {
@@ -120,7 +122,8 @@ pub struct SecretKey(pub(crate) i64);
 pub struct LabelKey(pub(crate) i64);
 
 /// One client request; shown as `req_` and 32 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^req_[0-9a-f]{32}$")]
 pub struct RequestId(pub u128);
 
 impl fmt::Display for RequestId {
@@ -145,7 +148,8 @@ impl fmt::Debug for RequestId {
 }
 
 /// One reservation, and the key of the ledger row that it becomes: the owner's epoch in the upper 23 bits, a counter below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^evt_[0-9a-f]{16}$", example = "evt_0000030000000007")]
 pub struct ReservationId(pub i64);
 
 impl ReservationId {

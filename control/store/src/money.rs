@@ -16,7 +16,8 @@ const TOKENS_PER_PRICE_UNIT: i128 = 1_000_000;
 /// An amount of USD in nano-dollars (10^-9 USD). Range ±9.2 billion USD.
 ///
 /// Prints with nine decimals (`0.054399000`); parses any exact decimal of at most nine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = r"^-?[0-9]{1,10}(\.[0-9]{1,9})?$", example = "12.50")]
 pub struct NanoUsd(pub i64);
 
 /// Text that is not an exact decimal amount of at most nine decimals.
@@ -95,7 +96,8 @@ impl Sum for NanoUsd {
 }
 
 /// What an operator adds to the cost, as an exact share: parts per million. In the API a percentage: `17.5`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = r"^[0-9]{1,4}(\.[0-9]{1,4})?$", example = "17.5")]
 pub struct Markup(u32);
 
 /// Text that is not a percentage that can be charged.

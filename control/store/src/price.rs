@@ -23,7 +23,7 @@ pub use tally::{BatchBound, BatchTally};
 ///
 /// Absent prices fall back: `cache_read` and `cache_write` to `input`, `cache_write_1h` to `cache_write`, `reasoning` and
 /// `output_audio` to `output`, `input_audio` to `input`; what else is absent costs nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
     /// Prices up to the first tier's bound.
@@ -59,7 +59,7 @@ pub struct ModelPrice {
 }
 
 /// The public byte-pair encodings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tokenizer {
     /// GPT-3.5 and GPT-4.
@@ -69,7 +69,7 @@ pub enum Tokenizer {
 }
 
 /// Prices that apply to the whole request when its prompt is longer than `context_over` tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
     /// The bound, exclusive, in prompt tokens.
@@ -80,7 +80,7 @@ pub struct Tier {
 }
 
 /// Prices of one service tier; they stand in for all the ordinary ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePrices {
     /// Prices up to the first context tier's bound.

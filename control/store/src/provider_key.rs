@@ -27,7 +27,7 @@ pub struct SealedKey {
 }
 
 /// What may be told of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ProviderKey {
     /// Its id.
     pub id: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::NanoUsd;
 
 /// A tenant's limits, as the admin API reads and echoes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// Cap on the calendar day's cost, in the tenant's time zone.
@@ -38,7 +38,7 @@ pub struct Quota {
 }
 
 /// What to do with a request whose upper bound does not fit what is left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTightBudget {
     /// Refuse with 429.

@@ -15,6 +15,8 @@ use arc_swap::ArcSwap;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
 
 use crate::audit::{self, Actor, Entry};
 use crate::change::Change;
@@ -37,7 +39,7 @@ const LOOK_EVERY_MS: i64 = 1_000;
 pub type ModelPrices = BTreeMap<String, Option<ModelPrice>>;
 
 /// Where a version comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateSource {
     /// An operator's own prices; imports leave them as they are.
@@ -59,7 +61,7 @@ impl RateSource {
 }
 
 /// One version of the prices. It lists the models that it prices and says nothing about others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateCard {
     /// Counts up from 1.
@@ -73,6 +75,7 @@ pub struct RateCard {
     /// Where it comes from.
     pub source: RateSource,
     /// What it prices.
+    #[schema(schema_with = models_schema)]
     pub models: ModelPrices,
 }
 
@@ -87,14 +90,23 @@ struct NewVersion {
 }
 
 /// A version to add, as the admin API and `conf/rates.json` write it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRateCard {
-    /// See [`RateCard::effective_from`]; absent is now.
+    /// From when on it counts; absent or past: now.
     #[serde(default, deserialize_with = "rfc3339_option::deserialize")]
     pub effective_from: Option<UnixMs>,
-    /// See [`RateCard::models`].
+    /// Prices by name; a name may end in `*`; null withdraws what an earlier version listed.
+    #[schema(schema_with = models_schema)]
     pub models: ModelPrices,
+}
+
+/// [`ModelPrices`] in the API's document.
+fn models_schema() -> Object {
+    let price = OneOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .item(Ref::from_schema_name("ModelPrice"));
+    ObjectBuilder::new().additional_properties(Some(RefOr::T(Schema::from(price)))).build()
 }
 
 /// The table in use, and when to look for another.

@@ -62,7 +62,7 @@ pub struct StripePlan {
 }
 
 /// An event to write.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PlannedEvent {
     /// `{tenant}:{day}:{meter}:{seq}`.
     pub identifier: String,

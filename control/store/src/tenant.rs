@@ -28,7 +28,7 @@ pub use patch::TenantPatch;
 const MAX_METADATA_BYTES: usize = 16 << 10;
 
 /// A tenant, as the admin API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -58,7 +58,7 @@ pub struct Tenant {
 }
 
 /// Whether a tenant's tokens work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TenantStatus {
     /// They do.
@@ -77,31 +77,31 @@ impl TenantStatus {
 }
 
 /// A tenant to create. What is absent: id server-made, name the id, no limits, all models, UTC.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTenant {
-    /// See [`Tenant::id`].
+    /// The id; made by the gateway where it is absent. An id is never used again.
     #[serde(default)]
     pub id: Option<TenantId>,
-    /// See [`Tenant::name`].
+    /// What people call it; the id where it is absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// See [`Tenant::quota`].
+    /// Its limits; what is absent is not limited.
     #[serde(default)]
     pub quota: Option<Quota>,
-    /// See [`Tenant::models`].
+    /// The models that it may call, names or beginnings followed by `*`; absent or null: all.
     #[serde(default)]
     pub models: Option<Vec<String>>,
-    /// See [`Tenant::metadata`].
+    /// The operator's own notes: at most 16 KiB of JSON.
     #[serde(default)]
     pub metadata: Option<Map<String, Value>>,
-    /// See [`Tenant::timezone`].
+    /// Where its days and months begin: a name of the IANA database, such as `Europe/Berlin`; absent: UTC.
     #[serde(default)]
     pub timezone: Option<String>,
-    /// See [`Tenant::aliases`].
+    /// Names of its own for models.
     #[serde(default)]
     pub aliases: Option<BTreeMap<String, String>>,
-    /// See [`Tenant::markup_percent`].
+    /// What is added to its costs in reports, in percent; a budget counts the cost alone.
     #[serde(default)]
     pub markup_percent: Option<Markup>,
 }

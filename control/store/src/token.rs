@@ -41,7 +41,7 @@ const MAX_GRACE_SECONDS: u32 = 30 * 24 * 60 * 60;
 const MAX_IPS: usize = 100;
 
 /// What a token is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Calling models.
@@ -93,7 +93,7 @@ impl Scope {
 }
 
 /// A token, as the admin API shows it: everything but the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Token {
     /// Its id.
     pub id: TokenId,
@@ -121,22 +121,22 @@ pub struct Token {
 }
 
 /// A token to create. What is absent: no name, every scope, every model of the tenant, no end, from anywhere.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// See [`Token::name`].
+    /// What people call it.
     #[serde(default)]
     pub name: Option<String>,
-    /// See [`Token::scopes`].
+    /// What it is for; absent: everything.
     #[serde(default)]
     pub scopes: Option<Vec<Scope>>,
-    /// See [`Token::models`].
+    /// The models that it may call, of those that its tenant may; absent: all of them.
     #[serde(default)]
     pub models: Option<Vec<String>>,
-    /// See [`Token::expires_at`].
+    /// From when on it is refused; absent: never.
     #[serde(default, deserialize_with = "rfc3339_option::deserialize")]
     pub expires_at: Option<UnixMs>,
-    /// See [`Token::allowed_ips`]: IP addresses or CIDR networks.
+    /// From where it may be used: IP addresses or networks such as 10.0.0.0/8; absent: from anywhere.
     #[serde(default)]
     pub allowed_ips: Option<Vec<String>>,
 }

@@ -40,7 +40,7 @@ pub struct DueWebhook {
 }
 
 /// A webhook and how its delivery goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Webhook {
     /// Its id.
     pub id: String,
@@ -69,7 +69,7 @@ pub struct Webhook {
 }
 
 /// How a delivery goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookState {
     /// It is to be sent, or sent again.

@@ -97,7 +97,8 @@ impl Windows {
 }
 
 /// A calendar month, in months since 1970-01; prints and parses as `YYYY-MM`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$", example = "2026-11")]
 pub struct Month(pub i32);
 
 impl std::fmt::Display for Month {

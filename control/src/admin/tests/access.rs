@@ -12,16 +12,18 @@ use crate::admin::{Access, Endpoint, endpoints};
 
 /// Every route with its ids filled in.
 fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
-    let event = "evt_0000000000000000";
     let webhook = scene.store.test_webhook(&Actor::system()).wait().unwrap().id;
     let (acme, own) = ("acme".parse().unwrap(), SecretString::from("own-key"));
     let own = scene.state.master.seal_provider_key(&acme, "openai", &own).unwrap();
     scene.store.put_provider_key(&Actor::system(), &acme, own).wait().unwrap();
-    let fill = |path: &str| {
-        let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id());
-        path.replace("{event}", event).replace("{webhook}", &webhook).replace("{upstream}", "openai")
-    };
-    endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(endpoint.path))).collect()
+    let fill = |path: &str| filled(scene, &path.replace("{webhook}", &webhook));
+    endpoints().into_iter().map(|endpoint| (endpoint.clone(), fill(&endpoint.path))).collect()
+}
+
+/// A path of the list with ids in it; that of no webhook.
+pub(super) fn filled(scene: &Scene, path: &str) -> String {
+    let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id()).replace("{upstream}", "openai");
+    path.replace("{event}", "evt_0000000000000000").replace("{webhook}", "none").replace("{file}", "index.html")
 }
 
 fn with_key(endpoint: &Endpoint, path: &str, key: Option<&str>) -> Request<Body> {
@@ -35,7 +37,7 @@ fn with_key(endpoint: &Endpoint, path: &str, key: Option<&str>) -> Request<Body>
 
 /// N-01
 #[tokio::test]
-async fn no_route_opens_without_an_admin_key_but_the_three_that_say_nothing() {
+async fn no_route_opens_without_an_admin_key_but_those_that_say_nothing_of_tenants() {
     let scene = Scene::new().await;
     let acme: TenantId = "acme".parse().unwrap();
     let (tenant, token) = (scene.store.tenant(&acme).unwrap(), scene.store.tokens(&acme, None, 10).unwrap());
@@ -51,7 +53,7 @@ async fn no_route_opens_without_an_admin_key_but_the_three_that_say_nothing() {
         ] {
             let answer = scene.send_from(&ip, with_key(&endpoint, &path, key)).await;
             match endpoint.access {
-                Access::Open => assert_eq!(answer.status, 200, "{} {path} with {key:?}", endpoint.method),
+                Access::Open => assert!(answer.status.as_u16() < 400, "{} {path} with {key:?}", endpoint.method),
                 Access::Admin if key == Some(&scene.token) => drop(answer.refused(403)),
                 Access::Admin => {
                     assert_eq!(answer.refused(401), "admin_key_needed", "{} {path} with {key:?}", endpoint.method)
@@ -61,9 +63,9 @@ async fn no_route_opens_without_an_admin_key_but_the_three_that_say_nothing() {
     }
     assert_eq!(scene.store.tenant(&acme).unwrap(), tenant);
     assert_eq!(scene.store.tokens(&acme, None, 10).unwrap(), token);
-    let open: Vec<&str> =
-        endpoints().iter().filter(|endpoint| endpoint.access == Access::Open).map(|endpoint| endpoint.path).collect();
-    assert_eq!(open, ["/healthz", "/readyz", "/metrics"]);
+    let open = endpoints().into_iter().filter(|endpoint| endpoint.access == Access::Open);
+    let open: Vec<String> = open.map(|endpoint| endpoint.path).collect();
+    assert_eq!(open, ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/{file}"]);
 }
 
 /// The positive twin: the same list with the key reaches its handlers.

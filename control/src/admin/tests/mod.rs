@@ -8,6 +8,7 @@ mod access;
 mod audit;
 mod body;
 mod credit;
+mod document;
 mod idempotency;
 mod listen;
 mod page;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::clock::{UnixMs, rfc3339};
 
 /// What a line tells. Every field is always there; what is not known is null.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct AuditEvent {
     /// When it happened, by the clock of this machine, which may be set back: the order is that of [`AuditLine::seq`].
     #[serde(serialize_with = "rfc3339::serialize")]
@@ -32,7 +32,7 @@ pub struct AuditEvent {
 }
 
 /// Who did it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AuditActor {
     /// In which role: the name of an [`crate::ActorKind`].
     pub kind: String,
@@ -41,7 +41,7 @@ pub struct AuditActor {
 }
 
 /// How what a line tells of ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditOutcome {
     /// It was done.
@@ -71,7 +71,7 @@ impl AuditOutcome {
 }
 
 /// A line of the audit log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct AuditLine {
     /// Its number: 1, 2, 3 and so on, whatever the clock does.
     pub seq: u64,

@@ -35,7 +35,7 @@ const FOLDER: &str = "archive";
 const REMOVED_AT_ONCE: u32 = 2_000;
 
 /// A file of rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Archive {
     /// The calendar month that admitted the rows, in each tenant's zone.
     pub month: Month,

@@ -25,7 +25,7 @@ pub struct NewCredit {
 }
 
 /// A credit that was given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Credit {
     /// Its row's event id.
     pub id: ReservationId,

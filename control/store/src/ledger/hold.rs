@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::window::{Month, day_name};
 
 /// What is held for one row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Hold {
     /// Whose.
     pub tenant: TenantId,
@@ -52,7 +52,7 @@ pub struct Hold {
 }
 
 /// How a hold ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HoldAction {
     /// The provider did not bill it.
@@ -72,7 +72,7 @@ pub struct NewResolution {
 }
 
 /// A hold that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Resolution {
     /// The event id of the row that ends it.
     pub id: ReservationId,

@@ -36,7 +36,7 @@ const LOOKS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// What a reconciliation found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Reconciled {
     /// Tenants whose books were compared, those that are gone too.
     pub tenants: u64,
@@ -53,7 +53,7 @@ pub struct Reconciled {
 }
 
 /// One sum that is not the same everywhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Difference {
     /// Whose; absent for a sum over all tenants.
     #[serde(skip_serializing_if = "Option::is_none")]

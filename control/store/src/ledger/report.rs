@@ -80,7 +80,7 @@ impl FromStr for UsageKey {
 }
 
 /// One row of a usage report. A key that the report is not grouped by is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageRow {
     /// `YYYY-MM-DD` in the tenant's time zone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,7 +103,7 @@ pub struct UsageRow {
 }
 
 /// The sums of some ledger rows. The token counts are disjoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageSums {
     /// Client requests, whatever came of them. In a row of one model or upstream the attempts that it made: a request that
     /// fell back is in the row of each model that it tried, and once in the total, which may be less than the rows' sum.
@@ -145,7 +145,7 @@ impl UsageSums {
 }
 
 /// The sums over all lines of a report, which has more columns than [`UsageSums`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageTotal {
     /// The sums.
     #[serde(flatten)]

@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use rusqlite::{Connection, Row, ToSql};
 use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use crate::clock::{UnixMs, rfc3339};
 use crate::error::{Result, StoreError};
@@ -100,7 +102,7 @@ impl FromStr for RequestCursor {
 }
 
 /// One row of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RequestRow {
     /// The event id: the same in every export.
     pub id: ReservationId,
@@ -162,6 +164,18 @@ impl Serialize for RequestUsage {
         serializer.collect_map(USAGE_COLUMNS.iter().zip(self.0.counts()))
     }
 }
+
+impl utoipa::PartialSchema for RequestUsage {
+    fn schema() -> RefOr<Schema> {
+        let count = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+        let counts = USAGE_COLUMNS
+            .iter()
+            .fold(ObjectBuilder::new(), |counts, column| counts.property(*column, count()).required(*column));
+        counts.build().into()
+    }
+}
+
+impl utoipa::ToSchema for RequestUsage {}
 
 impl RequestRow {
     /// Where the log goes on after this row.

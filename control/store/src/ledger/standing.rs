@@ -1,6 +1,9 @@
 //! What a tenant has used and has left, in the contract's shape.
 
 use serde::Serialize;
+use utoipa::PartialSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 
 use crate::error::Result;
 use crate::id::TenantKey;
@@ -12,13 +15,16 @@ use crate::store::Store;
 use crate::window::Zone;
 
 /// Every bucket of a tenant. A `cap` that is absent is unlimited; then `remaining` is absent too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct QuotaStatus {
     /// Dollars of the calendar day.
+    #[schema(schema_with = usd_bucket)]
     pub usd_per_day: Bucket<NanoUsd>,
     /// Dollars of the calendar month.
+    #[schema(schema_with = usd_bucket)]
     pub usd_per_month: Bucket<NanoUsd>,
     /// Tokens of the calendar day.
+    #[schema(schema_with = token_bucket)]
     pub tokens_per_day: Bucket<u64>,
     /// Requests a minute.
     pub requests_per_minute: Rate,
@@ -45,8 +51,32 @@ pub struct Bucket<T> {
     pub resets_at: String,
 }
 
+fn usd_bucket() -> Schema {
+    bucket(&NanoUsd::schema())
+}
+
+fn token_bucket() -> Schema {
+    bucket(&u64::schema())
+}
+
+/// A [`Bucket`] in the API's document, whose counts are `count`. The derived one knows no null of a generic field.
+fn bucket(count: &RefOr<Schema>) -> Schema {
+    let or_null =
+        || Schema::from(OneOfBuilder::new().item(ObjectBuilder::new().schema_type(Type::Null)).item(count.clone()));
+    let instant = SchemaFormat::Custom("date-time".to_owned());
+    let object = ObjectBuilder::new()
+        .property("cap", or_null())
+        .property("posted", count.clone())
+        .property("pending", count.clone())
+        .property("held", count.clone())
+        .property("remaining", or_null())
+        .property("resets_at", ObjectBuilder::new().schema_type(Type::String).format(Some(instant)));
+    let names = ["cap", "posted", "pending", "held", "remaining", "resets_at"];
+    names.into_iter().fold(object, ObjectBuilder::required).into()
+}
+
 /// A rate bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Rate {
     /// Units a minute.
     pub limit: Option<u64>,
@@ -55,7 +85,7 @@ pub struct Rate {
 }
 
 /// The concurrency bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Concurrency {
     /// The cap.
     pub limit: Option<u32>,

@@ -12,7 +12,7 @@ const PER_PIECE: i128 = 1_000_000;
 const PER_MS: i128 = 1_000;
 
 /// Prices of what [`Usage`] counts: USD per million tokens or characters, USD for each image and each second.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Prices {
     /// Uncached prompt tokens. Absent only where no token has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]

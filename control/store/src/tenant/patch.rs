@@ -6,12 +6,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Result, StoreError};
-use crate::money::Markup;
-use crate::quota::Quota;
+use crate::money::{Markup, NanoUsd};
+use crate::quota::{OnTightBudget, Quota};
 use crate::tenant::{Tenant, TenantStatus};
 
 /// What to change of a tenant.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantPatch {
     /// The new name.
@@ -19,9 +19,11 @@ pub struct TenantPatch {
     pub name: Option<String>,
     /// Limits to set; `null` removes one.
     #[serde(default)]
+    #[schema(value_type = Option<QuotaPatch>)]
     pub quota: Option<Map<String, Value>>,
     /// The new allow-list; `null` allows all models.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub models: Option<Option<Vec<String>>>,
     /// Notes to set; `null` removes one.
     #[serde(default)]
@@ -38,6 +40,23 @@ pub struct TenantPatch {
     /// Suspends or activates.
     #[serde(default)]
     pub status: Option<TenantStatus>,
+}
+
+/// Limits to set; null removes one
+#[derive(utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the shape of a patch, for the API's document")]
+struct QuotaPatch {
+    usd_per_day: Option<NanoUsd>,
+    usd_per_month: Option<NanoUsd>,
+    tokens_per_day: Option<u64>,
+    requests_per_minute: Option<u32>,
+    tokens_per_minute: Option<u64>,
+    concurrent_requests: Option<u32>,
+    sandbox_seconds_per_day: Option<u64>,
+    storage_bytes: Option<u64>,
+    /// Null: reject.
+    on_tight_budget: Option<OnTightBudget>,
 }
 
 /// Tells `null` from absent.

@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::window::day_name;
 
 /// One line. Its fields are the CSV's columns, whose names and order never change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageLine {
     /// The calendar day (`YYYY-MM-DD`, in the tenant's zone) where the lines are by day, else the range's own beginning.
     pub period_start: String,
