@@ -26,7 +26,7 @@ pub struct ClientSecretFlags {
     /// The most requests that it may make
     #[arg(long, value_name = "N")]
     max_requests: Option<u64>,
-    /// The only page that may use it, such as https://app.example.com
+    /// The only page that may use it, such as `https://app.example.com`
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
     /// Whom it is for, in the reports
