@@ -10,8 +10,10 @@
 //! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once
 //! - `key`: the master key, the admin keys and the audit key, and the files that hold them
 //! - `rate_import`: price lists from outside
+//! - `reload`: the configuration, read again
 //! - `retention`: old request detail, moved to files
 //! - `stripe`: usage to Stripe, as meter events
+//! - `overlay_file`: a copy of what a tenant prefers, for people
 //! - `outbound`: URLs that the operator names
 //! - `webhook`: telling the operator's own systems, signed
 //! - `error`: what can go wrong with those
@@ -24,7 +26,9 @@ mod error;
 mod key;
 mod once;
 mod outbound;
+pub mod overlay_file;
 mod rate_import;
+pub mod reload;
 pub mod retention;
 pub mod stripe;
 pub mod webhook;

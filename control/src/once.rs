@@ -77,6 +77,8 @@ pub(crate) async fn once<T: Send + 'static>(
     change: Change<T>,
     render: fn(&T) -> Value,
 ) -> Result<Given, NotGiven> {
+    // A rotation of the master key waits until what is sealed here is committed.
+    let _sealing = master.sealing().await;
     let key = once.as_ref().map(|once| once.key.clone()).unwrap_or_default();
     let idempotency = once.map(|once| sealing(master, once, render)).transpose()?;
     match change.once(idempotency).await? {
@@ -87,7 +89,7 @@ pub(crate) async fn once<T: Send + 'static>(
 
 /// The answer that was kept for `key`.
 pub(crate) fn opened(master: &MasterKey, key: &str, stored: &StoredAnswer) -> Result<Given, NotGiven> {
-    let body = master.open(&aad(key), &stored.sealed).map_err(|_| NotGiven::AnswerLost)?;
+    let body = master.open(&place(key), &stored.sealed).map_err(|_| NotGiven::AnswerLost)?;
     Ok(Given::Before { status: stored.status, body })
 }
 
@@ -96,7 +98,7 @@ fn sealing<T: Send + 'static>(
     once: OnceKey,
     render: fn(&T) -> Value,
 ) -> Result<Idempotency<T>, StoreError> {
-    let (master, aad) = (Arc::clone(master), aad(&once.key));
+    let (master, aad) = (Arc::clone(master), place(&once.key));
     Idempotency::new(&once.key, once.request_hash, move |done| {
         let sealed = master.seal(&aad, render(done).to_string().as_bytes()).map_err(StoreError::Unavailable)?;
         Ok(StoredAnswer { status: CREATED, sealed })
@@ -104,6 +106,6 @@ fn sealing<T: Send + 'static>(
 }
 
 /// Binds a sealed answer to its key: copied to another row it does not open.
-fn aad(key: &str) -> Vec<u8> {
+pub(crate) fn place(key: &str) -> Vec<u8> {
     format!("idempotency|{key}").into_bytes()
 }

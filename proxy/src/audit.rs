@@ -3,8 +3,7 @@
 use anyhow::Context;
 use openclawmu_control::AuditKey;
 use openclawmu_control::audit::{AuditFile, AuditOptions, Reopen};
-use openclawmu_store::{Actor, AuditNote, AuditOutcome, Store, StoreError};
-use serde_json::Value;
+use openclawmu_store::{Store, StoreError};
 
 use crate::config::Config;
 
@@ -23,10 +22,4 @@ pub(crate) fn open(config: &Config, store: &Store) -> anyhow::Result<(AuditOptio
         Ok(()) | Err(StoreError::AuditUnavailable(_)) => Ok((options, reopen)),
         Err(err) => Err(err).context("the audit log can't be begun"),
     }
-}
-
-/// A reload of the configuration, as the log tells it.
-pub(crate) async fn reload(store: &Store, outcome: AuditOutcome, detail: Value) -> Result<(), StoreError> {
-    let note = AuditNote { action: "config.reload", tenant: None, target: None, outcome, detail };
-    store.audit(&Actor::system(), note).await
 }

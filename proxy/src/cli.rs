@@ -72,6 +72,8 @@ enum ConfigCommand {
     Check,
     /// Print it with every default; secrets are references and stay so
     Show,
+    /// Have the running gateway read it again, as SIGHUP does; a mistake changes nothing
+    Reload,
 }
 
 impl Cli {
@@ -100,6 +102,12 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Doctor => examine(file, &overrides, connection.json),
+            Command::Config(ConfigCommand::Reload) => {
+                let data = config::load(config::find(file.as_deref()).as_deref(), &overrides)
+                    .map_or(connection.data_dir(), |raw| raw.data.dir);
+                runtime()?.block_on(admin::reload(Connection { data: Some(data), ..connection }))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Config(command) => show_config(&command, file, &overrides, connection.json),
             Command::Routes => list_routes(connection.json).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
@@ -209,6 +217,8 @@ fn show_config(
                 writeln!(out, "ok: {name}")?
             }
         }
+        // Asked of the running gateway, before this.
+        ConfigCommand::Reload => {}
         ConfigCommand::Show if json => writeln!(out, "{}", serde_json::to_string_pretty(&raw)?)?,
         ConfigCommand::Show => write!(out, "{}", toml::to_string_pretty(&raw)?)?,
     }
@@ -252,6 +262,13 @@ mod tests {
         billing resolve
         billing report acme --period 2026-11 --csv
         billing rollup --tenant acme --from 2026-11-01 --to 2026-12-01 --format json
+        config reload
+        keys list
+        keys rotate
+        keys rotate pepper --json
+        tenants config show acme
+        tenants config set acme --default-model fast --alias own=fast --response-ttl-days 7 --on-tight-budget clamp
+        tenants config clear acme
         rates list
         rates import FILE
         rates show gpt-4o --at 2026-11-01T00:00:00Z

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
-use openclawmu_store::{Outcome, RequestId, Standing, TenantId, Ticket, Usage};
+use openclawmu_store::{Outcome, Policy, RequestId, Standing, Ticket, Usage};
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
@@ -67,7 +67,7 @@ struct Exchange<'a, 'c> {
     client: &'a mut Client<'c>,
     ctx: &'a mut Context,
     call: &'a Call,
-    tenant: &'a TenantId,
+    policy: &'a Policy,
 }
 
 impl Gateway {
@@ -84,7 +84,10 @@ impl Gateway {
                 let body = read::body(session, &self.shared.config).await?;
                 self.asked(caller, (ctx.request_id, &session.req_header().headers), (route, &body)).await?
             }
-            ai => read::read(session, &self.shared.config, ai, ctx.request_id).await?,
+            ai => {
+                let default = caller.policy.overlay.default_model.as_deref();
+                read::read(session, (&self.shared.config, default), ai, ctx.request_id).await?
+            }
         };
         if call.asked.as_ref().is_some_and(|asked| asked.background) {
             if caller.policy.secret.is_some() {
@@ -105,11 +108,17 @@ impl Gateway {
     ) -> Result<Call, Refusal> {
         let (shared, tenant) = (&*self.shared, &caller.policy.tenant);
         let (max_bytes, apart) = (shared.config.max_body_bytes, caller.policy.secret.is_some());
+        let overlay = &caller.policy.overlay;
+        let body = &read::with_default_model(body.clone(), overlay.default_model.as_deref());
         let asking = Asking { request_id, tenant, headers, max_bytes, near: None, seals: &shared.seals, apart };
         if route == AiRoute::Compact {
             return response::compacting(&shared.shelf, asking, body).await;
         }
-        response::call(&shared.shelf, asking, body).await
+        let mut call = response::call(&shared.shelf, asking, body).await?;
+        if let Some(asked) = call.asked.as_mut().filter(|_| overlay.response_ttl_days == Some(0)) {
+            asked.not_kept();
+        }
+        Ok(call)
     }
 
     /// The stages from the third on, whoever asks: there is no second way to an upstream.
@@ -154,7 +163,7 @@ impl Gateway {
                 Ok(reply) => {
                     target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
                     let way = outbound.way(call, now.0.div_euclid(1_000));
-                    let exchange = Exchange { client, ctx, call, tenant: &caller.policy.tenant };
+                    let exchange = Exchange { client, ctx, call, policy: &caller.policy };
                     return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
                 Err(failure) => {
@@ -175,13 +184,14 @@ impl Gateway {
     /// The targets of a call that this caller may make, priced or not.
     pub(crate) fn plan(&self, caller: &Caller, (name, id): (&str, RequestId)) -> Result<Vec<Target>, Refusal> {
         let policy = &caller.policy;
-        // A tenant's own name stands for another, which the operator's aliases and upstreams then know.
-        let meant = policy.aliases.get(name).map_or(name, String::as_str);
+        // A tenant's own name stands for another, which is allowed or not; the operator's aliases and upstreams then know that.
+        let asked = policy.named(name);
+        let meant = policy.aliases.get(asked).map_or(asked, String::as_str);
         let targets = self.shared.catalog.load().plan(meant, dice(id), Instant::now());
         if targets.is_empty() {
             return Err(own::model_not_found(name));
         }
-        if !policy.allows_model(name) && !policy.allows_model(meant) {
+        if !policy.allows_model(asked) && !policy.allows_model(meant) {
             let message = format!("This token may not call the model `{name}`. GET /v1/models lists what it may call.");
             return Err(Refusal::Forbidden { code: "model_not_allowed", message });
         }
@@ -196,7 +206,8 @@ impl Gateway {
         admitted: Admitted,
         (reply, way): (Reply, Way),
     ) -> Result<(), Stop> {
-        let (shared, Exchange { client, ctx, call, tenant }) = (&*self.shared, exchange);
+        let (shared, Exchange { client, ctx, call, policy }) = (&*self.shared, exchange);
+        let tenant = &policy.tenant;
         let Admitted { ticket, promise, tokenizer, unstated } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
         let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
@@ -207,7 +218,7 @@ impl Gateway {
         let settled = settle::settle(&shared.metrics, (target, tenant), ticket, &relayed);
         ctx.notes.settled(&relayed, &settled);
         ctx.status = 200;
-        response::keep(&shared.shelf, (call, tenant), &mut relayed).await;
+        response::keep(&shared.shelf, (call, policy), &mut relayed).await;
         response::compacted(&shared.seals, (call, tenant), &mut relayed);
         match relayed.ending {
             Ending::Whole { content_type, body } => {

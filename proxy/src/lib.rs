@@ -77,6 +77,7 @@ mod read;
 mod realtime;
 mod refusal;
 mod relay;
+mod reload;
 mod response;
 mod route;
 mod routes;

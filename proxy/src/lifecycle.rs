@@ -4,24 +4,18 @@
 //! SIGQUIT: the sockets go to the successor, which then owns the ledger; running requests end here, however long they take.
 //! SIGHUP: the configuration is read again; a bad one changes nothing. The audit log's file is opened anew. SIGINT: like SIGTERM.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use openclawmu_control::audit::Reopen;
-use openclawmu_store::AuditOutcome;
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 use tracing_subscriber::EnvFilter;
 
-use crate::audit;
-use crate::catalog::Catalog;
-use crate::config::{self, Config, LogFormat, Overrides};
+use crate::config::{Config, LogFormat};
 use crate::context::Shared;
-use crate::upstream;
+use crate::reload::Reload;
 
 /// How long requests that were cut may take to settle.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
@@ -29,17 +23,6 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_millis(100);
 /// Pause between two looks at what is still running.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-/// What a reload reads.
-#[derive(Clone, Debug)]
-pub(crate) struct Reload {
-    /// The file.
-    pub(crate) file: Option<PathBuf>,
-    /// What the command line sets over it.
-    pub(crate) overrides: Overrides,
-    /// The audit log's file, which may have been renamed.
-    pub(crate) audit: Reopen,
-}
 
 /// Starts logging to standard error.
 pub(crate) fn start_log(config: &Config) {
@@ -70,7 +53,7 @@ pub(crate) fn run(
     reload: Reload,
 ) -> anyhow::Result<()> {
     let mut phases = server.watch_execution_phase();
-    let signals = Box::new(Signals { shared: Arc::clone(shared), reload });
+    let signals = Box::new(Signals { reload });
     // The server's own end is a fixed sleep; this thread ends the process as soon as it has drained.
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -136,7 +119,6 @@ fn drain(shared: &Shared, stop: &watch::Sender<bool>, patience: Option<Duration>
 
 /// Waits for signals; a reload happens here.
 struct Signals {
-    shared: Arc<Shared>,
     reload: Reload,
 }
 
@@ -153,7 +135,7 @@ impl ShutdownSignalWatch for Signals {
                 () = received(&mut term) => return ShutdownSignal::GracefulTerminate,
                 () = received(&mut int) => return ShutdownSignal::GracefulTerminate,
                 () = received(&mut quit) => return ShutdownSignal::GracefulUpgrade,
-                () = received(&mut hup) => self.reload().await,
+                () = received(&mut hup) => self.reload.by_signal().await,
             }
         }
     }
@@ -162,34 +144,5 @@ impl ShutdownSignalWatch for Signals {
 async fn received(signal: &mut Signal) {
     if signal.recv().await.is_none() {
         std::future::pending::<()>().await;
-    }
-}
-
-impl Signals {
-    /// Opens the access log and the audit log again, and reads the configuration again. Upstreams and aliases change; listeners,
-    /// limits and keys need a restart. It is on record before anything changes.
-    async fn reload(&self) {
-        if let Some(observer) = &self.shared.observer {
-            observer.reopen();
-        }
-        self.reload.audit.ask();
-        let checked = config::load(self.reload.file.as_deref(), &self.reload.overrides).and_then(config::check);
-        let catalog = checked
-            .map_err(|err| err.to_string())
-            .and_then(|config| Ok(Catalog::new(upstream::all(&config.upstreams)?, &config.aliases)));
-        let (outcome, detail) = match &catalog {
-            Ok(_) => (AuditOutcome::Ok, json!({"signal": "SIGHUP"})),
-            // What is wrong may quote the file.
-            Err(_) => (AuditOutcome::Failed, json!({"signal": "SIGHUP", "reason": "the configuration is wrong"})),
-        };
-        let recorded = audit::reload(&self.shared.store, outcome, detail).await;
-        match (catalog, recorded) {
-            (Ok(catalog), Ok(())) => {
-                self.shared.catalog.store(Arc::new(catalog));
-                tracing::info!("reloaded: upstreams and aliases are as configured now");
-            }
-            (Err(err), _) => tracing::error!(err, "not reloaded: the configuration is wrong, the old one goes on"),
-            (Ok(_), Err(err)) => tracing::error!(%err, "not reloaded: it can't be put on record, the old one goes on"),
-        }
     }
 }

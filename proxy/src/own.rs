@@ -59,6 +59,14 @@ fn allowed(catalog: &Catalog, store: &Store, caller: &Caller) -> Vec<Listed> {
     let policy = &caller.policy;
     let mut listed = catalog.list(&store.rates());
     listed.retain(|listed| policy.allows_model(&listed.id));
+    for name in policy.overlay.aliases.keys().filter(|name| !policy.aliases.contains_key(*name)) {
+        let asked = policy.named(name);
+        let meant = policy.aliases.get(asked).map_or(asked, String::as_str);
+        if (policy.allows_model(asked) || policy.allows_model(meant)) && is_priced(catalog, store, meant) {
+            listed.retain(|listed| listed.id != *name);
+            listed.push(Listed { id: name.clone(), owned_by: policy.tenant.to_string() });
+        }
+    }
     for (name, meant) in &policy.aliases {
         if (policy.allows_model(name) || policy.allows_model(meant)) && is_priced(catalog, store, meant) {
             listed.retain(|listed| listed.id != *name);

@@ -1,10 +1,12 @@
 //! Stage 2. From a session to what it asks for: the body within its limits, and the fields that decide what it may cost.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openclawmu_store::{Label, RequestId};
 use pingora::proxy::Session;
+use serde::de::IgnoredAny;
 
 use crate::config::EdgeConfig;
 use crate::dialect::ask::{self, Ask};
@@ -38,11 +40,11 @@ pub(crate) struct Call {
 /// Reads and understands the body.
 pub(crate) async fn read(
     session: &mut Session,
-    edge: &EdgeConfig,
+    (edge, default_model): (&EdgeConfig, Option<&str>),
     (route, rest): (AiRoute, &str),
     request_id: RequestId,
 ) -> Result<Call, Refusal> {
-    let body = body(session, edge).await?;
+    let body = with_default_model(body(session, edge).await?, default_model);
     let text = std::str::from_utf8(&body).map_err(|_| Refusal::Bad {
         status: 400,
         param: None,
@@ -52,6 +54,21 @@ pub(crate) async fn read(
     let ask = ask::read(route, (rest, session.req_header().uri.query()), text)?;
     let label = label(&session.req_header().headers, &body, &ask.fields)?;
     Ok(Call { request_id, route, ask, label, body, asked: None })
+}
+
+/// The body with the tenant's default model where it is an object that names none. What else is wrong with it is told later.
+pub(crate) fn with_default_model(body: Bytes, default_model: Option<&str>) -> Bytes {
+    let Some(model) = default_model else { return body };
+    let names_one = |members: HashMap<&str, IgnoredAny>| members.contains_key("model");
+    // A name with an escape in it is no plain text to borrow; whoever writes `model` so keeps its own words.
+    let nameless = serde_json::from_slice(&body).is_ok_and(|members| !names_one(members));
+    let object = body.iter().position(|byte| *byte == b'{');
+    let Some((head, members)) = object.filter(|_| nameless).and_then(|at| body.split_at_checked(at + 1)) else {
+        return body;
+    };
+    let comma = if members.trim_ascii_start().starts_with(b"}") { "" } else { "," };
+    let member = format!("\"model\":{}{comma}", serde_json::Value::from(model));
+    Bytes::from([head, member.as_bytes(), members].concat())
 }
 
 /// Reads the body within its limits.
@@ -109,5 +126,30 @@ fn broken() -> Refusal {
         param: None,
         code: Some(MALFORMED),
         message: "The request's body broke off or is not well framed.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_model_is_named_only_where_the_body_names_none() {
+        let with = |body: &str| with_default_model(Bytes::copy_from_slice(body.as_bytes()), Some("a\"b"));
+        assert_eq!(with(r#" {"x":{"model":"m"}}"#), r#" {"model":"a\"b","x":{"model":"m"}}"#);
+        assert_eq!(with("{ }"), r#"{"model":"a\"b" }"#);
+        for same in [
+            r#"{"model":"m"}"#,
+            r#"{"model":null}"#,
+            r#"{"model":5,"x":1}"#,
+            r#"{"m\u006fdel":"m"}"#,
+            "[]",
+            "",
+            "{",
+            "nonsense{",
+        ] {
+            assert_eq!(with(same), same, "{same}");
+        }
+        assert_eq!(with_default_model(Bytes::from_static(b"{}"), None), "{}");
     }
 }

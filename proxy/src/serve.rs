@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use openclawmu_control::admin::{AdminState, Hooks};
 use openclawmu_control::audit as audit_log;
-use openclawmu_control::{AdminKeys, KeySource, MasterKey, retention};
+use openclawmu_control::{AdminKeys, KeySource, MasterKey, overlay_file, retention};
 use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
 use pingora::proxy::HttpProxy;
 use pingora::server::Server;
@@ -22,16 +22,17 @@ use crate::audit;
 use crate::background::Running;
 use crate::beside::Beside;
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Overrides, RawConfig};
+use crate::config::{self, Config, Overrides};
 use crate::context::Shared;
 use crate::edge::Edge;
 use crate::gateway::Gateway;
-use crate::lifecycle::{self, Reload};
+use crate::lifecycle;
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::{self, Metrics};
 use crate::observe::{AccessLog, Observer};
 use crate::outbound;
 use crate::own_key::OwnKeys;
+use crate::reload::{Reload, Source};
 use crate::response::{Seals, Shelf, sweep};
 use crate::{batch, upstream};
 
@@ -57,10 +58,10 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let raw = config::load(file.as_deref(), &options.overrides)?;
     let config = config::check(raw.clone())?;
     lifecycle::start_log(&config);
-    let built = if options.upgrade { Built::by_takeover(&config, &raw)? } else { Built::fresh(&config, &raw)? };
-    let reload = Reload { file, overrides: options.overrides.clone(), audit: built.audit };
+    let source = Source { file, overrides: options.overrides.clone(), raw };
+    let built = if options.upgrade { Built::by_takeover(&config, source)? } else { Built::fresh(&config, source)? };
     greet(&config, &built.key_source);
-    lifecycle::run(built.server, &built.shared, &built.stop, reload)
+    lifecycle::run(built.server, &built.shared, &built.stop, built.reload)
 }
 
 /// Everything, ready to run.
@@ -69,32 +70,32 @@ struct Built {
     shared: Arc<Shared>,
     key_source: KeySource,
     stop: watch::Sender<bool>,
-    audit: audit_log::Reopen,
+    reload: Reload,
 }
 
 impl Built {
-    fn fresh(config: &Config, raw: &RawConfig) -> anyhow::Result<Self> {
+    fn fresh(config: &Config, source: Source) -> anyhow::Result<Self> {
         // Pingora binds the edge itself, and panics where it can't: whoever is in the way is found out here.
         drop(listen::bind("edge.listen", config.edge.listen, Duration::ZERO).map_err(|err| anyhow!(err))?);
         let admin = listen::bind("admin.listen", config.admin.listen, Duration::ZERO).map_err(|err| anyhow!(err))?;
         let store = open_store(config, Duration::ZERO)?;
         let mut server = server(config, false);
         server.bootstrap();
-        Self::assemble(config, raw, server, store, Some(admin))
+        Self::assemble(config, source, server, store, Some(admin))
     }
 
     /// The sockets first, then the ledger: the predecessor stops admitting only when its sockets have been handed over.
-    fn by_takeover(config: &Config, raw: &RawConfig) -> anyhow::Result<Self> {
+    fn by_takeover(config: &Config, source: Source) -> anyhow::Result<Self> {
         tracing::info!("waiting for the running gateway's sockets; send it SIGQUIT");
         let mut server = server(config, true);
         server.bootstrap();
         let store = open_store(config, TAKEOVER)?;
-        Self::assemble(config, raw, server, store, None)
+        Self::assemble(config, source, server, store, None)
     }
 
     fn assemble(
         config: &Config,
-        raw: &RawConfig,
+        source: Source,
         mut server: Server,
         store: Store,
         admin: Option<std::net::TcpListener>,
@@ -105,11 +106,15 @@ impl Built {
             .import_first_rates(&system, config.first_rates.clone())
             .wait()
             .context("the first rate card can't be stored")?;
+        if let Err(err) = overlay_file::write_all(&store) {
+            tracing::warn!(%err, "a copy of a tenant's configuration can't be written; the store has it");
+        }
         let keys = AdminKeys::load_or_create(&config.data_dir, config.admin.keys.clone())?;
         let master = Arc::new(MasterKey::load_or_create(&config.data_dir)?);
         let key_source = keys.source().clone();
         store.set_alerts(config.alerts.alerts.clone());
         let shared = Arc::new(shared(config, store, &master)?);
+        let reload = Reload::new(source, Arc::clone(&shared), reopen);
         let (stop, stopped) = watch::channel(false);
 
         let mut proxy = HttpProxy::new(Gateway { shared: Arc::clone(&shared) }, Arc::clone(&server.configuration));
@@ -119,7 +124,7 @@ impl Built {
 
         let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;
         let deliverer = outbound::deliverer(&shared, &config.alerts).map_err(|err| anyhow!(err))?;
-        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, raw)).with_audit(audit);
+        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, &reload)).with_audit(audit);
         if deliverer.is_some() {
             state = state.with_webhook();
         }
@@ -147,7 +152,7 @@ impl Built {
             let keep = move |stop| retention::run(store.clone(), months, stop);
             server.add_service(background_service("retention", Beside::new(stopped, keep)));
         }
-        Ok(Self { server, shared, key_source, stop, audit: reopen })
+        Ok(Self { server, shared, key_source, stop, reload })
     }
 }
 
@@ -207,15 +212,15 @@ fn server(config: &Config, upgrade: bool) -> Server {
     Server::new_with_opt_and_conf(opt, conf)
 }
 
-fn hooks(shared: &Arc<Shared>, raw: &RawConfig) -> Hooks {
+fn hooks(shared: &Arc<Shared>, reload: &Reload) -> Hooks {
     let (metrics, ready, named) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
-    // Secrets are references in the raw form, so it can be shown as it is.
-    let shown = serde_json::to_value(raw).unwrap_or_default();
+    let (shown, reread) = (reload.clone(), reload.clone());
     Hooks {
         metrics: Arc::new(move || metrics::render(&metrics)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
         upstreams: Arc::new(move || named.catalog.load().upstreams()),
-        config: Arc::new(move || shown.clone()),
+        config: Arc::new(move || shown.shown()),
+        reread: Arc::new(move || reread.prepare()),
     }
 }
 

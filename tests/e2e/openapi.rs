@@ -39,5 +39,6 @@ async fn every_answer_is_as_the_document_says() {
     let url = format!("http://{}", scene.gateway.admin_address());
     let run = sdk::run_schemathesis("openapi.py", &[&url, scene.gateway.key()]).await;
     assert_eq!(run["exit"], 0, "{}", run["output"].as_str().unwrap_or_default());
-    scene.client.chat(&chat("alpha", "still there", 5)).await.ok();
+    let after = admin.tenant("after", json!({ "usd_per_day": "5" })).await;
+    scene.gateway.client(&after.token).chat(&chat("alpha", "still there", 5)).await.ok();
 }

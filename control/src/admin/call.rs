@@ -205,7 +205,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Reads a body; an error names the field at fault by its path.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     // Derived readers would take an array for an object, field by field in their order.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid_value", "the body must be a JSON object"));

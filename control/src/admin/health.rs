@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`, and the configuration. The first three need no key: they say nothing of any tenant.
+//! `/healthz`, `/readyz` and `/metrics`. They need no key: they say nothing of any tenant.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::admin::refusal::{ErrorBody, Refusal};
@@ -48,12 +47,4 @@ pub(super) async fn readyz(State(state): State<AdminState>) -> Result<Json<Healt
 pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], (state.hooks.metrics)())
         .into_response()
-}
-
-/// The configuration in use
-///
-/// As the file has it, with every default. Secrets are references in it and stay so.
-#[utoipa::path(get, path = "/v1/config", tag = "config", responses((status = 200, description = "Table by table", body = Object)))]
-pub(super) async fn config(State(state): State<AdminState>) -> Json<Value> {
-    Json((state.hooks.config)())
 }

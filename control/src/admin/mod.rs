@@ -9,8 +9,8 @@
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try; `attempt`: a call
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
-//! - `tenant`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`, `reconcile`, `archive`,
-//!   `alert`, `stripe`, `audit`, `health`: one noun each
+//! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
+//!   `reconcile`, `archive`, `alert`, `stripe`, `audit`, `config`, `key`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -22,6 +22,7 @@ mod attempts;
 mod audit;
 mod call;
 mod client_secret;
+mod config;
 mod credit;
 mod docs;
 mod document;
@@ -29,7 +30,9 @@ mod gate;
 mod health;
 mod hold;
 mod idempotency;
+mod key;
 mod listen;
+mod overlay;
 mod page;
 mod peer;
 mod period;

@@ -47,6 +47,7 @@ pub(super) async fn put(
             .hint(format!("the configured ones are {}", known.join(", "))));
     }
     state.store.tenant(&id)?;
+    let _sealing = state.master.sealing().await;
     let sealed = state.master.seal_provider_key(&id, &upstream, &key).map_err(|err| Refusal::internal(&err))?;
     Ok(Json(state.store.put_provider_key(&call.actor, &id, sealed).await?))
 }

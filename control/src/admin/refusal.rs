@@ -57,6 +57,12 @@ impl Refusal {
         refusal
     }
 
+    /// Names the field or parameter at fault.
+    pub(super) fn field(mut self, field: impl Into<String>) -> Self {
+        self.error.field = Some(field.into());
+        self
+    }
+
     /// No such thing: 404.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))

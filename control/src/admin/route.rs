@@ -22,8 +22,8 @@ use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, audit, client_secret, credit, docs, document, gate, health, hold, provider_key, quota,
-    rate, rate_import, reconcile, request, stripe, tenant, token, usage,
+    alert, answer, archive, audit, client_secret, config, credit, docs, document, gate, health, hold, key, overlay,
+    provider_key, quota, rate, rate_import, reconcile, request, stripe, tenant, token, usage,
 };
 
 /// Who may call a route.
@@ -68,6 +68,7 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(client_secret::create),
         routes!(provider_key::list),
         routes!(provider_key::put, provider_key::delete),
+        routes!(overlay::tenant, overlay::put),
         routes!(usage::tenant),
         routes!(request::requests),
         routes!(quota::get),
@@ -87,7 +88,10 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(stripe::push, stripe::progress),
         routes!(audit::list),
         routes!(audit::verify),
-        routes!(health::config),
+        routes!(key::list),
+        routes!(key::rotate),
+        routes!(config::config),
+        routes!(config::reload),
     ]
 }
 

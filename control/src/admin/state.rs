@@ -12,6 +12,7 @@ use crate::admin::attempts::Attempts;
 use crate::admin::stream::PATIENCE;
 use crate::audit::{AuditOptions, Denials};
 use crate::key::{AdminKeys, MasterKey};
+use crate::reload::Reread;
 use crate::stripe::StripePush;
 
 /// Reports that may be summed at once: each reads much of the ledger.
@@ -28,6 +29,8 @@ pub struct Hooks {
     pub upstreams: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The configuration in use, without its secrets.
     pub config: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Reads the configuration again.
+    pub reread: Reread,
 }
 
 impl fmt::Debug for Hooks {

@@ -10,8 +10,8 @@ use crate::cli::audit::LogBroken;
 use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{
-    AlertCommand, ArchiveCommand, AuditCommand, BillingCommand, RateCommand, TenantCommand, alert, archive, audit,
-    billing, rate, tenant,
+    AlertCommand, ArchiveCommand, AuditCommand, BillingCommand, KeyCommand, RateCommand, TenantCommand, alert, archive,
+    audit, billing, key, rate, tenant,
 };
 
 /// What the operator can do through the admin API.
@@ -35,6 +35,9 @@ pub enum AdminCommand {
     /// Who changed what, and whether the log is as it was written
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The gateway's own keys: what secrets are sealed and tokens hashed with
+    #[command(subcommand)]
+    Keys(KeyCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -119,6 +122,7 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Billing(command) => billing::execute(command, client, json).await,
         AdminCommand::Rates(command) => rate::execute(command, client, json).await,
         AdminCommand::Archives(command) => archive::execute(command, client, json).await,
+        AdminCommand::Keys(command) => key::execute(command, client, json).await,
         AdminCommand::Alerts(command) => alert::execute(command, client, json).await,
         AdminCommand::Audit(command) => audit::execute(command, client, json).await,
     }

@@ -4,8 +4,8 @@
 //! `audit verify` where no gateway runs.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`: one noun each; `rate_import`: the
-//!   difference that a price list makes
+//! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `config`,
+//!   `key`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
@@ -18,9 +18,12 @@ mod billing;
 mod client;
 mod client_secret;
 mod command;
+mod config;
 mod credit;
 mod duration;
 mod hold;
+mod key;
+mod overlay;
 mod provider_key;
 mod push;
 mod rate;
@@ -42,7 +45,10 @@ pub use audit::{AuditCommand, TailFlags, VerifyFlags};
 pub use billing::BillingCommand;
 pub use client_secret::ClientSecretFlags;
 pub use command::{AdminCommand, AuditPlace, Connection, run};
+pub use config::reload;
 pub use hold::ResolveFlags;
+pub use key::{KeyCommand, KeyKind};
+pub use overlay::{OverlayCommand, OverlayFlags};
 pub use provider_key::ProviderKeyCommand;
 pub use push::{PushCommand, StripeFlags};
 pub use rate::RateCommand;

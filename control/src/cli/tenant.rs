@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::answer::{field, shown};
 use crate::cli::client::{Call, Client};
 use crate::cli::client_secret::{self, ClientSecretFlags};
+use crate::cli::overlay::{self, OverlayCommand};
 use crate::cli::provider_key::{self, ProviderKeyCommand};
 use crate::cli::table::{Table, fields};
 use crate::cli::token::{self, TokenCommand};
@@ -63,6 +64,9 @@ pub enum TenantCommand {
         #[command(flatten)]
         flags: Box<ClientSecretFlags>,
     },
+    /// What a tenant prefers: a default model, names of its own, and such
+    #[command(subcommand)]
+    Config(OverlayCommand),
     /// A tenant's own keys at providers
     #[command(subcommand)]
     ProviderKey(ProviderKeyCommand),
@@ -84,6 +88,16 @@ pub(crate) enum TightBudget {
     Reject,
     /// Lower its output cap to what is affordable.
     Clamp,
+}
+
+impl TightBudget {
+    /// The API's word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Clamp => "clamp",
+        }
+    }
 }
 
 /// A tenant's policy as flags.
@@ -160,11 +174,7 @@ impl QuotaFlags {
         let given = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit.as_ref()?.0.clone())));
         let mut quota: Map<String, Value> = given.collect();
         if let Some(rule) = self.on_tight_budget {
-            let name = match rule {
-                TightBudget::Reject => "reject",
-                TightBudget::Clamp => "clamp",
-            };
-            quota.insert("on_tight_budget".to_owned(), name.into());
+            quota.insert("on_tight_budget".to_owned(), rule.name().into());
         }
         quota
     }
@@ -218,6 +228,7 @@ pub(crate) async fn execute(command: &TenantCommand, client: &Client, json: bool
         TenantCommand::Delete { id, confirm: _ } => delete(client, id, json).await,
         TenantCommand::Token(command) => token::execute(command, client, json).await,
         TenantCommand::ClientSecret { id, flags } => client_secret::create(client, id, flags, json).await,
+        TenantCommand::Config(command) => overlay::execute(command, client, json).await,
         TenantCommand::ProviderKey(command) => provider_key::execute(command, client, json).await,
     }
 }

@@ -51,6 +51,21 @@ pub(super) fn create(path: &Path, secret: &str) -> Result<bool, KeyError> {
     Ok(created)
 }
 
+/// Puts a file with mode 0600 in the place of the one that is there: the old one or the new one, whole, whatever happens.
+pub(super) fn replace(path: &Path, secret: &str) -> Result<(), KeyError> {
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
+    let draft = draft(path)?;
+    if let Err(err) = write(&draft, secret).and_then(|()| fs::rename(&draft, path)) {
+        // It may not even be there.
+        drop(fs::remove_file(&draft));
+        return Err(failed(err));
+    }
+    match path.parent() {
+        Some(dir) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed),
+        None => Ok(()),
+    }
+}
+
 fn write(path: &Path, secret: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(secret.as_bytes())?;

@@ -66,7 +66,7 @@ impl<T: Send + 'static> Change<T> {
 
     /// Runs `on_commit` exactly once when the change is durable, even where nobody waits for it any more; never for an answer
     /// that was kept. For what is in memory and would be read from the disk again after a start.
-    pub(crate) fn on_commit(mut self, on_commit: impl FnOnce() + Send + 'static) -> Self {
+    pub fn on_commit(mut self, on_commit: impl FnOnce() + Send + 'static) -> Self {
         self.on_commit = Box::new(on_commit);
         self
     }

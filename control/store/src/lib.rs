@@ -6,7 +6,9 @@
 //! Map:
 //! - `id`, `money`, `usage`, `quota`, `price`, `window`, `clock`: the model; no I/O
 //! - `tenant`, `token`, `client_secret`, `provider_key`, `rate`: the registry; `model`: the names in it; `label`: whom and what a request is for
+//! - `overlay`: what a tenant prefers, merged under the registry
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
+//! - `reseal`: sealing anew what is kept sealed
 //! - `stripe`: what Stripe is told of usage, event by event
 //! - `webhook`: what is to be told outside, and whether it arrived
 //! - `upstream_object`: whose the files and batches in a provider's account are
@@ -26,10 +28,12 @@ mod ledger;
 mod model;
 mod money;
 mod name;
+mod overlay;
 mod price;
 mod provider_key;
 mod quota;
 mod rate;
+mod reseal;
 #[cfg(test)]
 mod scene;
 mod sqlite;
@@ -61,12 +65,14 @@ pub use ledger::{
     UsageTotal,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
+pub use overlay::Overlay;
 pub use price::{BatchBound, BatchTally, Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
 pub use provider_key::{ProviderKey, SealedKey};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
 };
+pub use reseal::{ResealCursor, Resealed, SealedPlace, Turn};
 pub use sqlite::pace::PaceTaken;
 pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};

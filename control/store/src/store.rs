@@ -21,7 +21,7 @@ use crate::sqlite::reader::Reader;
 use crate::sqlite::wal;
 use crate::sqlite::writer::Writer;
 use crate::sqlite::{migrate, open};
-use crate::token::{Auth, Pepper};
+use crate::token::{Auth, PEPPER_FILE, Pepper};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Store {
         wal::empty_at_start(&conn)?;
         migrate::run(&mut conn)?;
         let has_tokens = conn.query_row("SELECT EXISTS (SELECT 1 FROM tokens)", [], |row| row.get(0))?;
-        let pepper = Pepper::open(&dir.join("pepper.key"), has_tokens)?;
+        let pepper = Pepper::open(&dir.join(PEPPER_FILE), has_tokens)?;
         let auth = Auth::new(pepper, client_secret::load_origins(&conn, options.clock.now())?);
         let epoch = new_epoch(&conn, options.clock.as_ref())?;
         let living = recovery::resolve_dead(&mut conn, dir, epoch, pinned_price)?;

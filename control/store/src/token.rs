@@ -35,6 +35,8 @@ pub(crate) use plain::random_base62;
 pub use plain::{MalformedToken, ParsedToken, PlainToken};
 pub use policy::Policy;
 
+/// The file of the pepper in the data directory.
+pub(crate) const PEPPER_FILE: &str = "pepper.key";
 /// The longest that a rotated token may go on, in seconds.
 const MAX_GRACE_SECONDS: u32 = 30 * 24 * 60 * 60;
 /// The most entries in a token's list of addresses.
@@ -142,6 +144,35 @@ pub struct NewToken {
 }
 
 impl Store {
+    /// The ids of the keys that tokens are hashed with: the one for new tokens first.
+    #[must_use]
+    pub fn pepper_kids(&self) -> Vec<String> {
+        self.inner.auth.pepper().kids()
+    }
+
+    /// Hashes new tokens with a new key; old ones go on as they are. Keys that no live token needs leave the file. Gives the new
+    /// key's id and theirs.
+    pub fn rotate_pepper(&self, actor: &Actor) -> Change<(String, Vec<String>)> {
+        let (actor, cell, path) = (actor.clone(), self.inner.auth.pepper_cell(), self.inner.dir.join(PEPPER_FILE));
+        Change::new(self, move |tx, now| {
+            let live = "SELECT DISTINCT kid FROM tokens WHERE revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > ?1)";
+            let mut statement = tx.prepare(live)?;
+            let live = statement.query_map([now.0], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+            // A key of the file that is not used is no harm, where what follows can't be committed.
+            let (pepper, gone) = Pepper::rotate(&path, &live)?;
+            let kids = pepper.kids();
+            cell.store(Arc::new(pepper));
+            let detail = json!({"kids": kids, "retired": gone});
+            audit::record(
+                tx,
+                now,
+                &actor,
+                &Entry { action: "keys.rotate_pepper", tenant: None, target: None, detail },
+            )?;
+            Ok((kids.into_iter().next().unwrap_or_default(), gone))
+        })
+    }
+
     /// Creates a token of `tenant`. The secret is shown once.
     ///
     /// Fails with [`StoreError::NotFound`] without such a tenant, [`StoreError::Invalid`] on a bad field.

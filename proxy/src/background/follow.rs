@@ -74,7 +74,8 @@ impl Gateway {
             return Ok(());
         }
         kept.end("failed", state::broken_off());
-        shared.shelf.keep(tenant, kept).await
+        let own_days = shared.store.overlay(tenant).map(|overlay| overlay.response_ttl_days);
+        shared.shelf.keep(tenant, kept, own_days.map_err(|_| Refusal::Store)?).await
     }
 
     /// Writes the events of a response from this number on, until it ends or the client leaves.

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use openclawmu_store::TenantId;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::{Value, json};
@@ -206,8 +205,8 @@ impl Work {
     }
 
     async fn keep(&self) -> Result<(), Refusal> {
-        let tenant: &TenantId = &self.caller.policy.tenant;
-        self.gateway.shared.shelf.keep(tenant, self.kept.clone()).await
+        let policy = &self.caller.policy;
+        self.gateway.shared.shelf.keep(&policy.tenant, self.kept.clone(), policy.overlay.response_ttl_days).await
     }
 }
 

@@ -80,7 +80,7 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<RawConfig, Con
             let text =
                 std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
             toml::from_str(&text)
-                .map_err(|err| ConfigError::Parse { path: path.to_owned(), message: err.to_string() })?
+                .map_err(|err| ConfigError::Parse { path: path.to_owned(), message: located(&text, &err) })?
         }
     };
     if let Some(dir) = &overrides.data {
@@ -89,6 +89,15 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<RawConfig, Con
     raw.edge.listen = overrides.edge.unwrap_or(raw.edge.listen);
     raw.admin.listen = overrides.admin.unwrap_or(raw.admin.listen);
     Ok(raw)
+}
+
+/// The parser's words with the line. Not the line itself, as the parser would show it: a secret may stand there by mistake.
+fn located(text: &str, err: &toml::de::Error) -> String {
+    let before = err.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, err.message()),
+        None => err.message().to_owned(),
+    }
 }
 
 /// Proves every value usable. Secrets are read here, so a missing one refuses to start.

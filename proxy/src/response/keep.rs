@@ -1,6 +1,6 @@
 //! Keeping an answer before its client hears that it can be continued: what can't be kept is not told as if it were.
 
-use openclawmu_store::TenantId;
+use openclawmu_store::Policy;
 
 use super::shelf::Shelf;
 use crate::dialect::Dialect;
@@ -9,7 +9,7 @@ use crate::read::Call;
 use crate::relay::{Ending, Relayed};
 
 /// Keeps a response that is to be kept; where that fails, the client is told so instead of its end.
-pub(crate) async fn keep(shelf: &Shelf, (call, tenant): (&Call, &TenantId), relayed: &mut Relayed) {
+pub(crate) async fn keep(shelf: &Shelf, (call, policy): (&Call, &Policy), relayed: &mut Relayed) {
     let Some(asked) = call.asked.as_ref().filter(|asked| asked.store) else { return };
     let response = match &relayed.ending {
         Ending::Whole { body, .. } => serde_json::from_slice(body).ok(),
@@ -18,7 +18,7 @@ pub(crate) async fn keep(shelf: &Shelf, (call, tenant): (&Call, &TenantId), rela
     };
     let kept = response.map(|response| Kept::new(response, asked.input.clone())).filter(Kept::is_complete);
     let Some(kept) = kept else { return };
-    if let Err(refusal) = shelf.keep(tenant, kept).await {
+    if let Err(refusal) = shelf.keep(&policy.tenant, kept, policy.overlay.response_ttl_days).await {
         relayed.ending = match &relayed.ending {
             Ending::Event(_) => {
                 let event = Dialect::Responses.refusal_event(&refusal.told(), call.request_id);

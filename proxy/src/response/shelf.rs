@@ -59,12 +59,13 @@ impl Shelf {
         self.config.ttl_days > 0
     }
 
-    /// Keeps a response; it is there when this returns.
+    /// Keeps a response for the operator's days, or the tenant's own where those are fewer; it is there when this returns.
     ///
     /// # Errors
     /// [`Refusal::Store`] when it can't be written.
-    pub(crate) async fn keep(&self, tenant: &TenantId, kept: Kept) -> Result<(), Refusal> {
-        let ttl_ms = i64::from(self.config.ttl_days).saturating_mul(86_400_000);
+    pub(crate) async fn keep(&self, tenant: &TenantId, kept: Kept, own_days: Option<u32>) -> Result<(), Refusal> {
+        let days = own_days.map_or(self.config.ttl_days, |own| own.min(self.config.ttl_days));
+        let ttl_ms = i64::from(days).saturating_mul(86_400_000);
         let record = Record { expires_at_ms: self.clock.now().plus_ms(ttl_ms).0, kept };
         let id = record.kept.id().to_owned();
         let (dir, path) = (directory(tenant), path(tenant, &id));
@@ -205,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (shelf, clock) = shelf(dir.path());
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
-        shelf.keep(&acme, kept("resp_a", None)).await.unwrap();
+        shelf.keep(&acme, kept("resp_a", None), None).await.unwrap();
         assert!(shelf.get(&acme, "resp_a").await.unwrap().is_some());
         assert!(shelf.get(&other, "resp_a").await.unwrap().is_none());
         assert!(!shelf.remove(&other, "resp_a").await.unwrap());
@@ -225,14 +226,14 @@ mod tests {
         let (shelf, _) = shelf(dir.path());
         let acme: TenantId = "acme".parse().unwrap();
         for (id, previous) in [("resp_a", None), ("resp_b", Some("resp_a")), ("resp_c", Some("resp_b"))] {
-            shelf.keep(&acme, kept(id, previous)).await.unwrap();
+            shelf.keep(&acme, kept(id, previous), None).await.unwrap();
         }
         let ids = |chain: Vec<Kept>| chain.iter().map(|kept| kept.id().to_owned()).collect::<Vec<_>>();
         assert_eq!(ids(shelf.chain(&acme, "resp_c").await.unwrap().unwrap()), ["resp_a", "resp_b", "resp_c"]);
         shelf.remove(&acme, "resp_a").await.unwrap();
         assert_eq!(shelf.chain(&acme, "resp_c").await.unwrap().unwrap_err(), "resp_a");
         // A response that continues itself, which no request can make, ends at a bound.
-        shelf.keep(&acme, kept("resp_x", Some("resp_x"))).await.unwrap();
+        shelf.keep(&acme, kept("resp_x", Some("resp_x")), None).await.unwrap();
         assert!(matches!(shelf.chain(&acme, "resp_x").await, Err(Refusal::Bad { .. })));
     }
 

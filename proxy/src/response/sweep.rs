@@ -101,9 +101,9 @@ mod tests {
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
         for count in 0..5 {
             let kept = Kept::new(json!({"id": format!("resp_{count}"), "output": []}), Vec::new());
-            shelf.keep(&acme, kept).await.unwrap();
+            shelf.keep(&acme, kept, None).await.unwrap();
         }
-        shelf.keep(&other, Kept::new(json!({"id": "resp_o", "output": []}), Vec::new())).await.unwrap();
+        shelf.keep(&other, Kept::new(json!({"id": "resp_o", "output": []}), Vec::new()), None).await.unwrap();
         assert_eq!(sweep(&shelf).await.unwrap(), 2);
         assert_eq!(sweep(&shelf).await.unwrap(), 0);
         assert!(shelf.get(&other, "resp_o").await.unwrap().is_some());

@@ -93,6 +93,9 @@ async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
         }
         ("POST", "/v1/alerts/test") => (endpoint.path.clone(), json!({}), "alerts.test"),
         ("POST", "/v1/billing/push/stripe") => (endpoint.path.clone(), json!({}), "stripe.push"),
+        ("PUT", "/v1/tenants/{id}/config") => (endpoint.path.clone(), json!({"default_model": "m"}), "config.put"),
+        ("POST", "/v1/config/reload") => (endpoint.path.clone(), json!({}), "config.reload"),
+        ("POST", "/v1/keys/rotate") => (endpoint.path.clone(), json!({}), "keys.rotate"),
         (method, path) => panic!("{method} {path} has no example of what it changes: give it one here"),
     };
     let path = path.replace("{id}", "acme").replace("{token}", &token).replace("{upstream}", "openai");

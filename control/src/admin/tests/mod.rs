@@ -7,6 +7,7 @@
 mod access;
 mod audit;
 mod body;
+mod config;
 mod credit;
 mod document;
 mod idempotency;

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use crate::admin::{AdminState, Hooks, Peer, router};
 use crate::key::{AdminKeys, MasterKey};
+use crate::reload::Prepared;
 
 /// The admin key of every scene.
 pub(crate) const KEY: &str = "the-admin-key-of-the-tests-0123456789";
@@ -210,6 +211,10 @@ pub(crate) fn state_of(store: &Store) -> AdminState {
         readiness: Arc::new(|| Ok(())),
         upstreams: Arc::new(|| vec!["echo".to_owned(), "openai".to_owned()]),
         config: Arc::new(|| json!({"edge": {"listen": "127.0.0.1:8080"}})),
+        reread: Arc::new(|| {
+            let changed = vec!["upstream.openai".to_owned()];
+            Ok(Prepared { changed, needs_restart: Vec::new(), apply: Box::new(|| {}) })
+        }),
     };
     AdminState::new(store.clone(), keys, Arc::new(master), hooks)
 }

@@ -36,7 +36,7 @@ impl Store {
     pub(crate) fn authenticate_client_secret(&self, presented: &str, _peer: IpAddr) -> Result<Arc<Policy>, AuthError> {
         let auth = &self.inner.auth;
         let malformed = || AuthError::Rejected { reason: Rejection::Malformed, token: None };
-        let opened = sealed::open(&auth.pepper, presented).ok_or_else(malformed)?;
+        let opened = sealed::open(&auth.pepper(), presented).ok_or_else(malformed)?;
         let now = self.inner.clock.now();
         auth.reads.fetch_add(1, Ordering::Relaxed);
         let current = |row: &Arc<SecretRow>| row.generation == self.inner.writer().generation();

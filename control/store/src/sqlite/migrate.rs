@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_batch.sql"),
     include_str!("migrations/0006_client_secrets.sql"),
     include_str!("migrations/0007_audit.sql"),
+    include_str!("migrations/0008_overlay.sql"),
 ];
 
 /// Brings the database up to the newest schema.
@@ -144,7 +145,7 @@ mod tests {
             assert!(err.contains("never change"), "{err}");
         }
         conn.execute_batch(
-            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL);
+            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL);
              INSERT INTO ledger VALUES (1,1,1,1,1,1,0,'r',0,'complete',200,0,0,'standard',0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0);
              INSERT INTO adjustments VALUES (1, NULL, 'why');",
         )

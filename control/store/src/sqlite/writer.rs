@@ -411,7 +411,7 @@ mod tests {
         let mut conn = open::writable(&database).unwrap();
         migrate::run(&mut conn).unwrap();
         conn.execute(
-            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL)",
+            "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL)",
             [],
         )
         .unwrap();

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,7 +18,9 @@ use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
 use crate::money::Markup;
+use crate::overlay::Overlay;
 use crate::provider_key;
+use crate::quota::Quota;
 use crate::store::Store;
 use crate::tenant;
 use crate::token::pepper::Pepper;
@@ -79,7 +82,7 @@ pub enum Rejection {
 
 /// The state of authentication.
 pub(crate) struct Auth {
-    pub(crate) pepper: Arc<Pepper>,
+    pepper: Arc<ArcSwap<Pepper>>,
     /// By token, its version, its tenant's version.
     policies: Cache<(i64, i64, i64), Arc<Policy>>,
     /// By token id: rows that were right, as of a generation of the registry.
@@ -107,7 +110,14 @@ impl Auth {
     pub(crate) fn new(pepper: Pepper, origins: Origins) -> Self {
         let (policies, rows) = (Cache::new(CACHED_POLICIES), Cache::new(CACHED_POLICIES));
         let (secrets, origins) = (Cache::new(CACHED_POLICIES), Arc::new(origins));
-        Self { pepper: Arc::new(pepper), policies, rows, secrets, origins, reads: AtomicU64::new(0) }
+        Self {
+            pepper: Arc::new(ArcSwap::from_pointee(pepper)),
+            policies,
+            rows,
+            secrets,
+            origins,
+            reads: AtomicU64::new(0),
+        }
     }
 
     /// The origins that live client secrets are bound to.
@@ -116,6 +126,11 @@ impl Auth {
     }
 
     pub(crate) fn pepper(&self) -> Arc<Pepper> {
+        self.pepper.load_full()
+    }
+
+    /// Where the pepper is, to put another in its place.
+    pub(crate) fn pepper_cell(&self) -> Arc<ArcSwap<Pepper>> {
         Arc::clone(&self.pepper)
     }
 }
@@ -142,11 +157,11 @@ const FIND_TENANT: &str = "
     SELECT row_id, version, status = 'deleted', status = 'suspended' FROM tenants WHERE id = ?1";
 
 const LOAD_TENANT: &str = "
-    SELECT n.id, n.row_id, '000000000000', n.quota, n.timezone, '[\"inference\"]', n.models, NULL, NULL, n.markup_ppm, n.aliases
+    SELECT n.id, n.row_id, '000000000000', n.quota, n.timezone, '[\"inference\"]', n.models, NULL, NULL, n.markup_ppm, n.aliases, n.overlay
     FROM tenants n WHERE n.row_id = ?1 AND n.version = ?2";
 
 const LOAD: &str = "
-    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm, n.aliases
+    SELECT n.id, n.row_id, t.id, n.quota, n.timezone, t.scopes, n.models, t.models, t.allowed_ips, n.markup_ppm, n.aliases, n.overlay
     FROM tokens t JOIN tenants n ON n.row_id = t.tenant WHERE t.row_id = ?1 AND t.version = ?2 AND n.version = ?3";
 
 impl Store {
@@ -178,7 +193,7 @@ impl Store {
         let auth = &self.inner.auth;
         let row = auth.rows.get(parsed.id())?;
         let current = row.generation == self.inner.writer().generation();
-        let right = current && verdict(Some(&row.found), &auth.pepper, parsed, now).is_ok();
+        let right = current && verdict(Some(&row.found), &auth.pepper.load(), parsed, now).is_ok();
         right.then(|| Arc::clone(&row.policy))
     }
 
@@ -208,8 +223,10 @@ impl Store {
         let auth = &self.inner.auth;
         // Taken before the read: a change that comes after it makes what is kept here useless.
         let generation = self.inner.writer().generation();
-        let found = find(conn, &auth.pepper, parsed.id()).map_err(|err| unavailable(&err))?;
-        verdict(found.as_ref(), &auth.pepper, parsed, now)?;
+        // One pepper for both: a place in it means nothing in another.
+        let pepper = auth.pepper.load();
+        let found = find(conn, &pepper, parsed.id()).map_err(|err| unavailable(&err))?;
+        verdict(found.as_ref(), &pepper, parsed, now)?;
         let Some(found) = found else { return Ok(None) };
         let versions = (found.token_key, found.token_version, found.tenant_version);
         let policy = match auth.policies.get(&versions) {
@@ -288,6 +305,9 @@ fn read(
         let json: Option<String> = row.get(column)?;
         Ok(json.map(|json| serde_json::from_str(&json)).transpose()?)
     };
+    let overlay = Overlay::read(row.get(11)?)?;
+    let mut quota: Quota = serde_json::from_str(&text(3)?)?;
+    quota.on_tight_budget = overlay.on_tight_budget.unwrap_or(quota.on_tight_budget);
     let allowed_ips = parse_ips(list(8)?.as_deref()).map_err(|err| StoreError::Corrupt(err.to_string()))?;
     Ok(Policy {
         tenant: text(0)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
@@ -295,10 +315,11 @@ fn read(
         tenant_version,
         token: text(2)?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
         token_key,
-        quota: serde_json::from_str(&text(3)?)?,
+        quota,
         zone: Zone::parse(&text(4)?).map_err(StoreError::Corrupt)?,
         markup: Markup::from_ppm(row.get(9)?),
         aliases: tenant::read_aliases(row.get(10)?)?,
+        overlay,
         provider_keys: provider_key::sealed(conn, TenantKey(row.get(1)?))?,
         scopes: serde_json::from_str(&text(5)?)?,
         expires_at,
@@ -388,7 +409,7 @@ mod tests {
             .with(|conn| {
                 for plain in plains.iter().chain(&plains) {
                     let parsed = ParsedToken::parse(plain.expose()).unwrap();
-                    find(conn, &scene.store.inner.auth.pepper, parsed.id())?.unwrap();
+                    find(conn, &scene.store.inner.auth.pepper(), parsed.id())?.unwrap();
                 }
                 let statement = conn.prepare_cached(FIND)?;
                 assert_eq!(
@@ -406,7 +427,7 @@ mod tests {
         let (tenant, token, plain) = scene.tenant("acme");
         let parsed = ParsedToken::parse(plain.expose()).unwrap();
         let conn = scene.sql();
-        let look = || find(&conn, &scene.store.inner.auth.pepper, parsed.id()).unwrap().unwrap();
+        let look = || find(&conn, &scene.store.inner.auth.pepper(), parsed.id()).unwrap().unwrap();
         let found = look();
         assert!(load(&conn, &found).unwrap().is_some());
         let patch = serde_json::from_str(r#"{"name":"new"}"#).unwrap();

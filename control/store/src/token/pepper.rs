@@ -63,6 +63,31 @@ impl Pepper {
         }
     }
 
+    /// The ids of the keys, the one that hashes new tokens first.
+    pub(crate) fn kids(&self) -> Vec<String> {
+        self.keys.iter().map(|(kid, _)| kid.clone()).collect()
+    }
+
+    /// Writes a new key in front of the others and takes those out that no token of `live` needs; the present one stays for
+    /// tokens that are being made. Gives the new pepper and the ids that are gone. Fails with the file as it was.
+    pub(crate) fn rotate(path: &Path, live: &[String]) -> Result<(Self, Vec<String>)> {
+        let failed = |err: std::io::Error| refused(path, &format!("can't be written: {err}"));
+        let file = OpenOptions::new().read(true).open(path).map_err(failed)?;
+        let old = read(path, file)?;
+        let kid = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+        let lines: Vec<&str> = old.lines().filter(|line| !line.trim().is_empty()).collect();
+        let is_kept = |(place, line): &(usize, &&str)| *place == 0 || live.contains(&kid(line));
+        let (kept, gone): (Vec<_>, Vec<_>) = lines.iter().enumerate().partition(is_kept);
+        let mut text = generate()?;
+        for (_, line) in kept {
+            text.push_str(line.trim());
+            text.push('\n');
+        }
+        let pepper = Self::parse(&text).map_err(|reason| refused(path, &reason))?;
+        create(path, &text).map_err(failed)?;
+        Ok((pepper, gone.into_iter().map(|(_, line)| kid(line)).collect()))
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Vec::new();
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -233,6 +258,23 @@ mod tests {
         assert!(before.signed([b"a", b"b"], &given) && after.signed([b"a", b"b"], &given));
         assert!(!gone.signed([b"a", b"b"], &given) && !before.signed([b"a", b"c"], &given));
         assert_ne!(before.hash("a", "b").hash, given);
+    }
+
+    #[test]
+    fn a_rotation_keeps_what_live_tokens_need_and_the_key_that_was_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pepper.key");
+        let first = Pepper::open(&path, false).unwrap();
+        let hashed = first.hash("id", "secret");
+        let (second, gone) = Pepper::rotate(&path, &[]).unwrap();
+        assert!(gone.is_empty() && second.kids().len() == 2 && second.kids()[1] == hashed.kid);
+        assert!(second.verify(second.position(&hashed.kid), &hashed.hash, "id", "secret"));
+        let (third, gone) = Pepper::rotate(&path, std::slice::from_ref(&hashed.kid)).unwrap();
+        assert!(gone.is_empty() && third.kids().len() == 3);
+        let (fourth, gone) = Pepper::rotate(&path, &[]).unwrap();
+        assert_eq!((fourth.kids().len(), gone.len(), fourth.position(&hashed.kid)), (2, 2, None));
+        assert_eq!(Pepper::open(&path, true).unwrap().kids(), fourth.kids());
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::id::{TenantId, TenantKey, TokenId, TokenKey};
 use crate::label::Label;
 use crate::model;
 use crate::money::Markup;
+use crate::overlay::Overlay;
 use crate::provider_key::SealedKey;
 use crate::quota::Quota;
 use crate::token::Scope;
@@ -38,8 +39,10 @@ pub struct Policy {
     pub zone: Zone,
     /// What the operator adds to the tenant's costs.
     pub markup: Markup,
-    /// The tenant's own names for models.
+    /// The operator's names for models for this tenant alone.
     pub aliases: BTreeMap<String, String>,
+    /// What the tenant prefers.
+    pub overlay: Overlay,
     /// The tenant's own keys at providers, sealed.
     pub provider_keys: Vec<SealedKey>,
     /// What the token is for.
@@ -58,6 +61,14 @@ impl Policy {
     #[must_use]
     pub fn allows(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// The name that `name` is the tenant's own one for; `name` itself where it is none. What it leads to is allowed only where
+    /// that name is: an overlay widens nothing.
+    #[must_use]
+    pub fn named<'a>(&'a self, name: &'a str) -> &'a str {
+        let own = self.overlay.aliases.get(name).filter(|_| !self.aliases.contains_key(name));
+        own.map_or(name, String::as_str)
     }
 
     /// Whether both the tenant's list and the token's let `model` pass, and a client secret's.

@@ -75,7 +75,7 @@ pub(crate) fn add_tenant(dir: &Path, key: i64) {
     let conn = Connection::open(dir.join("openclawmu.db")).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn.execute(
-        "INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL)",
+        "INSERT INTO tenants VALUES (?1, 't' || ?1, 't', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL)",
         [key],
     )
     .unwrap();
