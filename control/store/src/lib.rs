@@ -66,7 +66,9 @@ pub use ledger::{
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use overlay::Overlay;
-pub use price::{BatchBound, BatchTally, Bound, ModelPrice, Prices, ServicePrices, Tier, Tokenizer};
+pub use price::{
+    BatchBound, BatchTally, Bound, ImageCount, ImageTariff, ModelPrice, Prices, ServicePrices, Tier, Tokenizer,
+};
 pub use provider_key::{ProviderKey, SealedKey};
 pub use quota::{OnTightBudget, Quota};
 pub use rate::{

@@ -3,10 +3,12 @@
 //!
 //! - `dimension`: a price for each thing that a provider counts
 //! - `check`: which prices are refused
+//! - `image`: what each image of an answer counts as, by size and quality
 //! - `tally`: sums over the requests of a batch
 
 mod check;
 mod dimension;
+mod image;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -17,12 +19,14 @@ use crate::money::NanoUsd;
 use crate::usage::{ServiceTier, Usage};
 
 pub use dimension::Prices;
+pub use image::{ImageCount, ImageTariff};
 pub use tally::{BatchBound, BatchTally};
 
 /// Prices of one model as exact decimals, in USD per million tokens where [`Prices`] says nothing else, and its limits.
 ///
-/// Absent prices fall back: `cache_read` and `cache_write` to `input`, `cache_write_1h` to `cache_write`, `reasoning` and
-/// `output_audio` to `output`, `input_audio` to `input`; what else is absent costs nothing.
+/// Absent prices fall back: `cache_read` and `cache_write` to `input`, `cache_write_1h` to `cache_write`, `reasoning`,
+/// `output_audio` and `output_image_tokens` to `output`, `input_audio` and `input_image_tokens` to `input`; what else is absent
+/// costs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
@@ -56,6 +60,15 @@ pub struct ModelPrice {
     /// The most tokens that one image of a prompt is billed as; absent: the context window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tokens: Option<u32>,
+    /// What each image of an answer counts as, by its size and quality; where there are any, other images are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageTariff>,
+    /// How many tokens a minute of the answer's audio is billed as, where it is billed by tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_tokens_per_minute: Option<u32>,
+    /// The longest audio, in seconds, that the model takes in one request, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_input_seconds: Option<u32>,
 }
 
 /// The public byte-pair encodings.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Token counts of one attempt. The buckets are disjoint: `input` is what was neither read from nor written to a
-/// cache, `output` what was neither reasoning nor audio.
+/// cache nor audio nor image, `output` what was neither reasoning, audio nor image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Uncached prompt tokens.
@@ -36,6 +36,10 @@ pub struct Usage {
     pub input_ms: u32,
     /// Milliseconds of audio or video of the answer, where they are billed by time.
     pub output_ms: u32,
+    /// Image tokens of the prompt, where the provider tells them apart.
+    pub input_image_tokens: u32,
+    /// Image tokens of the answer, where the provider tells them apart.
+    pub output_image_tokens: u32,
 }
 
 /// At which of its speeds a provider served an attempt, where each has prices of its own.
@@ -79,7 +83,7 @@ impl ServiceTier {
 
 impl Usage {
     /// How many counts there are.
-    pub const COUNTS: usize = 15;
+    pub const COUNTS: usize = 17;
 
     /// Every count, in the order of the fields: the form of fixed size.
     #[must_use]
@@ -100,6 +104,8 @@ impl Usage {
             output_characters,
             input_ms,
             output_ms,
+            input_image_tokens,
+            output_image_tokens,
         } = *self;
         [
             input,
@@ -117,6 +123,8 @@ impl Usage {
             output_characters,
             input_ms,
             output_ms,
+            input_image_tokens,
+            output_image_tokens,
         ]
     }
 
@@ -139,6 +147,8 @@ impl Usage {
             output_characters,
             input_ms,
             output_ms,
+            input_image_tokens,
+            output_image_tokens,
         ] = counts;
         Self {
             input,
@@ -156,22 +166,23 @@ impl Usage {
             output_characters,
             input_ms,
             output_ms,
+            input_image_tokens,
+            output_image_tokens,
         }
     }
 
     /// All prompt tokens; decides which context tier applies.
     #[must_use]
     pub fn prompt_tokens(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio]
-            .iter()
-            .map(|&n| u64::from(n))
-            .sum()
+        let cached = [self.cache_read, self.cache_write, self.cache_write_1h];
+        let fresh = [self.input, self.input_audio, self.input_image_tokens];
+        cached.iter().chain(&fresh).map(|&n| u64::from(n)).sum()
     }
 
     /// All tokens of the answer.
     #[must_use]
     pub fn completion_tokens(&self) -> u64 {
-        [self.output, self.reasoning, self.output_audio].iter().map(|&n| u64::from(n)).sum()
+        [self.output, self.reasoning, self.output_audio, self.output_image_tokens].iter().map(|&n| u64::from(n)).sum()
     }
 
     /// Everything that counts against a token quota.

@@ -283,7 +283,7 @@ const COMPARED: [(&str, &str, &str, &str); 4] = [
 ];
 const TOKENS: &str =
     "input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens
-    + input_audio_tokens + output_audio_tokens";
+    + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens";
 
 /// Every day or month of a tenant, with each compared sum of rows, window and reports.
 fn sums(period: Period) -> String {

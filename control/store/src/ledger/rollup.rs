@@ -30,6 +30,8 @@ pub(crate) const USAGE_COLUMNS: [&str; Usage::COUNTS] = [
     "output_characters",
     "input_ms",
     "output_ms",
+    "input_image_tokens",
+    "output_image_tokens",
 ];
 /// The sums of money.
 const MONEY: [&str; 3] = ["cost_nanos", "markup_nanos", "held_nanos"];

@@ -316,7 +316,7 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
 /// What the row of a reservation did to its windows; `None` while there is no such row.
 pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<Bill>> {
     let sql = "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
-        + reasoning_tokens + input_audio_tokens + output_audio_tokens, held_tokens FROM ledger WHERE id = ?1";
+        + reasoning_tokens + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens, held_tokens FROM ledger WHERE id = ?1";
     let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
     let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
         Ok(Bill {

@@ -16,6 +16,10 @@ use crate::usage::{ServiceTier, Usage};
 pub(crate) const SLOT_BYTES: usize = 256;
 /// Where the tail begins.
 pub(crate) const TAIL_AT: usize = 128;
+/// How many of [`Usage::counts`] stand together.
+const FIRST_COUNTS: usize = 15;
+/// How many stand behind everything else.
+const MORE_COUNTS: usize = Usage::COUNTS - FIRST_COUNTS;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -53,12 +57,14 @@ struct Tail {
     estimated: u8,
     http_status: U16,
     id: I64,
-    usage: [U32; Usage::COUNTS],
+    usage: [U32; FIRST_COUNTS],
     first_byte_ms: U32,
     duration_ms: U32,
     cost: I64,
     service_tier: u8,
-    rest: [u8; 35],
+    /// The counts that came later: what an earlier program wrote is read as it was.
+    more_usage: [U32; MORE_COUNTS],
+    rest: [u8; 27],
 }
 
 const _: () = assert!(size_of::<Head>() == TAIL_AT && size_of::<Tail>() == SLOT_BYTES - TAIL_AT);
@@ -119,18 +125,20 @@ pub(crate) fn encode_settled(id: ReservationId, settlement: &Settlement, cost: N
 }
 
 fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -> [u8; SLOT_BYTES - TAIL_AT] {
+    let (first, more) = split(usage);
     let mut tail = Tail {
         crc: U32::ZERO,
         outcome: end.map_or(0, |(settlement, _)| settlement.outcome.code()),
         estimated: u8::from(end.is_none_or(|(settlement, _)| settlement.estimated)),
         http_status: end.map_or(0, |(settlement, _)| settlement.http_status).into(),
         id: id.0.into(),
-        usage: usage.counts().map(U32::new),
+        usage: first,
         first_byte_ms: end.map_or(0, |(settlement, _)| settlement.first_byte_ms).into(),
         duration_ms: end.map_or(0, |(settlement, _)| settlement.duration_ms).into(),
         cost: end.map_or(0, |(_, cost)| cost.0).into(),
         service_tier: end.map_or(0, |(settlement, _)| settlement.service_tier.code()),
-        rest: [0; 35],
+        more_usage: more,
+        rest: [0; 27],
     };
     tail.crc = checksum(tail.as_bytes()).into();
     zerocopy::transmute!(tail)
@@ -172,7 +180,7 @@ fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
     if tail.id.get() != id.0 || tail.crc.get() != checksum(tail.as_bytes()) {
         return None;
     }
-    let usage = Usage::from_counts(tail.usage.map(U32::get));
+    let usage = joined(tail);
     if tail.outcome == 0 {
         return Some(Progress::Open(usage));
     }
@@ -186,6 +194,18 @@ fn decode_tail(tail: &Tail, id: ReservationId) -> Option<Progress> {
         duration_ms: tail.duration_ms.get(),
     };
     Some(Progress::Settled(settlement, NanoUsd(tail.cost.get())))
+}
+
+/// The counts as a tail holds them.
+fn split(usage: &Usage) -> ([U32; FIRST_COUNTS], [U32; MORE_COUNTS]) {
+    let mut counts = usage.counts().into_iter().map(U32::new);
+    let mut next = || counts.next().unwrap_or_default();
+    (std::array::from_fn(|_| next()), std::array::from_fn(|_| next()))
+}
+
+fn joined(tail: &Tail) -> Usage {
+    let mut counts = tail.usage.iter().chain(&tail.more_usage).map(|count| count.get());
+    Usage::from_counts(std::array::from_fn(|_| counts.next().unwrap_or_default()))
 }
 
 /// CRC-32 of a half, its own checksum field taken as absent.
@@ -223,7 +243,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn settlement(outcome: Outcome) -> Settlement {
-        let usage = Usage { input: 5, output: 6, reasoning: 7, tool_calls: 1, ..Usage::default() };
+        let usage = Usage {
+            input: 5,
+            output: 6,
+            reasoning: 7,
+            tool_calls: 1,
+            output_ms: 8,
+            input_image_tokens: 9,
+            output_image_tokens: 10,
+            ..Usage::default()
+        };
         Settlement {
             outcome,
             http_status: 200,

@@ -180,9 +180,22 @@ impl Open {
 /// An estimate never passes the reservation, in tokens as in money: what is too much is cut, the answer first.
 fn within(mut usage: Usage, reserved_tokens: u64) -> Usage {
     let mut excess = usage.total_tokens().saturating_sub(reserved_tokens);
-    let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, input_audio, output_audio, .. } =
-        &mut usage;
-    for count in [output, reasoning, output_audio, input, cache_read, cache_write, cache_write_1h, input_audio] {
+    let Usage {
+        input,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        input_audio,
+        output_audio,
+        input_image_tokens,
+        output_image_tokens,
+        ..
+    } = &mut usage;
+    let answer = [output, reasoning, output_audio, output_image_tokens];
+    let prompt = [input, cache_read, cache_write, cache_write_1h, input_audio, input_image_tokens];
+    for count in answer.into_iter().chain(prompt) {
         let cut = u32::try_from(excess).unwrap_or(u32::MAX).min(*count);
         *count -= cut;
         excess -= u64::from(cut);

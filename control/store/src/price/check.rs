@@ -12,10 +12,12 @@ impl ModelPrice {
         if self.per_request.is_some_and(|fee| fee < NanoUsd::ZERO) {
             return Err("`per_request` must not be negative".to_owned());
         }
-        if self.per_request.is_none() && self.base.named().iter().all(|(_, price)| price.is_none()) {
+        let images = !self.images.is_empty();
+        if !images && self.per_request.is_none() && self.base.named().iter().all(|(_, price)| price.is_none()) {
             return Err("prices nothing: give `input` and `output`, or what else the model is billed by".to_owned());
         }
         check_prices(&self.base, "")?;
+        self.check_images()?;
         check_tiers(&self.base, &self.tiers, "")?;
         for (name, prices) in [("batch", &self.batch), ("flex", &self.flex), ("priority", &self.priority)] {
             let Some(prices) = prices else { continue };
@@ -23,6 +25,26 @@ impl ModelPrice {
             check_prices(&prices.base, &place)?;
             check_complete(&self.base, &prices.base, &place)?;
             check_tiers(&prices.base, &prices.tiers, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Each image needs a price, or tokens that have one.
+    fn check_images(&self) -> Result<(), String> {
+        let by_token = self.base.output.or(self.base.output_image_tokens).is_some();
+        for (at, tariff) in self.images.iter().enumerate() {
+            match (tariff.price, tariff.tokens) {
+                (Some(price), _) if price < NanoUsd::ZERO => {
+                    return Err(format!("`images[{at}].price` must not be negative"));
+                }
+                (None, None) => return Err(format!("`images[{at}]` states neither `price` nor `tokens`")),
+                (None, Some(_)) if !by_token => {
+                    return Err(format!(
+                        "`images[{at}].tokens` counts what has no price: give `output` or `output_image_tokens`"
+                    ));
+                }
+                (Some(_), _) | (None, Some(_)) => {}
+            }
         }
         Ok(())
     }

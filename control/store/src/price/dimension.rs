@@ -56,7 +56,25 @@ pub struct Prices {
     /// Each second of audio or video of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_second: Option<NanoUsd>,
+    /// Image tokens of the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_image_tokens: Option<NanoUsd>,
+    /// Image tokens of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_image_tokens: Option<NanoUsd>,
 }
+
+/// The prices of tokens that another price of tokens stands in for.
+const FALL_BACK: [&str; 8] = [
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+    "input_image_tokens",
+    "output_image_tokens",
+];
 
 /// One price of [`Prices`], or the dearest of several.
 type Price = fn(&Prices) -> NanoUsd;
@@ -83,9 +101,11 @@ impl Prices {
             (usage.cache_write, self.cache_write()),
             (usage.cache_write_1h, self.cache_write_1h.unwrap_or_else(|| self.cache_write())),
             (usage.input_audio, self.input_audio.unwrap_or(input)),
+            (usage.input_image_tokens, self.input_image_tokens.unwrap_or(input)),
             (usage.output, output),
             (usage.reasoning, self.reasoning.unwrap_or(output)),
             (usage.output_audio, self.output_audio.unwrap_or(output)),
+            (usage.output_image_tokens, self.output_image_tokens.unwrap_or(output)),
         ]
         .iter()
         .map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0))
@@ -104,7 +124,7 @@ impl Prices {
 
     /// The dearest price that a prompt token may be billed at.
     fn dearest_input(&self) -> NanoUsd {
-        [self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio]
+        [self.cache_read, self.cache_write, self.cache_write_1h, self.input_audio, self.input_image_tokens]
             .into_iter()
             .flatten()
             .fold(self.input(), NanoUsd::max)
@@ -112,12 +132,15 @@ impl Prices {
 
     /// The dearest price that an answer token may be billed at.
     pub(super) fn dearest_output(&self) -> NanoUsd {
-        [self.reasoning, self.output_audio].into_iter().flatten().fold(self.output(), NanoUsd::max)
+        [self.reasoning, self.output_audio, self.output_image_tokens]
+            .into_iter()
+            .flatten()
+            .fold(self.output(), NanoUsd::max)
     }
 
     /// Every price with its name, absent ones too.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, Option<NanoUsd>); 14] {
+    pub fn named(&self) -> [(&'static str, Option<NanoUsd>); 16] {
         [
             ("input", self.input),
             ("output", self.output),
@@ -133,19 +156,19 @@ impl Prices {
             ("output_image", self.output_image),
             ("input_second", self.input_second),
             ("output_second", self.output_second),
+            ("input_image_tokens", self.input_image_tokens),
+            ("output_image_tokens", self.output_image_tokens),
         ]
     }
 
     /// The prices that nothing else stands in for: what leaves one out makes that thing free.
     pub(super) fn own(&self) -> impl Iterator<Item = (&'static str, Option<NanoUsd>)> {
-        const FALL_BACK: [&str; 6] =
-            ["cache_read", "cache_write", "cache_write_1h", "reasoning", "input_audio", "output_audio"];
         self.named().into_iter().filter(|(name, _)| !FALL_BACK.contains(name))
     }
 
     /// Whether any price of tokens is set beside that of the prompt.
     pub(super) fn prices_tokens(&self) -> bool {
-        self.named().iter().skip(1).take(7).any(|(_, price)| price.is_some())
+        self.output.is_some() || self.named().iter().any(|(name, price)| FALL_BACK.contains(name) && price.is_some())
     }
 }
 

@@ -50,6 +50,19 @@ fn images_seconds_and_characters_are_billed_by_the_piece_goldens() {
     let whisper = price(r#"{"input_second":"0.0001"}"#);
     assert_eq!(standard(&whisper, Usage { input_ms: 61_500, ..Usage::default() }), "0.006150000");
     assert_eq!(standard(&whisper, Usage { input_ms: 1, ..Usage::default() }), "0.000000100");
+    let drawn = price(r#"{"input":"5","output":"30","input_image_tokens":"10","output_image_tokens":"40"}"#);
+    assert_eq!(
+        standard(
+            &drawn,
+            Usage { input: 50, input_image_tokens: 194, output: 7, output_image_tokens: 1056, ..Usage::default() }
+        ),
+        "0.044640000"
+    );
+    let drawn = price(r#"{"input":"5","output":"40"}"#);
+    assert_eq!(
+        standard(&drawn, Usage { input_image_tokens: 200, output_image_tokens: 100, ..Usage::default() }),
+        "0.005000000"
+    );
     let speech = price(r#"{"input_characters":"15","output_second":"0.00025"}"#);
     assert_eq!(
         standard(&speech, Usage { input_characters: 1_234, output_ms: 2_000, ..Usage::default() }),
@@ -141,7 +154,7 @@ fn what_an_earlier_release_stored_is_read_as_before() {
 
 fn any_prices() -> BoxedStrategy<Prices> {
     let price = proptest::option::of((0..200 * USD).prop_map(NanoUsd));
-    let prices = proptest::collection::vec(price, 14).prop_map(|n| Prices {
+    let prices = proptest::collection::vec(price, 16).prop_map(|n| Prices {
         input: n[0],
         output: n[1],
         cache_read: n[2],
@@ -156,6 +169,8 @@ fn any_prices() -> BoxedStrategy<Prices> {
         output_image: n[11],
         input_second: n[12],
         output_second: n[13],
+        input_image_tokens: n[14],
+        output_image_tokens: n[15],
     });
     prices.boxed()
 }
@@ -199,7 +214,7 @@ proptest! {
     #[test]
     fn the_cost_never_passes_the_upper_bound(
         price in any_price(),
-        n in proptest::array::uniform14(0..100_000_u32),
+        n in proptest::array::uniform16(0..100_000_u32),
         more in proptest::array::uniform8(0..1000_u32),
         asked in any_tier(),
         downgraded: bool,
@@ -207,7 +222,8 @@ proptest! {
         let usage = Usage {
             input: n[0], cache_read: n[1], cache_write: n[2], cache_write_1h: n[3], input_audio: n[4],
             output: n[5], reasoning: n[6], output_audio: n[7], input_images: n[8], output_images: n[9],
-            input_characters: n[10], output_characters: n[11], input_ms: n[12], output_ms: n[13], ..Usage::default()
+            input_characters: n[10], output_characters: n[11], input_ms: n[12], output_ms: n[13],
+            input_image_tokens: n[14], output_image_tokens: n[15], ..Usage::default()
         };
         let bound = Bound {
             input_tokens: u32::try_from(usage.prompt_tokens()).unwrap() + more[0],

@@ -136,6 +136,9 @@ fn completed(price: &ModelPrice, table: &RateTable, name: &str) -> ModelPrice {
     ModelPrice {
         tokenizer: price.tokenizer.or(known.price.tokenizer),
         image_tokens: price.image_tokens.or(known.price.image_tokens),
+        images: if price.images.is_empty() { known.price.images.clone() } else { price.images.clone() },
+        audio_tokens_per_minute: price.audio_tokens_per_minute.or(known.price.audio_tokens_per_minute),
+        max_input_seconds: price.max_input_seconds.or(known.price.max_input_seconds),
         ..price.clone()
     }
 }

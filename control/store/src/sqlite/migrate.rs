@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_client_secrets.sql"),
     include_str!("migrations/0007_audit.sql"),
     include_str!("migrations/0008_overlay.sql"),
+    include_str!("migrations/0009_image_tokens.sql"),
 ];
 
 /// Brings the database up to the newest schema.
@@ -146,7 +147,7 @@ mod tests {
         }
         conn.execute_batch(
             "INSERT INTO tenants VALUES (1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL);
-             INSERT INTO ledger VALUES (1,1,1,1,1,1,0,'r',0,'complete',200,0,0,'standard',0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0);
+             INSERT INTO ledger VALUES (1,1,1,1,1,1,0,'r',0,'complete',200,0,0,'standard',0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0);
              INSERT INTO adjustments VALUES (1, NULL, 'why');",
         )
         .unwrap();

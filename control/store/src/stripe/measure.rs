@@ -12,8 +12,8 @@ use crate::usage::Usage;
 
 /// Nano-dollars in a micro-dollar.
 const NANOS_PER_MICRO: i128 = 1_000;
-/// How many of [`USAGE_COLUMNS`] count tokens; they come first.
-const TOKEN_COLUMNS: usize = 8;
+/// The end of the names of those of [`USAGE_COLUMNS`] that count tokens.
+const TOKENS: &str = "_tokens";
 
 /// A meter at Stripe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,10 @@ impl Measure {
             Kind::Billed { .. } => i128::from(sums.cost) + i128::from(sums.markup),
             Kind::Cost { .. } => sums.cost.into(),
             Kind::Requests => sums.requests.into(),
-            Kind::Tokens => sums.usage.iter().take(TOKEN_COLUMNS).copied().map(i128::from).sum(),
+            Kind::Tokens => {
+                let named = USAGE_COLUMNS.iter().zip(&sums.usage);
+                named.filter(|(name, _)| name.ends_with(TOKENS)).map(|(_, sum)| i128::from(*sum)).sum()
+            }
             Kind::Usage(at) => sums.usage.get(at).copied().unwrap_or_default().into(),
         }
     }
@@ -152,8 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn the_token_columns_come_first() {
-        assert!(USAGE_COLUMNS[..TOKEN_COLUMNS].iter().all(|name| name.ends_with("_tokens")));
-        assert!(USAGE_COLUMNS[TOKEN_COLUMNS..].iter().all(|name| !name.ends_with("_tokens")));
+    fn all_tokens_are_those_that_a_token_quota_counts() {
+        let usage = std::array::from_fn(|at| i64::try_from(at).unwrap() + 1);
+        let counted = Usage::from_counts(usage.map(|count| u32::try_from(count).unwrap())).total_tokens();
+        let sums = DaySums { usage, ..DaySums::default() };
+        assert_eq!(Measure(Kind::Tokens).of(&sums), i128::from(counted));
     }
 }

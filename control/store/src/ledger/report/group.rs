@@ -136,10 +136,10 @@ fn sums(requests: &str) -> String {
     let columns = [
         "u.estimated_rows",
         requests,
-        "u.input_tokens + u.input_audio_tokens",
+        "u.input_tokens + u.input_audio_tokens + u.input_image_tokens",
         "u.cache_read_tokens",
         "u.cache_write_tokens + u.cache_write_1h_tokens",
-        "u.output_tokens + u.output_audio_tokens",
+        "u.output_tokens + u.output_audio_tokens + u.output_image_tokens",
         "u.reasoning_tokens",
         "u.tool_calls",
         "u.cost_nanos",

@@ -272,7 +272,7 @@ impl Books {
             "SELECT tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows",
         );
         let tokens = "input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens
-            + input_audio_tokens + output_audio_tokens";
+            + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens";
         let of_rows = |kind: &str| {
             let sql = format!(
                 "SELECT tenant, '{kind}', {kind}, sum(cost_nanos), sum(held_nanos), sum({tokens}), sum(held_tokens) FROM ledger GROUP BY 1, 3"
