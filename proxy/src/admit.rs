@@ -1,5 +1,7 @@
 //! Stage 3. From a call to a ticket: what it can cost at most, and whether every bucket has that much left.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use openclawmu_store::{
     Bound, Demand, LabelKey, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, ServiceTier, Store,
@@ -8,6 +10,7 @@ use openclawmu_store::{
 
 use crate::authenticate::Caller;
 use crate::catalog::Target;
+use crate::dialect::openai::media::tariff::{self, Tariff};
 use crate::dialect::openai::service::AskedTier;
 use crate::read::Call;
 use crate::refusal::Refusal;
@@ -37,6 +40,8 @@ pub(crate) struct Admitted {
     pub(crate) tokenizer: Option<Tokenizer>,
     /// What counts where the answer is silent.
     pub(crate) unstated: Unstated,
+    /// How images and audio are billed, where that is what is asked for.
+    pub(crate) tariff: Option<Tariff>,
 }
 
 /// What the reservation relies on and the request must therefore say.
@@ -85,13 +90,7 @@ pub(crate) async fn admit(
     target: &Target,
     attempt: Attempt,
 ) -> Result<Admitted, Refusal> {
-    let price = target.price(&store.rates()).ok_or_else(|| Refusal::Forbidden {
-        code: "model_not_priced",
-        message: format!(
-            "The model `{}` has no price, so it cannot be billed. Ask the operator to add it to the rate card.",
-            call.ask.model
-        ),
-    })?;
+    let (price, tariff) = price(store, call, target)?;
     let unavailable = |err: openclawmu_store::StoreError| {
         tracing::error!(%err, "a name can't be stored");
         Refusal::Store
@@ -100,8 +99,18 @@ pub(crate) async fn admit(
     let upstream = target.upstream.key(store).await.map_err(unavailable)?;
     let label = store.label_key(caller.policy.tenant_key, &caller.policy.labelled(&call.label));
     let service_tier = service_tier(call, &price.price)?;
-    let wish =
-        Wish { store, caller, call, price: &price, keys: (model, upstream), label, attempt, service_tier, target };
+    let wish = Wish {
+        store,
+        caller,
+        call,
+        price: &price,
+        keys: (model, upstream),
+        label,
+        attempt,
+        service_tier,
+        target,
+        tariff,
+    };
     wish.grant()
 }
 
@@ -116,6 +125,29 @@ struct Wish<'a> {
     attempt: Attempt,
     service_tier: ServiceTier,
     target: &'a Target,
+    tariff: Option<Tariff>,
+}
+
+/// What the call is priced by. What a rate card prices only by other things, such as seconds, would be free where they are not
+/// counted.
+fn price(store: &Store, call: &Call, target: &Target) -> Result<(PinnedPrice, Option<Tariff>), Refusal> {
+    let unpriced = |why: &str| Refusal::Forbidden {
+        code: "model_not_priced",
+        message: format!(
+            "The model `{}` has no price{why}, so it cannot be billed. Ask the operator to add it to the rate card.",
+            call.ask.model
+        ),
+    };
+    let mut price = target.price(&store.rates()).ok_or_else(|| unpriced(""))?;
+    let Some(media) = &call.ask.media else {
+        let by_token = price.price.base.input.is_some() || price.price.per_request.is_some();
+        return if by_token { Ok((price, None)) } else { Err(unpriced(" for text")) };
+    };
+    let tariff = tariff::of(media, &price.price, &call.ask.model)?;
+    if let Some(each) = tariff.image_price {
+        price.price = Arc::new(price.price.with_image_price(each));
+    }
+    Ok((price, Some(tariff)))
 }
 
 /// The tier that a request is to be served at, which must have a price of its own.
@@ -136,22 +168,26 @@ fn service_tier(call: &Call, price: &ModelPrice) -> Result<ServiceTier, Refusal>
 
 impl Wish<'_> {
     fn grant(&self) -> Result<Admitted, Refusal> {
+        if let Some(tariff) = &self.tariff {
+            let ticket = self.try_for(tariff.bound).map_err(|refused| self.refuse(refused))?;
+            return Ok(self.admitted(ticket, None));
+        }
         let input = input_bound(self.call, &self.price.price)?;
         let output = self.output_each()?;
-        let mut refused = match self.try_for(input, output.tokens) {
+        let mut refused = match self.try_for(self.bound(input, output.tokens)) {
             Ok(ticket) => return Ok(self.admitted(ticket, output.cap(false))),
             Err(refused) => refused,
         };
         let mut input = input;
         if let Some(exact) = self.exact_input(&refused).filter(|exact| *exact < input) {
             input = exact;
-            refused = match self.try_for(input, output.tokens) {
+            refused = match self.try_for(self.bound(input, output.tokens)) {
                 Ok(ticket) => return Ok(self.admitted(ticket, output.cap(false))),
                 Err(refused) => refused,
             };
         }
         if let Some(tokens) = self.affordable(&refused, input).filter(|tokens| *tokens > 0 && *tokens < output.tokens) {
-            return match self.try_for(input, tokens) {
+            return match self.try_for(self.bound(input, tokens)) {
                 Ok(ticket) => Ok(self.admitted(ticket, Output { tokens, ..output }.cap(true))),
                 Err(refused) => Err(self.refuse(refused)),
             };
@@ -171,6 +207,7 @@ impl Wish<'_> {
             promise: Promise { cap, ordinary_tier: self.must_name_tier() },
             tokenizer: price.tokenizer,
             unstated: Unstated { service_tier, input_images },
+            tariff: self.tariff,
         }
     }
 
@@ -179,10 +216,13 @@ impl Wish<'_> {
         let (quota, price) = (&self.caller.policy.quota, &self.price.price);
         let capped = quota.usd_per_day.is_some() || quota.usd_per_month.is_some() || costs_at_most(self.caller);
         let dearer = self.target.upstream.may_choose_tier && price.lists(ServiceTier::Priority);
-        self.call.ask.service_tier == AskedTier::Auto && capped && dearer
+        let can_be_told = self.tariff.is_none() && self.call.route != AiRoute::Moderations;
+        self.call.ask.service_tier == AskedTier::Auto && capped && dearer && can_be_told
     }
 
-    fn bound(&self, input_tokens: u32, output_tokens: u32) -> Bound {
+    /// What a call can use at most whose answers have at most so many tokens each.
+    fn bound(&self, input_tokens: u32, output_each: u32) -> Bound {
+        let output_tokens = self.output_all(output_each);
         Bound { input_tokens, output_tokens, input_images: self.call.ask.parts.images, ..Bound::default() }
     }
 
@@ -193,7 +233,7 @@ impl Wish<'_> {
         Refusal::quota(refused, self.store.clock().now())
     }
 
-    fn try_for(&self, input_tokens: u32, output_each: u32) -> Result<Ticket, Refused> {
+    fn try_for(&self, bound: Bound) -> Result<Ticket, Refused> {
         let policy = &self.caller.policy;
         self.store.admit(&Demand {
             request_id: self.call.request_id,
@@ -207,8 +247,10 @@ impl Wish<'_> {
             upstream: self.keys.1,
             price: &self.price.price,
             rate_card: self.price.card,
-            bound: self.bound(input_tokens, self.output_all(output_each)),
-            prompt_estimate: estimate_tokens(self.call.body.len()),
+            bound,
+            prompt_estimate: self
+                .tariff
+                .map_or_else(|| estimate_tokens(self.call.body.len()), |tariff| tariff.request.input),
             service_tier: self.service_tier,
             label: self.label,
             markup: policy.markup,
@@ -324,14 +366,8 @@ fn is_capped(quota: &Quota) -> bool {
 
 /// Tokens of the prompt that no byte of the request stands for.
 pub(crate) fn overhead(call: &Call) -> u32 {
-    match call.route {
-        AiRoute::ChatCompletions
-        | AiRoute::Messages
-        | AiRoute::GenerateContent
-        | AiRoute::Responses
-        | AiRoute::Compact => TEMPLATE_TOKENS + if call.ask.has_tools { TOOL_TOKENS } else { 0 },
-        AiRoute::Completions | AiRoute::Embeddings | AiRoute::CountTokens => 0,
-    }
+    let tools = if call.ask.has_tools { TOOL_TOKENS } else { 0 };
+    if call.route.is_chat() { TEMPLATE_TOKENS + tools } else { 0 }
 }
 
 /// The most tokens that the prompt can be billed as. A byte is an upper bound of a byte-level token; images count by tariff;

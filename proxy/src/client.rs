@@ -140,6 +140,12 @@ impl Client<'_> {
         }
     }
 
+    /// Breaks an answer off whose body has begun: its connection, or its stream, ends without the end of the body.
+    pub(crate) fn cut(&mut self) -> Box<Error> {
+        self.close();
+        Error::explain(ErrorType::ConnectionClosed, "the upstream broke off in its answer").into_down()
+    }
+
     /// Writes a whole answer.
     pub(crate) async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
         head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;

@@ -130,7 +130,7 @@ pub(crate) async fn forward(
                 content_type: &outbound.content_type,
                 path: &outbound.path,
                 body: outbound.body.clone(),
-                stream: outbound.stream,
+                accept: outbound.accept,
                 headers: outbound.headers.clone(),
                 own_key: signed.as_ref().or(outbound.own_key.as_deref()),
                 once: false,

@@ -162,7 +162,7 @@ impl Gateway {
             match forward(client, &target.upstream, &outbound, &admitted.ticket, now).await {
                 Ok(reply) => {
                     target.upstream.health.note(&target.model, Sign::Answered, Instant::now());
-                    let way = outbound.way(call, now.0.div_euclid(1_000));
+                    let way = outbound.way(call, now.0.div_euclid(1_000), admitted.tariff);
                     let exchange = Exchange { client, ctx, call, policy: &caller.policy };
                     return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
@@ -208,7 +208,7 @@ impl Gateway {
     ) -> Result<(), Stop> {
         let (shared, Exchange { client, ctx, call, policy }) = (&*self.shared, exchange);
         let tenant = &policy.tenant;
-        let Admitted { ticket, promise, tokenizer, unstated } = admitted;
+        let Admitted { ticket, promise, tokenizer, unstated, tariff: _ } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
         let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
         if call.route == AiRoute::CountTokens {
@@ -231,6 +231,7 @@ impl Gateway {
             Ending::Event(event) => client.last(event).await?,
             Ending::Refusal(refusal) => return Err(Stop::Refused(refusal, settled.standing)),
             Ending::Nothing => return Err(Stop::Gone),
+            Ending::Cut => return Err(Stop::Io(client.cut())),
         }
         Ok(())
     }

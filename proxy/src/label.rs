@@ -19,8 +19,8 @@ const TAGS: &str = "x-openclawmu-tags";
 /// 400 when the header is no text.
 pub(crate) fn label(headers: &HeaderMap, body: &Bytes, fields: &Fields) -> Result<Label, Refusal> {
     let mut label = Label::default();
-    if let Some(user) = fields.user().and_then(|range| body.get(range)) {
-        label.set_user(&serde_json::from_slice::<String>(user).unwrap_or_default());
+    if let Some(user) = fields.user(body) {
+        label.set_user(&user);
     }
     tags(headers, &mut label)?;
     if let Some(metadata) = fields.metadata().and_then(|range| body.get(range)) {

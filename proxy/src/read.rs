@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use openclawmu_store::{Label, RequestId};
 use pingora::proxy::Session;
 use serde::de::IgnoredAny;
 
 use crate::config::EdgeConfig;
-use crate::dialect::ask::{self, Ask};
+use crate::dialect::ask::{self, Ask, Fields};
+use crate::dialect::openai::{media, request};
 use crate::dialect::responses::Asked;
 use crate::head;
 use crate::label::label;
@@ -33,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) label: Label,
     /// The body as it came; of a response, with what it continues.
     pub(crate) body: Bytes,
+    /// What the body is, where it is a form.
+    pub(crate) form: Option<HeaderValue>,
     /// The request, where it asks for a response.
     pub(crate) asked: Option<Box<Asked>>,
 }
@@ -44,16 +48,20 @@ pub(crate) async fn read(
     (route, rest): (AiRoute, &str),
     request_id: RequestId,
 ) -> Result<Call, Refusal> {
-    let body = with_default_model(body(session, edge).await?, default_model);
-    let text = std::str::from_utf8(&body).map_err(|_| Refusal::Bad {
-        status: 400,
-        param: None,
-        code: Some("invalid_json"),
-        message: "We could not parse the JSON body of your request: it is not UTF-8.".to_owned(),
-    })?;
-    let ask = ask::read(route, (rest, session.req_header().uri.query()), text)?;
-    let label = label(&session.req_header().headers, &body, &ask.fields)?;
-    Ok(Call { request_id, route, ask, label, body, asked: None })
+    let body = body(session, edge).await?;
+    // A default is one for conversations.
+    let body = if route.is_media() { body } else { with_default_model(body, default_model) };
+    let head = session.req_header();
+    let content_type = head.headers.get(http::header::CONTENT_TYPE);
+    let ask = if route.is_media() {
+        media::read(route, content_type, &body)?
+    } else {
+        let text = std::str::from_utf8(&body).map_err(|_| request::not_utf8())?;
+        ask::read(route, (rest, head.uri.query()), text)?
+    };
+    let label = label(&head.headers, &body, &ask.fields)?;
+    let form = content_type.filter(|_| matches!(ask.fields, Fields::Form { .. })).cloned();
+    Ok(Call { request_id, route, ask, label, body, form, asked: None })
 }
 
 /// The body with the tenant's default model where it is an object that names none. What else is wrong with it is told later.

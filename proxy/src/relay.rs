@@ -1,7 +1,11 @@
-//! Stage 6. From a reply to the client, counting: event by event for a stream, whole otherwise.
+//! Stage 6. From a reply to the client, counting: event by event for a stream, piece by piece for sound, whole otherwise.
+//!
+//! - `sound`: answers that are not JSON, as they come
 //!
 //! What ends the answer (`[DONE]`, the error event, the whole body) is held back until the attempt is settled, so that a client
 //! that has its answer finds it in its usage.
+
+mod sound;
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -27,7 +31,7 @@ use crate::way::{Heard, Way};
 const MAX_WHOLE_BYTES: usize = 64 << 20;
 /// Pause between two notes of progress in the in-flight table.
 const NOTE_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for the end of an upstream's body after its last event.
+/// Longest wait for the end of an upstream's body after its last event, or for one more.
 const TAIL_PATIENCE: Duration = Duration::from_millis(100);
 /// The content type of Amazon's streams.
 const FRAMED: &str = "application/vnd.amazon.eventstream";
@@ -68,6 +72,8 @@ pub(crate) enum Ending {
     Refusal(Refusal),
     /// Nothing: the client is gone.
     Nothing,
+    /// Nothing: the body breaks off in its middle, and its connection with it, so that nobody takes it for whole.
+    Cut,
 }
 
 /// Everything that a relay needs beside the reply.
@@ -110,6 +116,8 @@ impl Relay<'_, '_> {
     pub(crate) async fn run(mut self, reply: Reply) -> Relayed {
         if reply.content_type.starts_with("text/event-stream") || reply.content_type == FRAMED {
             self.stream(reply).await
+        } else if self.way.is_sound(&reply.content_type) {
+            self.sound(reply).await
         } else {
             self.whole(reply).await
         }
@@ -129,13 +137,13 @@ impl Relay<'_, '_> {
         };
         let content_type = reply.content_type.clone();
         reply.release().await;
-        let Some(said) = self.way.whole(body) else {
+        let Some(said) = self.way.whole(&content_type, body) else {
             let message = "The upstream answered with something that is not JSON.".to_owned();
             let refusal = Refusal::Upstream { code: "upstream_broken", message };
             return self.nothing_delivered(Broken::Upstream(refusal), first_byte_ms);
         };
         let usage = said.usage.map_or_else(|| self.estimate(said.text_bytes, 0), |usage| self.with_images(usage));
-        let (outcome, estimated) = (Outcome::Complete, said.usage.is_none());
+        let (outcome, estimated) = (Outcome::Complete, self.is_estimate(said.usage));
         let service_tier = said.service_tier.unwrap_or(self.unstated.service_tier);
         let content_type = said.content_type.map_or(content_type, str::to_owned);
         let ending = Ending::Whole { content_type, body: said.body };
@@ -194,7 +202,7 @@ impl Relay<'_, '_> {
             .map_or_else(|| self.estimate(counted.text_bytes, counted.text_events), |usage| self.with_images(usage));
         usage.tool_calls = counted.tool_calls;
         let service_tier = counted.service_tier.unwrap_or(self.unstated.service_tier);
-        let (estimated, response) = (counted.usage.is_none(), self.way.response());
+        let (estimated, response) = (self.is_estimate(counted.usage), self.way.response());
         Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending, response }
     }
 
@@ -210,7 +218,7 @@ impl Relay<'_, '_> {
 
     /// Relays events until the end; `[DONE]` itself is left to the caller.
     async fn events(&mut self, reply: &mut Reply, counted: &mut Counted) -> Result<Fin, Broken> {
-        let mut splitter = Splitter::default();
+        let mut splitter = Splitter::within(self.way.longest_event());
         let mut frames = (reply.content_type == FRAMED).then(frames::Splitter::default);
         let (mut noted, mut heard) = (Instant::now(), Instant::now());
         // One timer for the whole stream: it is looked at when it fires, not moved with every event.
@@ -219,12 +227,18 @@ impl Relay<'_, '_> {
         let mut watch = self.cut.clone();
         let mut cut = pin!(cut(&mut watch));
         loop {
+            if self.way.may_be_over() {
+                idle.as_mut().reset((heard + TAIL_PATIENCE).into());
+            }
             let piece = tokio::select! {
                 biased;
                 piece = reply.piece() => piece.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))?,
                 () = self.client.gone() => return Err(Broken::ClientGone),
                 () = &mut cut => return Err(Broken::Shutdown),
                 () = &mut idle => {
+                    if self.way.may_be_over() {
+                        return self.at_end(None, counted);
+                    }
                     if heard.elapsed() >= idle_timeout {
                         return Err(Broken::Upstream(fault_refusal(&Fault::Timeout(idle_timeout))));
                     }
@@ -320,9 +334,17 @@ impl Relay<'_, '_> {
 
     /// What an answer without the provider's usage probably used: its prompt, and the text that came.
     fn estimate(&self, text_bytes: usize, text_events: u32) -> Usage {
+        if let Some(silent) = self.way.silent() {
+            return self.with_images(silent.usage);
+        }
         let input =
             count_tokens(&self.call.body, self.model.1).unwrap_or_else(|| estimate_tokens(self.call.body.len()));
         self.with_images(Usage { input, output: estimate_tokens(text_bytes).max(text_events), ..Usage::default() })
+    }
+
+    /// Whether the bill is ours: the provider says nothing, and may count what was not counted here.
+    fn is_estimate(&self, stated: Option<Usage>) -> bool {
+        stated.is_none() && !self.way.silent().is_some_and(|silent| silent.exact)
     }
 
     /// Images of the prompt are billed whether the provider counts them or not.
@@ -332,6 +354,9 @@ impl Relay<'_, '_> {
 
     /// The same without counting the prompt token by token.
     fn rough(&self, counted: &Counted) -> Usage {
+        if let Some(silent) = self.way.silent() {
+            return self.with_images(silent.usage);
+        }
         let output = estimate_tokens(counted.text_bytes).max(counted.text_events);
         self.with_images(Usage { input: estimate_tokens(self.call.body.len()), output, ..Usage::default() })
     }

@@ -12,13 +12,14 @@ use crate::admit::{Promise, count_tokens, estimate_tokens};
 use crate::catalog::Target;
 use crate::dialect::ask::{self, Fields};
 use crate::dialect::form::{Request, shorten};
+use crate::dialect::openai::media::tariff::Tariff;
+use crate::dialect::openai::media::watch::Watch;
 use crate::dialect::openai::request::Edits;
 use crate::dialect::openai::service::{self, AskedTier};
 use crate::dialect::{Shown, translate};
 use crate::own_key::KeyHeaders;
 use crate::read::Call;
 use crate::refusal::Refusal;
-use crate::routes::AiRoute;
 use crate::upstream::provider::{Api, Provider};
 use crate::way::Way;
 
@@ -48,8 +49,8 @@ pub(crate) struct Outbound {
     pub(crate) content_type: HeaderValue,
     /// The body.
     pub(crate) body: Bytes,
-    /// Whether it asks for a stream.
-    pub(crate) stream: bool,
+    /// What is accepted as an answer.
+    pub(crate) accept: &'static str,
     /// Headers for this API beside the key.
     pub(crate) headers: Vec<(&'static str, HeaderValue)>,
     /// The tenant's own key there.
@@ -63,7 +64,7 @@ pub(crate) struct Outbound {
 pub(crate) fn draft(call: &Call, target: &Target, rates: &RateTable) -> Result<Draft, Refusal> {
     let provider = target.upstream.provider();
     // A response is always written anew: what is kept of it is not the provider's to know.
-    if provider.has(call.route.api()) && call.asked.is_none() {
+    if target.upstream.has(call.route.api()) && call.asked.is_none() {
         return Ok(Draft::Same);
     }
     if !call.route.is_chat() {
@@ -120,17 +121,24 @@ pub(crate) fn route(
         }
     };
     let path = provider.path(api, &target.model, call.ask.stream);
-    let (method, content_type) = (Method::POST, HeaderValue::from_static("application/json"));
-    Ok(Outbound { api, method, path, content_type, body, stream: call.ask.stream, headers, own_key })
+    let (method, json) = (Method::POST, HeaderValue::from_static("application/json"));
+    let content_type = call.form.clone().unwrap_or(json);
+    let accept = match (call.ask.stream, call.route.is_media()) {
+        (true, _) => "text/event-stream",
+        (false, true) => "*/*",
+        (false, false) => "application/json",
+    };
+    Ok(Outbound { api, method, path, content_type, body, accept, headers, own_key })
 }
 
 fn edited(call: &Call, target: &Target, promise: Promise) -> Bytes {
     let is_openai = matches!(call.ask.fields, Fields::Openai(_));
+    let named = call.ask.model == target.model && call.ask.fields.names_model();
     let edits = Edits {
-        model: (call.ask.model != target.model).then_some(target.model.as_str()),
+        model: (!named).then_some(target.model.as_str()),
         cap: promise.cap.map(|cap| (cap.field, cap.tokens)),
         ordinary_tier: promise.ordinary_tier,
-        force_usage: is_openai && call.ask.stream && !call.ask.wants_usage && call.route != AiRoute::Embeddings,
+        force_usage: is_openai && call.ask.stream && !call.ask.wants_usage && call.route.has_output(),
     };
     ask::edit(&call.body, &call.ask.fields, &edits)
 }
@@ -185,11 +193,14 @@ fn with_tier(body: Vec<u8>, tier: &str) -> Vec<u8> {
 
 impl Outbound {
     /// The way of the answer to a client of `call`'s dialect.
-    pub(crate) fn way(&self, call: &Call, created: i64) -> Way {
+    pub(crate) fn way(&self, call: &Call, created: i64, tariff: Option<Tariff>) -> Way {
+        if let (Some(media), Some(tariff)) = (&call.ask.media, tariff) {
+            return Way::Media(Box::new(Watch::new(media, tariff)));
+        }
         let dialect = call.route.dialect();
         let framing = match &call.ask.fields {
             Fields::Gemini(_, framing) => Some(*framing),
-            Fields::Openai(_) | Fields::Anthropic(_) | Fields::Responses { .. } => None,
+            Fields::Openai(_) | Fields::Form { .. } | Fields::Anthropic(_) | Fields::Responses { .. } => None,
         };
         let is_array = framing == Some(crate::dialect::gemini::path::Framing::Array);
         if self.api == call.route.api() && !is_array && call.asked.is_none() {

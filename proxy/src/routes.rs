@@ -63,6 +63,20 @@ pub(crate) enum AiRoute {
     Responses,
     /// A conversation of Open Responses made short.
     Compact,
+    /// What a text or an image must not show.
+    Moderations,
+    /// Images made of a prompt.
+    ImageGenerations,
+    /// Images changed.
+    ImageEdits,
+    /// Images varied.
+    ImageVariations,
+    /// Speech made of text.
+    Speech,
+    /// Speech written down.
+    Transcriptions,
+    /// Speech written down in English.
+    Translations,
 }
 
 impl Route {
@@ -120,7 +134,16 @@ impl AiRoute {
     /// The dialect of its bodies.
     pub(crate) fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::Openai,
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Embeddings
+            | Self::Moderations
+            | Self::ImageGenerations
+            | Self::ImageEdits
+            | Self::ImageVariations
+            | Self::Speech
+            | Self::Transcriptions
+            | Self::Translations => Dialect::Openai,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
             Self::Responses | Self::Compact => Dialect::Responses,
@@ -137,19 +160,56 @@ impl AiRoute {
             Self::CountTokens => Api::CountTokens,
             Self::GenerateContent => Api::Generate,
             Self::Responses | Self::Compact => Api::Responses,
+            Self::Moderations => Api::Moderations,
+            Self::ImageGenerations => Api::ImageGenerations,
+            Self::ImageEdits => Api::ImageEdits,
+            Self::ImageVariations => Api::ImageVariations,
+            Self::Speech => Api::Speech,
+            Self::Transcriptions => Api::Transcriptions,
+            Self::Translations => Api::Translations,
         }
     }
 
-    /// Whether the answer is tokens that are billed.
+    /// Whether the answer is text whose tokens are billed.
     pub(crate) fn has_output(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::CountTokens)
+        !matches!(self, Self::Embeddings | Self::CountTokens | Self::Moderations) && !self.is_media()
+    }
+
+    /// Whether it is about images or audio, which are billed by tariffs of their own.
+    pub(crate) fn is_media(self) -> bool {
+        match self {
+            Self::ImageGenerations
+            | Self::ImageEdits
+            | Self::ImageVariations
+            | Self::Speech
+            | Self::Transcriptions
+            | Self::Translations => true,
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Embeddings
+            | Self::Messages
+            | Self::CountTokens
+            | Self::GenerateContent
+            | Self::Responses
+            | Self::Compact
+            | Self::Moderations => false,
+        }
     }
 
     /// Whether it asks a model to answer in a conversation, so that any such model can be asked.
     pub(crate) fn is_chat(self) -> bool {
         match self {
             Self::ChatCompletions | Self::Messages | Self::GenerateContent | Self::Responses | Self::Compact => true,
-            Self::Completions | Self::Embeddings | Self::CountTokens => false,
+            Self::Completions
+            | Self::Embeddings
+            | Self::CountTokens
+            | Self::Moderations
+            | Self::ImageGenerations
+            | Self::ImageEdits
+            | Self::ImageVariations
+            | Self::Speech
+            | Self::Transcriptions
+            | Self::Translations => false,
         }
     }
 }
@@ -182,6 +242,23 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::POST, "/v1/chat/completions", Route::Ai(AiRoute::ChatCompletions), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/completions", Route::Ai(AiRoute::Completions), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/embeddings", Route::Ai(AiRoute::Embeddings), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/moderations", Route::Ai(AiRoute::Moderations), Access::Scope(Scope::Inference)),
+    entry(
+        Method::POST,
+        "/v1/images/generations",
+        Route::Ai(AiRoute::ImageGenerations),
+        Access::Scope(Scope::Inference),
+    ),
+    entry(Method::POST, "/v1/images/edits", Route::Ai(AiRoute::ImageEdits), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/images/variations", Route::Ai(AiRoute::ImageVariations), Access::Scope(Scope::Inference)),
+    entry(Method::POST, "/v1/audio/speech", Route::Ai(AiRoute::Speech), Access::Scope(Scope::Inference)),
+    entry(
+        Method::POST,
+        "/v1/audio/transcriptions",
+        Route::Ai(AiRoute::Transcriptions),
+        Access::Scope(Scope::Inference),
+    ),
+    entry(Method::POST, "/v1/audio/translations", Route::Ai(AiRoute::Translations), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages", Route::Ai(AiRoute::Messages), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/messages/count_tokens", Route::Ai(AiRoute::CountTokens), Access::Scope(Scope::Inference)),
     entry(Method::POST, "/v1/responses", Route::Ai(AiRoute::Responses), Access::Scope(Scope::Inference)),

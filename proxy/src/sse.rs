@@ -8,23 +8,36 @@ use bytes::{Bytes, BytesMut};
 pub(crate) const MAX_EVENT_BYTES: usize = 10 << 20;
 
 /// Cuts events out of pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Splitter {
     buffer: BytesMut,
     /// Everything before this has been searched.
     searched: usize,
+    /// The longest event, in bytes.
+    longest: usize,
 }
 
 /// An event without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event is longer than {MAX_EVENT_BYTES} bytes")]
-pub(crate) struct TooLong;
+#[error("an event is longer than {0} bytes")]
+pub(crate) struct TooLong(usize);
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self::within(MAX_EVENT_BYTES)
+    }
+}
 
 impl Splitter {
+    /// Nothing yet, and events of at most `longest` bytes.
+    pub(crate) fn within(longest: usize) -> Self {
+        Self { buffer: BytesMut::new(), searched: 0, longest }
+    }
+
     /// Takes the next piece.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), TooLong> {
-        if self.buffer.len() + piece.len() > MAX_EVENT_BYTES + piece.len().min(1 << 20) {
-            return Err(TooLong);
+        if self.buffer.len() + piece.len() > self.longest + piece.len().min(1 << 20) {
+            return Err(TooLong(self.longest));
         }
         self.buffer.extend_from_slice(piece);
         Ok(())

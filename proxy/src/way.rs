@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::dialect::form::{self, Delta, Event, Opening, Part, Trouble};
 use crate::dialect::gemini::path::Framing;
+use crate::dialect::openai::media::watch::{Silent, Watch};
 use crate::dialect::openai::reply as openai;
 use crate::dialect::openai::service;
 use crate::dialect::translate::{self, Reader, Writer};
@@ -23,6 +24,9 @@ use crate::upstream::provider::Api;
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 /// The last event of an Anthropic stream.
 const MESSAGE_STOP: Bytes = Bytes::from_static(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+
+/// The longest event with a picture in it.
+const MAX_MEDIA_EVENT_BYTES: usize = 64 << 20;
 
 /// What one event of a stream says.
 pub(crate) type Heard = openai::Event;
@@ -44,6 +48,8 @@ pub(crate) enum Way {
     Anthropic(anthropic::watch::Watch),
     /// Google on both sides.
     Gemini(gemini::watch::Watch),
+    /// `OpenAI`'s images and audio on both sides.
+    Media(Box<Watch>),
     /// Two dialects.
     Translated(Box<Translated>),
 }
@@ -92,7 +98,7 @@ impl Way {
     /// The content type of the client's stream, where it is not the upstream's.
     pub(crate) fn stream_type(&self) -> Option<&'static str> {
         match self {
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) => None,
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => None,
             Self::Translated(way) if way.framing == Some(Framing::Array) => Some("application/json"),
             Self::Translated(_) => Some("text/event-stream"),
         }
@@ -133,6 +139,7 @@ impl Way {
                 };
                 (heard, event)
             }
+            Self::Media(watch) => watch.event(sse::data(&event).as_deref(), event.clone()),
             Self::Translated(way) => {
                 let data = sse::data(&event).unwrap_or(Cow::Borrowed(b""));
                 way.take(name().as_deref(), &data)
@@ -144,7 +151,7 @@ impl Way {
     pub(crate) fn named(&mut self, name: &str, data: &[u8]) -> (Heard, Bytes) {
         match self {
             Self::Translated(way) => way.take(Some(name), data),
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) => (Heard::default(), Bytes::new()),
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => (Heard::default(), Bytes::new()),
         }
     }
 
@@ -156,6 +163,9 @@ impl Way {
             Self::Openai => (Heard { done: heard.done || finished, ..heard }, DONE),
             Self::Anthropic(_) => (Heard { done: heard.done || finished, ..heard }, MESSAGE_STOP),
             Self::Gemini(_) => (Heard { done: heard.done || finished, ..heard }, bytes),
+            Self::Media(watch) => {
+                (Heard { done: heard.done || finished, ..heard }, [bytes.to_vec(), watch.rest()].concat().into())
+            }
             Self::Translated(way) => {
                 let (last, more) = way.ended();
                 let bytes = [bytes, more].concat().into();
@@ -167,6 +177,10 @@ impl Way {
 
     /// The last event of a stream that failed, where it must fit to those before it.
     pub(crate) fn failed(&mut self, trouble: &Trouble) -> Option<Bytes> {
+        if let Self::Media(watch) = self {
+            // What was held back as the last event is the last one.
+            return Some(watch.rest()).filter(|rest| !rest.is_empty()).map(Bytes::from);
+        }
         let Self::Translated(way) = self else { return None };
         let Some((_, Writer::Responses(writer))) = &mut way.stream else { return None };
         let mut out = Vec::new();
@@ -181,8 +195,8 @@ impl Way {
         writer.response().cloned()
     }
 
-    /// Takes a whole answer; `None` when it is not one.
-    pub(crate) fn whole(&self, body: Bytes) -> Option<Whole> {
+    /// Takes a whole answer of this type; `None` when it is not one.
+    pub(crate) fn whole(&mut self, content_type: &str, body: Bytes) -> Option<Whole> {
         let plain =
             |usage, text_bytes, service_tier, body| Whole { usage, text_bytes, service_tier, content_type: None, body };
         match self {
@@ -198,7 +212,44 @@ impl Way {
                 let said = gemini::watch::whole(&body)?;
                 Some(plain(said.usage, said.text_bytes, None, body))
             }
+            Self::Media(watch) => {
+                let usage = watch.whole(content_type, &body).ok()?;
+                Some(plain(usage, 0, None, body))
+            }
             Self::Translated(way) => way.whole(&body),
+        }
+    }
+
+    /// What the answer counts as without the provider's word, where the way knows better than its text does.
+    pub(crate) fn silent(&self) -> Option<Silent> {
+        match self {
+            Self::Media(watch) => Some(watch.silent()),
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => None,
+        }
+    }
+
+    /// The longest event that a stream of it may have, in bytes: one that holds a picture is long.
+    pub(crate) fn longest_event(&self) -> usize {
+        match self {
+            Self::Media(_) => MAX_MEDIA_EVENT_BYTES,
+            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => sse::MAX_EVENT_BYTES,
+        }
+    }
+
+    /// Whether an event that is probably the last is held back.
+    pub(crate) fn may_be_over(&self) -> bool {
+        matches!(self, Self::Media(watch) if watch.holds())
+    }
+
+    /// Whether an answer of this type goes on piece by piece as it comes.
+    pub(crate) fn is_sound(&self, content_type: &str) -> bool {
+        matches!(self, Self::Media(watch) if watch.is_sound(content_type))
+    }
+
+    /// Takes a piece of such an answer.
+    pub(crate) fn piece(&mut self, piece: &[u8]) {
+        if let Self::Media(watch) = self {
+            watch.piece(piece);
         }
     }
 }

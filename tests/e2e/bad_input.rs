@@ -27,6 +27,9 @@ fn routes() -> Vec<Route> {
             Some("max_tokens"),
         ),
         route("/v1/embeddings", json!({ "model": "embed", "input": "hello" }), None),
+        route("/v1/moderations", json!({ "model": "guard", "input": "hello" }), None),
+        route("/v1/images/generations", json!({ "model": "painter", "prompt": "hello" }), None),
+        route("/v1/audio/speech", json!({ "model": "voice", "input": "hello", "voice": "alloy" }), None),
         route("/v1/messages", json!({ "model": "alpha", "messages": messages, "max_tokens": 5 }), Some("max_tokens")),
         route("/v1/messages/count_tokens", json!({ "model": "alpha", "messages": messages }), None),
         route(

@@ -46,6 +46,7 @@ mod isolation;
 mod key_rotation;
 mod label;
 mod lane;
+mod media;
 mod metering;
 mod metrics;
 mod openapi;

@@ -3,7 +3,8 @@
 //! A route without an example here fails the walk.
 
 use openclawmu_tests::client::{Client, chat};
-use openclawmu_tests::{Reply, Scene, upload};
+use openclawmu_tests::upstream::media;
+use openclawmu_tests::{Form, Reply, Scene, upload};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ enum Example {
     Batch(String),
     /// With this path and body: the gateway answers it itself, with this status.
     Own(&'static str, Value, u16),
+    /// With this path and form: it reaches the upstream.
+    Form(&'static str, Form),
     /// By a WebSocket; a plain request is told so. What goes over it is walked by the tests of that WebSocket.
     Socket(&'static str),
 }
@@ -51,6 +54,23 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
         ("POST", "/v1/responses/compact") => {
             Example::Call("/v1/responses/compact", json!({ "model": "alpha", "input": "hello" }))
         }
+        ("POST", "/v1/moderations") => Example::Call("/v1/moderations", json!({ "model": "guard", "input": "hello" })),
+        ("POST", "/v1/images/generations") => Example::Call(
+            "/v1/images/generations",
+            json!({ "model": "poster", "prompt": "hello", "size": "1024x1024" }),
+        ),
+        ("POST", "/v1/images/edits") => Example::Form(
+            "/v1/images/edits",
+            Form::new().text("model", "painter").text("prompt", "hello").file("image", "a.png", b"PNG"),
+        ),
+        ("POST", "/v1/images/variations") => {
+            Example::Form("/v1/images/variations", Form::new().text("model", "painter").file("image", "a.png", b"PNG"))
+        }
+        ("POST", "/v1/audio/speech") => {
+            Example::Call("/v1/audio/speech", json!({ "model": "voice", "input": "hello", "voice": "alloy" }))
+        }
+        ("POST", "/v1/audio/transcriptions") => Example::Form("/v1/audio/transcriptions", recorded()),
+        ("POST", "/v1/audio/translations") => Example::Form("/v1/audio/translations", recorded()),
         ("POST", "/v1/models/*") => Example::Call("/v1/models/alpha:generateContent", google),
         ("POST", "/v1beta/models/*") => Example::Call("/v1beta/models/alpha:generateContent", google),
         ("GET", "/v1/responses") => Example::Socket("/v1/responses"),
@@ -75,6 +95,12 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
     })
 }
 
+/// A second of silence.
+fn recorded() -> Form {
+    let file = [media::wav_head(16_000, 32_000), vec![0; 32_000]].concat();
+    Form::new().text("model", "ear").file("file", "a.wav", &file)
+}
+
 async fn ask(client: &Client, method: &str, example: &Example) -> Reply {
     let method: Method = method.parse().expect("a method");
     let request = match example {
@@ -82,6 +108,9 @@ async fn ask(client: &Client, method: &str, example: &Example) -> Reply {
             client.build(method, path).json(body)
         }
         Example::Call(path, _) | Example::Own(path, ..) | Example::Socket(path) => client.build(method, path),
+        Example::Form(path, form) => {
+            client.build(method, path).header("content-type", Form::content_type()).body(form.body())
+        }
         Example::Free(path) => client.build(method, path),
         Example::Batch(input) => return upload::batch(client, input, "/v1/chat/completions").await,
         Example::Upload => return upload::upload(client, "user_data", b"hello").await,
@@ -132,7 +161,7 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
         let asked =
             example(method, path, &has).unwrap_or_else(|| panic!("{method} {path} is new: give it an example here"));
         let own = match asked {
-            Example::Call(..) | Example::Free(_) | Example::Upload | Example::Batch(_) => None,
+            Example::Call(..) | Example::Form(..) | Example::Free(_) | Example::Upload | Example::Batch(_) => None,
             Example::Own(_, _, status) => Some(status),
             Example::Socket(_) => Some(426),
         };
@@ -151,7 +180,7 @@ async fn every_route_needs_its_token_and_whatever_reaches_an_upstream_is_admitte
         assert_eq!(sent, expected, "{method} {path}: requests upstream");
         assert!(sent == 0 || route["upstream"] == true, "{method} {path} reaches an upstream unlisted");
         scene.rows_once(rows + sent).await;
-        if matches!(asked, Example::Call(..)) {
+        if matches!(asked, Example::Call(..) | Example::Form(..)) {
             let refused = ask(&spent, method, &asked).await;
             assert_eq!(refused.status, 429, "{method} {path}: {}", refused.text());
             assert_told(&refused, dialect);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::form::Form;
 use crate::sse::Stream;
 
 /// A whole answer.
@@ -151,7 +152,17 @@ impl Client {
 
     /// POST of a body as it stands.
     pub async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Reply {
-        let request = self.build(http::Method::POST, path).header("content-type", "application/json").body(body);
+        self.post_typed(path, "application/json", body).await
+    }
+
+    /// POST of a form.
+    pub async fn post_form(&self, path: &str, form: &Form) -> Reply {
+        self.post_typed(path, &Form::content_type(), form.body()).await
+    }
+
+    /// POST of a body as it stands, of this type.
+    pub async fn post_typed(&self, path: &str, content_type: &str, body: Vec<u8>) -> Reply {
+        let request = self.build(http::Method::POST, path).header("content-type", content_type).body(body);
         Reply::of(request.send().await.expect("an answer")).await
     }
 

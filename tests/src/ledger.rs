@@ -33,6 +33,10 @@ pub struct Row {
     pub service_tier: String,
     /// Images of the prompt that are billed.
     pub input_images: u64,
+    /// Audio tokens of the answer.
+    pub output_audio: u64,
+    /// Milliseconds of the prompt's audio.
+    pub input_ms: u64,
 }
 
 /// Opens the database of a data directory, read only.
@@ -51,7 +55,8 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
     let mut query = connection
         .prepare(
             "SELECT l.cost_nanos, l.held_nanos, l.input_tokens, l.cache_read_tokens, l.output_tokens, l.reasoning_tokens, l.estimated,
-                    l.request_id, l.outcome, l.reserved_nanos, l.service_tier, l.input_images
+                    l.request_id, l.outcome, l.reserved_nanos, l.service_tier, l.input_images,
+                    l.output_audio_tokens, l.input_ms
              FROM ledger l JOIN tenants t ON t.row_id = l.tenant WHERE t.id = ?1 ORDER BY l.id",
         )
         .expect("the ledger's columns");
@@ -71,6 +76,8 @@ pub fn rows(data: &Path, tenant: &str) -> Vec<Row> {
                 reserved: i128::from(row.get::<_, i64>(9)?),
                 service_tier: row.get(10)?,
                 input_images: count(11)?,
+                output_audio: count(12)?,
+                input_ms: count(13)?,
             })
         })
         .expect("the ledger");

@@ -26,6 +26,7 @@ pub mod client;
 pub mod clock;
 pub mod dice;
 pub mod disk;
+pub mod form;
 pub mod gateway;
 pub mod ledger;
 pub mod money;
@@ -46,6 +47,7 @@ pub mod wait;
 
 pub use admin::{Admin, Budget, Tenant};
 pub use client::{Client, Reply};
+pub use form::Form;
 pub use gateway::Gateway;
 pub use scene::Scene;
 pub use setup::Setup;

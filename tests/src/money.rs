@@ -60,21 +60,92 @@ pub const PRICES: [Price; 7] = [
     price("odd", [1_234_567, 333_333, 7_654_321, 7_654_321]),
 ];
 
+/// The prices of images and audio, as the rates file has them: `painter` draws by tokens and `poster` by the piece, `voice` speaks by
+/// characters and `speaker` by tokens, `ear` listens by the second and `scribe` by tokens, `guard` moderates for money and `omni-moderation-latest` for none.
+fn media() -> Value {
+    let tokens = |size: &str, counts: [u64; 3]| {
+        let of = |quality, tokens| json!({ "size": size, "quality": quality, "tokens": tokens });
+        [of("low", counts[0]), of("medium", counts[1]), of("high", counts[2])]
+    };
+    let drawn = [
+        tokens("1024x1024", [272, 1_056, 4_160]),
+        tokens("1024x1536", [408, 1_584, 6_240]),
+        tokens("1536x1024", [400, 1_568, 6_208]),
+    ];
+    let posters: Vec<Value> = POSTERS
+        .iter()
+        .map(|(size, quality, price)| json!({ "size": size, "quality": quality, "price": usd(*price) }))
+        .collect();
+    json!({
+        "painter": { "input": "5", "input_image_tokens": "10", "output": "40", "image_tokens": 581, "images": drawn.concat() },
+        "poster": { "images": posters },
+        "voice": { "input_characters": "15" },
+        "speaker": { "input": "0.6", "output_audio": "12", "audio_tokens_per_minute": 1_200 },
+        "ear": { "input_second": "0.0001" },
+        "scribe": { "input": "2.5", "input_audio": "6", "output": "10", "context_tokens": 16_000, "max_output_tokens": 2_000 },
+        "guard": { "input": "0.1", "context_tokens": 32_768 },
+        "omni-moderation-latest": { "input": "0", "context_tokens": 32_768 },
+    })
+}
+
+/// What `poster` costs by size and quality, in nano-dollars.
+const POSTERS: [(&str, &str, i128); 4] = [
+    ("1024x1024", "standard", 40_000_000),
+    ("1024x1792", "standard", 80_000_000),
+    ("1024x1024", "hd", 80_000_000),
+    ("1024x1792", "hd", 120_000_000),
+];
+
+/// What a bill of [`media`] costs.
+fn media_cost(bill: &Bill) -> Option<i128> {
+    let pieces = &bill.pieces;
+    let per_million = |parts: &[(u64, i128)]| {
+        let sum: i128 = parts.iter().map(|(count, price)| i128::from(*count) * price).sum();
+        (sum + 500_000) / 1_000_000
+    };
+    Some(match bill.model.as_str() {
+        "painter" => per_million(&[
+            (bill.prompt, 5_000_000_000),
+            (pieces.image_tokens, 10_000_000_000),
+            (bill.completion, 40_000_000_000),
+        ]),
+        "poster" => pieces
+            .images
+            .iter()
+            .map(|(size, quality)| POSTERS.iter().find(|(s, q, _)| s == size && q == quality).expect("a price").2)
+            .sum(),
+        "voice" => per_million(&[(pieces.characters, 15_000_000_000)]),
+        "speaker" => per_million(&[(bill.prompt, 600_000_000), (pieces.spoken_tokens, 12_000_000_000)]),
+        "ear" => i128::from(pieces.heard_ms) * 100,
+        "scribe" => per_million(&[
+            (bill.prompt, 2_500_000_000),
+            (pieces.heard_tokens, 6_000_000_000),
+            (bill.completion, 10_000_000_000),
+        ]),
+        "omni-moderation-latest" => 0,
+        _ => return None,
+    })
+}
+
 /// The most tokens that an answer of a chat model of the card may have.
 pub const MAX_OUTPUT_TOKENS: u64 = 4_096;
 
 /// The most tokens that `sight` reads, images included.
 pub const CONTEXT_TOKENS: u64 = 128_000;
 
-/// Models of the card in the order of [`PRICES`].
+/// Models of the card.
 #[must_use]
 pub fn models() -> Vec<&'static str> {
-    PRICES.iter().map(|price| price.model).collect()
+    let media = ["painter", "poster", "voice", "speaker", "ear", "scribe", "guard", "omni-moderation-latest"];
+    PRICES.iter().map(|price| price.model).chain(media).collect()
 }
 
 /// What a provider's bill costs by [`PRICES`]: each bucket apart, rounded once, half up.
 #[must_use]
 pub fn cost(bill: &Bill) -> i128 {
+    if let Some(cost) = media_cost(bill) {
+        return cost;
+    }
     let price = PRICES
         .iter()
         .find(|price| price.model == bill.model)
@@ -90,7 +161,7 @@ pub fn cost(bill: &Bill) -> i128 {
 /// The card as the rates file: USD per million tokens, exact decimals.
 #[must_use]
 pub fn card() -> Value {
-    let mut models = Map::new();
+    let mut models: Map<String, Value> = media().as_object().cloned().unwrap_or_default();
     for price in PRICES {
         let mut rates = Map::new();
         rates.insert("input".into(), json!(usd(price.input)));

@@ -4,26 +4,18 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
-
-const BOUNDARY: &str = "----scripted-boundary-7MA4YWxkTrZu0gW";
+use crate::form::Form;
 
 /// The content type of [`form`].
 #[must_use]
 pub fn content_type() -> String {
-    format!("multipart/form-data; boundary={BOUNDARY}")
+    Form::content_type()
 }
 
 /// A form with a purpose and a file.
 #[must_use]
 pub fn form(purpose: &str, name: &str, content: &[u8]) -> Vec<u8> {
-    let mut body = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n{purpose}\r\n--{BOUNDARY}\r\n\
-         Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
-    )
-    .into_bytes();
-    body.extend_from_slice(content);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
-    body
+    Form::new().text("purpose", purpose).file("file", name, content).body()
 }
 
 /// Uploads a file.

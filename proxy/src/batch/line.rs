@@ -141,7 +141,7 @@ fn call(body: Bytes, route: AiRoute) -> Result<Call, Refusal> {
             ));
         }
     }
-    Ok(Call { request_id: RequestId(0), route, ask, label: Label::default(), body, asked: None })
+    Ok(Call { request_id: RequestId(0), route, ask, label: Label::default(), body, form: None, asked: None })
 }
 
 /// A cap that is written into a line: the field's name, and tokens.

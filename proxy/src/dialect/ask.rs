@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::anthropic::request::facts::{self, Asks};
 use super::gemini::path::Framing;
+use super::openai::media::Media;
 use super::openai::parts::Parts;
 use super::openai::request::Edits;
 use super::openai::service::AskedTier;
@@ -39,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) service_tier: AskedTier,
     /// Where the owned fields stand.
     pub(crate) fields: Fields,
+    /// What is asked for, where it is not text.
+    pub(crate) media: Option<Media>,
 }
 
 /// Whether a model may be named so.
@@ -62,6 +65,13 @@ pub(crate) fn model_name(name: String) -> Result<String, Refusal> {
 pub(crate) enum Fields {
     /// `OpenAI`'s.
     Openai(openai::request::Fields),
+    /// `OpenAI`'s, in a form: values as text.
+    Form {
+        /// The model.
+        model: Option<Range<usize>>,
+        /// Whom it is for.
+        user: Option<Range<usize>>,
+    },
     /// Anthropic's.
     Anthropic(facts::Fields),
     /// Of a request for a response: it is always written anew, so only the label's are known.
@@ -76,12 +86,24 @@ pub(crate) enum Fields {
 }
 
 impl Fields {
-    /// Where it says for whom it is.
-    pub(crate) fn user(&self) -> Option<Range<usize>> {
-        match self {
+    /// For whom it says that it is.
+    pub(crate) fn user(&self, body: &[u8]) -> Option<String> {
+        let place = match self {
             Self::Openai(fields) => fields.user.clone(),
             Self::Responses { user, .. } => user.clone(),
+            Self::Form { user, .. } => {
+                return body.get(user.clone()?).map(|text| String::from_utf8_lossy(text).into_owned());
+            }
             Self::Anthropic(_) | Self::Gemini(..) => None,
+        };
+        serde_json::from_slice(body.get(place?)?).ok()
+    }
+
+    /// Whether it says which model it wants.
+    pub(crate) fn names_model(&self) -> bool {
+        match self {
+            Self::Openai(fields) => fields.names_model(),
+            Self::Form { .. } | Self::Responses { .. } | Self::Anthropic(_) | Self::Gemini(..) => true,
         }
     }
 
@@ -92,6 +114,7 @@ impl Fields {
             Self::Responses { metadata, .. } => metadata.clone(),
             Self::Anthropic(fields) => fields.metadata.clone(),
             Self::Gemini(fields, _) => fields.labels.clone(),
+            Self::Form { .. } => None,
         }
     }
 }
@@ -102,9 +125,15 @@ impl Fields {
 /// 400 that names the field at fault.
 pub(crate) fn read(route: AiRoute, (rest, query): (&str, Option<&str>), body: &str) -> Result<Ask, Refusal> {
     match route {
-        AiRoute::ChatCompletions | AiRoute::Completions | AiRoute::Embeddings => {
+        AiRoute::ChatCompletions | AiRoute::Completions | AiRoute::Embeddings | AiRoute::Moderations => {
             openai::request::read(route, body).map(Ask::from)
         }
+        AiRoute::ImageGenerations
+        | AiRoute::ImageEdits
+        | AiRoute::ImageVariations
+        | AiRoute::Speech
+        | AiRoute::Transcriptions
+        | AiRoute::Translations => openai::media::read(route, None, body.as_bytes()),
         // What it continues is not in its body: `response::call` reads it.
         AiRoute::Responses | AiRoute::Compact => Err(Refusal::bad("input", "A response can't be asked for here.")),
         AiRoute::Messages => facts::facts(Asks::Answer, body).map(Ask::from),
@@ -128,6 +157,7 @@ pub(crate) fn read(route: AiRoute, (rest, query): (&str, Option<&str>), body: &s
                 prediction_bytes: 0,
                 service_tier: AskedTier::Auto,
                 fields: Fields::Gemini(ask.fields, target.framing),
+                media: None,
             })
         }
     }
@@ -161,6 +191,7 @@ impl From<openai::request::Ask> for Ask {
             prediction_bytes,
             service_tier,
             fields,
+            media: None,
         }
     }
 }
@@ -179,6 +210,7 @@ impl From<facts::Facts> for Ask {
             prediction_bytes: 0,
             service_tier: AskedTier::Auto,
             fields: Fields::Anthropic(facts.fields),
+            media: None,
         }
     }
 }
@@ -195,6 +227,13 @@ pub(crate) fn edit(body: &Bytes, fields: &Fields, edits: &Edits<'_>) -> Bytes {
             let edits = facts::Edits { model: edits.model, max_tokens: cap };
             anthropic::request::facts::edit(body, fields, &edits).into()
         }
+        Fields::Form { model, .. } => match (model, edits.model) {
+            (Some(place), Some(name)) => {
+                let part = |range| body.get(range).unwrap_or_default();
+                [part(0..place.start), name.as_bytes(), part(place.end..body.len())].concat().into()
+            }
+            (None, _) | (_, None) => body.clone(),
+        },
         Fields::Responses { .. } => body.clone(),
         Fields::Gemini(fields, _) => gemini::request::edit(body, fields, edits.model, cap).into_owned().into(),
     }

@@ -51,7 +51,16 @@ pub(crate) fn parse_reply(api: Api, body: &[u8]) -> Option<Reply> {
         Api::Generate => gemini::reply::parse(body),
         Api::Converse => bedrock::reply::parse(body),
         Api::Responses => responses::parse_reply(body),
-        Api::Completions | Api::Embeddings | Api::CountTokens => None,
+        Api::Completions
+        | Api::Embeddings
+        | Api::CountTokens
+        | Api::Moderations
+        | Api::ImageGenerations
+        | Api::ImageEdits
+        | Api::ImageVariations
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => None,
     }
 }
 
@@ -69,7 +78,16 @@ pub(crate) fn write_reply(dialect: Dialect, reply: &Reply, shown: &Shown, comple
 /// What a provider's refusal says.
 pub(crate) fn parse_trouble(api: Api, status: u16, body: &[u8]) -> Trouble {
     match api {
-        Api::Chat | Api::Completions | Api::Embeddings => openai::trouble::parse(status, body),
+        Api::Chat
+        | Api::Completions
+        | Api::Embeddings
+        | Api::Moderations
+        | Api::ImageGenerations
+        | Api::ImageEdits
+        | Api::ImageVariations
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => openai::trouble::parse(status, body),
         Api::Messages | Api::CountTokens => anthropic::trouble::parse(status, body),
         Api::Generate => gemini::trouble::parse(status, body),
         Api::Converse => bedrock::trouble::parse(status, body),
@@ -110,7 +128,16 @@ impl Reader {
             Api::Generate => Some(Self::Generate(gemini::stream::Reader::default())),
             Api::Converse => Some(Self::Converse(bedrock::stream::Reader::default())),
             Api::Responses => Some(Self::Responses(Box::default())),
-            Api::Completions | Api::Embeddings | Api::CountTokens => None,
+            Api::Completions
+            | Api::Embeddings
+            | Api::CountTokens
+            | Api::Moderations
+            | Api::ImageGenerations
+            | Api::ImageEdits
+            | Api::ImageVariations
+            | Api::Speech
+            | Api::Transcriptions
+            | Api::Translations => None,
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) async fn send(
         content_type: &call.content_type,
         path: &path,
         body: call.body.clone(),
-        stream: false,
+        accept: "application/json",
         headers: headers.to_vec(),
         own_key: own_key.map(|key| &**key),
         once: call.method == Method::POST,

@@ -9,10 +9,13 @@ use crate::dialect::openai::request::Edits;
 use crate::routes::AiRoute;
 
 /// The routes whose bodies are read, each with the members of which one alone may be there.
-const ROUTES: [(AiRoute, &[&str]); 6] = [
+const ROUTES: [(AiRoute, &[&str]); 9] = [
     (AiRoute::ChatCompletions, &["model", "stream", "n", "max_tokens", "max_completion_tokens", "messages", "tools"]),
     (AiRoute::Completions, &["model", "stream", "n", "best_of", "max_tokens", "prompt"]),
     (AiRoute::Embeddings, &["model", "input"]),
+    (AiRoute::Moderations, &["model", "input"]),
+    (AiRoute::ImageGenerations, &["model", "prompt", "n", "size", "quality", "stream", "partial_images"]),
+    (AiRoute::Speech, &["model", "input", "instructions", "stream_format", "speed"]),
     (AiRoute::Messages, &["model", "stream", "max_tokens", "messages", "tools", "service_tier"]),
     (AiRoute::CountTokens, &["model", "messages", "tools"]),
     (AiRoute::GenerateContent, &["contents", "generationConfig", "tools", "cachedContent"]),
@@ -66,13 +69,15 @@ fn believed(route: AiRoute, ask: &Ask, members: &Members) {
         assert!(u64::from(ask.choices) >= spelled("candidateCount", "candidate_count").unwrap_or(1), "answers");
         return;
     }
-    assert_eq!(read("model"), Some(ask.model.as_str().into()), "the model");
+    let named = ask.fields.names_model();
+    assert_eq!(read("model"), named.then(|| ask.model.as_str().into()), "the model");
+    assert!(named || route == AiRoute::Moderations, "only a moderation names no model");
     if route.has_output() {
         assert_eq!(ask.stream, read("stream") == Some(true.into()), "the stream");
         let cap = number("max_tokens").or_else(|| match ask.fields {
             Fields::Openai(_) => number("max_completion_tokens"),
             Fields::Responses { .. } => number("max_output_tokens"),
-            Fields::Anthropic(_) | Fields::Gemini(..) => None,
+            Fields::Form { .. } | Fields::Anthropic(_) | Fields::Gemini(..) => None,
         });
         assert_eq!(ask.max_output.map(u64::from), cap, "the cap");
     }
@@ -81,13 +86,19 @@ fn believed(route: AiRoute, ask: &Ask, members: &Members) {
     }
     let several = match route {
         AiRoute::Completions => read("prompt"),
-        AiRoute::Embeddings => read("input"),
+        AiRoute::Embeddings | AiRoute::Moderations => read("input"),
         AiRoute::ChatCompletions
         | AiRoute::Messages
         | AiRoute::CountTokens
         | AiRoute::GenerateContent
         | AiRoute::Responses
-        | AiRoute::Compact => None,
+        | AiRoute::Compact
+        | AiRoute::ImageGenerations
+        | AiRoute::ImageEdits
+        | AiRoute::ImageVariations
+        | AiRoute::Speech
+        | AiRoute::Transcriptions
+        | AiRoute::Translations => None,
     };
     if let Some(Value::Array(inputs)) = several
         && inputs.iter().any(|input| !input.is_number())
@@ -122,8 +133,8 @@ fn owned(mut body: Map<String, Value>, fields: &Fields, edits: &Edits<'_>) -> Ma
                 *place = cap;
             }
         }
-        // Written anew, never edited.
-        Fields::Responses { .. } => {}
+        // Written anew, never edited; and no JSON.
+        Fields::Responses { .. } | Fields::Form { .. } => {}
         Fields::Gemini(..) => {
             if let (Some(model), Some(place)) = (edits.model, body.get_mut("model")) {
                 *place = model.into();

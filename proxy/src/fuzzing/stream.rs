@@ -155,7 +155,16 @@ fn broken_off(from: Api, named: &[Named]) {
         Api::Generate => maybe || said("finishReason") || said("blockReason"),
         Api::Converse => named_so("messageStop"),
         Api::Responses => maybe || said("response.completed") || said("response.incomplete"),
-        Api::Completions | Api::Embeddings | Api::CountTokens => false,
+        Api::Completions
+        | Api::Embeddings
+        | Api::CountTokens
+        | Api::Moderations
+        | Api::ImageGenerations
+        | Api::ImageEdits
+        | Api::ImageVariations
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => false,
     };
     if !may_end {
         assert!(!read(from, named).contains(&Event::End), "{from:?} broke off");

@@ -16,7 +16,7 @@ const SPACE: &[u8] = b"  ";
 /// ways away, the same. What passes is what came.
 pub(super) fn target(data: &[u8]) {
     for dialect in SAME {
-        if let Some(whole) = Way::same(dialect).whole(Bytes::copy_from_slice(data)) {
+        if let Some(whole) = Way::same(dialect).whole("application/json", Bytes::copy_from_slice(data)) {
             assert_eq!(whole.body, data, "what passes is what came");
             assert!(whole.text_bytes <= data.len(), "{dialect:?}: no more text than bytes");
         }

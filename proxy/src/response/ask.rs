@@ -66,9 +66,10 @@ pub(crate) async fn call(shelf: &Shelf, asking: Asking<'_>, body: &Bytes) -> Res
         prediction_bytes: 0,
         service_tier: asked.service_tier,
         fields,
+        media: None,
     };
     let (request_id, route) = (asking.request_id, AiRoute::Responses);
-    Ok(Call { request_id, route, ask, label, body: whole, asked: Some(Box::new(asked)) })
+    Ok(Call { request_id, route, ask, label, body: whole, form: None, asked: Some(Box::new(asked)) })
 }
 
 fn not_json(why: &str) -> Refusal {

@@ -14,7 +14,7 @@ pub(crate) async fn keep(shelf: &Shelf, (call, policy): (&Call, &Policy), relaye
     let response = match &relayed.ending {
         Ending::Whole { body, .. } => serde_json::from_slice(body).ok(),
         Ending::Event(_) => relayed.response.take(),
-        Ending::Refusal(_) | Ending::Nothing => None,
+        Ending::Refusal(_) | Ending::Nothing | Ending::Cut => None,
     };
     let kept = response.map(|response| Kept::new(response, asked.input.clone())).filter(Kept::is_complete);
     let Some(kept) = kept else { return };
@@ -24,7 +24,7 @@ pub(crate) async fn keep(shelf: &Shelf, (call, policy): (&Call, &Policy), relaye
                 let event = Dialect::Responses.refusal_event(&refusal.told(), call.request_id);
                 Ending::Event(event.into())
             }
-            Ending::Whole { .. } | Ending::Refusal(_) | Ending::Nothing => Ending::Refusal(refusal),
+            Ending::Whole { .. } | Ending::Refusal(_) | Ending::Nothing | Ending::Cut => Ending::Refusal(refusal),
         };
     }
 }

@@ -44,9 +44,18 @@ pub(crate) fn answer(api: Api, body: &[u8]) -> Answer {
         },
         Api::Completions => complete(&request, &prompt(&request), false),
         Api::Embeddings => embed(&request),
-        Api::Messages | Api::CountTokens | Api::Generate | Api::Converse | Api::Responses => {
-            refuse("The echo speaks OpenAI's dialect.")
-        }
+        Api::Messages
+        | Api::CountTokens
+        | Api::Generate
+        | Api::Converse
+        | Api::Responses
+        | Api::Moderations
+        | Api::ImageGenerations
+        | Api::ImageEdits
+        | Api::ImageVariations
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => refuse("The echo speaks OpenAI's dialect, and of text alone."),
     }
 }
 

@@ -84,8 +84,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) path: &'a str,
     /// The body.
     pub(crate) body: Bytes,
-    /// Whether a stream is asked for.
-    pub(crate) stream: bool,
+    /// What is accepted as an answer.
+    pub(crate) accept: &'static str,
     /// The client's headers that go on.
     pub(crate) headers: Vec<(&'static str, HeaderValue)>,
     /// The tenant's own key, in the place of the operator's.
@@ -97,10 +97,6 @@ pub(crate) struct Outgoing<'a> {
 impl Outgoing<'_> {
     fn has_body(&self) -> bool {
         *self.method != Method::GET && *self.method != Method::DELETE
-    }
-
-    fn accept(&self) -> &'static str {
-        if self.stream { "text/event-stream" } else { "application/json" }
     }
 }
 
@@ -291,7 +287,7 @@ impl HttpUpstream {
             Some(key) => head.extend_from_slice(&lines_of(key)),
             None => head.extend_from_slice(&self.key_lines),
         }
-        line(&mut head, ACCEPT.as_str(), outgoing.accept().as_bytes());
+        line(&mut head, ACCEPT.as_str(), outgoing.accept.as_bytes());
         if outgoing.has_body() {
             line(&mut head, CONTENT_TYPE.as_str(), outgoing.content_type.as_bytes());
             line(&mut head, CONTENT_LENGTH.as_str(), HeaderValue::from(outgoing.body.len()).as_bytes());
@@ -311,7 +307,7 @@ impl HttpUpstream {
             header.insert_header(CONTENT_TYPE, outgoing.content_type.clone())?;
             header.insert_header(CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()))?;
         }
-        header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept()))?;
+        header.insert_header(ACCEPT, HeaderValue::from_static(outgoing.accept))?;
         header.insert_header(USER_AGENT, AGENT)?;
         let key = outgoing.own_key.map_or(&self.key, |key| key);
         for (name, value) in key {

@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::config::UpstreamConfig;
 use health::Health;
 use http::{HttpUpstream, Pools};
-use provider::Provider;
+use provider::{Api, Provider};
 
 /// Idle connections kept for all upstreams together, of each kind.
 const POOL_SIZE: usize = 1024;
@@ -61,6 +61,14 @@ impl Upstream {
         match &self.backend {
             Backend::Http(provider, _) => provider,
             Backend::Echo => &Provider::Openai { responses: false },
+        }
+    }
+
+    /// Whether it can be asked by an API. What is built in knows those of text alone.
+    pub(crate) fn has(&self, api: Api) -> bool {
+        match &self.backend {
+            Backend::Http(provider, _) => provider.has(api),
+            Backend::Echo => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
         }
     }
 

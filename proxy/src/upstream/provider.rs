@@ -29,6 +29,20 @@ pub(crate) enum Api {
     Converse,
     /// `OpenAI`'s responses.
     Responses,
+    /// `OpenAI`'s moderations.
+    Moderations,
+    /// `OpenAI`'s images, made of a prompt.
+    ImageGenerations,
+    /// `OpenAI`'s images, changed.
+    ImageEdits,
+    /// `OpenAI`'s images, varied.
+    ImageVariations,
+    /// `OpenAI`'s speech.
+    Speech,
+    /// `OpenAI`'s transcripts.
+    Transcriptions,
+    /// `OpenAI`'s transcripts in English.
+    Translations,
 }
 
 /// One provider.
@@ -75,7 +89,19 @@ impl Provider {
     pub(crate) fn has(&self, api: Api) -> bool {
         match self {
             Self::Openai { responses: true } if api == Api::Responses => true,
-            Self::Openai { .. } | Self::Azure { .. } => matches!(api, Api::Chat | Api::Completions | Api::Embeddings),
+            // Azure has neither moderations nor variations.
+            Self::Openai { .. } if matches!(api, Api::Moderations | Api::ImageVariations) => true,
+            Self::Openai { .. } | Self::Azure { .. } => matches!(
+                api,
+                Api::Chat
+                    | Api::Completions
+                    | Api::Embeddings
+                    | Api::ImageGenerations
+                    | Api::ImageEdits
+                    | Api::Speech
+                    | Api::Transcriptions
+                    | Api::Translations
+            ),
             Self::Anthropic { .. } => matches!(api, Api::Messages | Api::CountTokens),
             Self::Gemini { .. } => api == Api::Generate,
             Self::Bedrock => api == Api::Converse,
@@ -104,6 +130,13 @@ impl Provider {
             Api::Completions => "/completions",
             Api::Embeddings => "/embeddings",
             Api::Responses => "/responses",
+            Api::Moderations => "/moderations",
+            Api::ImageGenerations => "/images/generations",
+            Api::ImageEdits => "/images/edits",
+            Api::ImageVariations => "/images/variations",
+            Api::Speech => "/audio/speech",
+            Api::Transcriptions => "/audio/transcriptions",
+            Api::Translations => "/audio/translations",
             Api::Messages => "/messages",
             Api::CountTokens => "/messages/count_tokens",
             Api::Generate => {
@@ -215,7 +248,9 @@ mod tests {
         let anthropic = Provider::Anthropic { version: "2023-06-01".to_owned() };
         for (provider, api, stream, path) in [
             (Provider::Openai { responses: false }, Api::Chat, true, "/chat/completions"),
-            (azure, Api::Chat, false, "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
+            (azure.clone(), Api::Chat, false, "/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21"),
+            (azure, Api::Speech, false, "/openai/deployments/a%2Fb/audio/speech?api-version=2024-10-21"),
+            (Provider::Openai { responses: false }, Api::ImageEdits, true, "/images/edits"),
             (anthropic, Api::Messages, true, "/messages"),
             (gemini.clone(), Api::Generate, false, "/models/a%2Fb:generateContent"),
             (gemini, Api::Generate, true, "/models/a%2Fb:streamGenerateContent?alt=sse"),

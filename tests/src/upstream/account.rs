@@ -318,14 +318,15 @@ fn lines(content: &[u8]) -> impl Iterator<Item = Value> + '_ {
     lines.map(|line| serde_json::from_slice(line).expect("a line of JSON"))
 }
 
-struct Part {
-    name: String,
-    filename: Option<String>,
-    content: Vec<u8>,
+/// One part of a form.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) filename: Option<String>,
+    pub(super) content: Vec<u8>,
 }
 
 /// The parts of a form.
-fn form(content_type: &str, body: &[u8]) -> Option<Vec<Part>> {
+pub(super) fn form(content_type: &str, body: &[u8]) -> Option<Vec<Part>> {
     let boundary = content_type.split("boundary=").nth(1)?.trim_matches('"');
     let delimiter = format!("--{boundary}");
     let find = |from: usize, needle: &[u8]| {

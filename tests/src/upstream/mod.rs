@@ -7,6 +7,7 @@
 //! | `agent.rs` | a model that calls tools and fills in schemas, by rule |
 //! | `behaviour.rs` | what a test may ask of it |
 //! | `wire.rs` | OpenAI's bodies, byte for byte |
+//! | `media.rs` | images, audio and moderations |
 //! | `plan.rs` | a request and a behaviour become a list of steps |
 //! | `record.rs` | what was received, and the bill |
 //! | `realtime.rs` | the Realtime API, over WebSockets |
@@ -16,6 +17,7 @@
 mod account;
 mod agent;
 mod behaviour;
+pub mod media;
 mod plan;
 pub mod realtime;
 mod record;
@@ -25,5 +27,5 @@ mod wire;
 
 pub use account::BatchEnd;
 pub use behaviour::{Behaviour, Fault, Gate, Pace};
-pub use record::{Bill, Exchange};
+pub use record::{Bill, Exchange, Pieces};
 pub use server::Upstream;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::agent::{self, Call};
 use super::behaviour::{Behaviour, Fault, Gate};
+use super::media;
 use super::record::Bill;
 use super::wire::{self, Envelope};
 
@@ -90,6 +91,9 @@ pub(super) fn planned_whole(behaviour: &Behaviour, (code, content_type, body): (
 }
 
 fn answer(path: &str, body: &Value, sequence: u64, behaviour: &Behaviour, mut steps: Vec<Step>) -> Plan {
+    if media::is(path) {
+        return media::plan(path, body, behaviour, steps);
+    }
     let mut bill = Bill {
         model: model_of(body),
         prompt: behaviour.prompt_tokens.unwrap_or_else(|| prompt_tokens(body)),
@@ -239,12 +243,12 @@ impl<'a> Speech<'a> {
     }
 }
 
-fn frame(value: &Value) -> Step {
+pub(super) fn frame(value: &Value) -> Step {
     Step::Body { bytes: wire::event(value), tokens: 0 }
 }
 
 /// Adds what the behaviour wants before the content chunk `at`; true when nothing may follow.
-fn interrupted(steps: &mut Vec<Step>, at: usize, behaviour: &Behaviour) -> bool {
+pub(super) fn interrupted(steps: &mut Vec<Step>, at: usize, behaviour: &Behaviour) -> bool {
     if let Some((before, gate)) = &behaviour.gate
         && *before == at
         && at > 0
@@ -271,7 +275,7 @@ fn interrupted(steps: &mut Vec<Step>, at: usize, behaviour: &Behaviour) -> bool 
     }
 }
 
-fn whole(steps: &mut Vec<Step>, code: u16, retry_after: Option<u32>, body: Vec<u8>) {
+pub(super) fn whole(steps: &mut Vec<Step>, code: u16, retry_after: Option<u32>, body: Vec<u8>) {
     let retry = retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
     let head = format!(
         "HTTP/1.1 {code} Scripted\r\ncontent-type: application/json\r\nx-request-id: req_scripted\r\n{retry}content-length: {}\r\n\r\n",

@@ -19,10 +19,29 @@ pub struct Bill {
     pub completion: u64,
     /// Of these, reasoning.
     pub reasoning: u64,
+    /// What is billed otherwise.
+    pub pieces: Pieces,
     /// True once the provider charges for the request.
     pub billed: bool,
     /// True when the whole answer, usage included, was written out.
     pub complete: bool,
+}
+
+/// What a provider bills beside tokens of text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Tokens of the images of a prompt.
+    pub image_tokens: u64,
+    /// Tokens of what was heard.
+    pub heard_tokens: u64,
+    /// Tokens of what was spoken.
+    pub spoken_tokens: u64,
+    /// Images that are billed by the piece: size and quality of each.
+    pub images: Vec<(String, String)>,
+    /// Characters that are billed.
+    pub characters: u64,
+    /// Milliseconds that were heard and are billed.
+    pub heard_ms: u64,
 }
 
 /// One request as it came over the wire, and what became of it.

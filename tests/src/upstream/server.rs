@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::account::{Account, BatchEnd, is_of_account};
 use super::behaviour::{Behaviour, Fault, Pace};
+use super::media;
 use super::plan::{Plan, Step, plan, planned_whole};
 use super::record::{Bill, Exchange};
 use crate::raw;
@@ -205,7 +206,7 @@ async fn serve(stream: TcpStream, connection: u64, state: &State) {
     let (mut reader, mut writer) = stream.into_split();
     let mut buffer = Vec::new();
     while let Some(message) = raw::read_request(&mut reader, &mut buffer).await {
-        let body: Value = serde_json::from_slice(&message.body).unwrap_or(Value::Null);
+        let body: Value = media::body(message.header("content-type").unwrap_or_default(), &message.body);
         let behaviour = state.choose(&message.body);
         let sequence = state.sequence.fetch_add(1, Ordering::SeqCst);
         let path = message.target().to_owned();

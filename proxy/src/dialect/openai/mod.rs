@@ -1,6 +1,8 @@
-//! The `OpenAI` dialect: chat, completions and embeddings.
+//! The `OpenAI` dialect: chat, completions, embeddings and moderations; images and audio.
 //!
 //! - `chat`: chat completions to and from the form
+//! - `media`: images and audio
+//! - `owned`: the fields that decide over money, each read once
 //! - `request`: what a request asks for, and the fields that the gateway owns
 //! - `parts`: what a prompt holds besides text
 //! - `reply`: usage and text of an answer, whole or in events
@@ -9,6 +11,8 @@
 //! - `trouble`: errors, both ways
 
 pub(crate) mod chat;
+pub(crate) mod media;
+pub(crate) mod owned;
 pub(crate) mod parts;
 pub(crate) mod reply;
 pub(crate) mod request;

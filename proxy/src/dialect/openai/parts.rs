@@ -65,6 +65,32 @@ pub(crate) fn count(messages: &str) -> Result<Parts, String> {
     Ok(parts)
 }
 
+/// Counts the parts of a raw `input` of a moderation: a string, or a list of strings or of parts.
+///
+/// # Errors
+/// The parser's words when it is neither.
+pub(crate) fn of_input(input: &str) -> Result<Parts, String> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Text(#[expect(dead_code, reason = "its bytes bound it")] String),
+        Part(Part),
+    }
+    if !input.starts_with('[') {
+        return Ok(Parts::default());
+    }
+    let items: Vec<Item> = serde_json::from_str(input).map_err(|err| err.to_string())?;
+    let mut parts = Parts::default();
+    for item in items {
+        match item {
+            Item::Part(part) if part.kind == "image_url" => parts.images = parts.images.saturating_add(1),
+            Item::Part(part) if part.kind != "text" => parts.unbounded = parts.unbounded.saturating_add(1),
+            Item::Part(_) | Item::Text(_) => {}
+        }
+    }
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,13 +8,15 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::owned::{Owned, count, parse};
 use super::parts::{self, Parts};
 use super::service::{self, AskedTier};
 use crate::dialect::ask::model_name;
-use crate::dialect::scan;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
 
+/// The model of a moderation that names none, by that API's definition.
+const DEFAULT_MODERATION: &str = "omni-moderation-latest";
 /// The most choices that one request may ask for.
 const MAX_CHOICES: u64 = 128;
 
@@ -61,6 +63,26 @@ pub(crate) struct Fields {
     first: usize,
 }
 
+impl Fields {
+    /// The places that every request may have.
+    pub(crate) fn of<const N: usize>(body: &str, owned: &Owned<N>) -> Self {
+        Self {
+            model: owned.range("model"),
+            cap: None,
+            stream_options: owned.range("stream_options"),
+            service_tier: owned.range("service_tier"),
+            user: owned.user.clone(),
+            metadata: owned.metadata.clone(),
+            first: body.find('{').map_or(0, |at| at + 1),
+        }
+    }
+
+    /// Whether the body names a model.
+    pub(crate) fn names_model(&self) -> bool {
+        self.model.is_some()
+    }
+}
+
 /// What to change in the body before it goes out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edits<'a> {
@@ -74,7 +96,7 @@ pub(crate) struct Edits<'a> {
     pub(crate) ordinary_tier: bool,
 }
 
-/// Fields that decide over money, each read exactly once.
+/// Fields that decide over money.
 const OWNED: [&str; 15] = [
     "model",
     "stream",
@@ -93,72 +115,17 @@ const OWNED: [&str; 15] = [
     "functions",
 ];
 
-#[derive(Default)]
-struct Raw {
-    values: [Option<Range<usize>>; OWNED.len()],
-    user: Option<Range<usize>>,
-    metadata: Option<Range<usize>>,
-    problem: Option<Refusal>,
-}
-
-impl Raw {
-    fn take(&mut self, key: &str, range: Range<usize>) {
-        let Some(at) = OWNED.iter().position(|owned| folds_to(key, owned)) else {
-            match key {
-                "user" => self.user = Some(range),
-                "metadata" => self.metadata = Some(range),
-                _ => {}
-            }
-            return;
-        };
-        let (Some(name), Some(slot)) = (OWNED.get(at).copied(), self.values.get_mut(at)) else {
-            return;
-        };
-        if key != name {
-            self.problem =
-                Some(Refusal::bad(name, format!("`{key}` may be read as `{name}` by some servers; spell it exactly.")));
-        } else if slot.replace(range).is_some() {
-            self.problem = Some(Refusal::bad(name, format!("`{name}` is given twice.")));
-        }
-    }
-
-    fn get<'a>(&self, body: &'a str, name: &str) -> Option<&'a str> {
-        body.get(self.range(name)?)
-    }
-
-    fn range(&self, name: &str) -> Option<Range<usize>> {
-        let at = OWNED.iter().position(|owned| *owned == name)?;
-        self.values.get(at)?.clone()
-    }
-}
-
-/// Whether a parser that ignores case (Go's) would take `key` for `owned`. It folds two letters outside ASCII as well.
-fn folds_to(key: &str, owned: &str) -> bool {
-    let fold = |letter: char| match letter {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    key == owned || (key.len() >= owned.len() && key.chars().map(fold).eq(owned.chars()))
-}
+type Raw = Owned<{ OWNED.len() }>;
 
 /// Reads a request's body.
 pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
-    let mut raw = Raw::default();
-    scan::members(body, |key, range| raw.take(&key, range)).map_err(|err| Refusal::Bad {
-        status: 400,
-        param: None,
-        code: Some("invalid_json"),
-        message: format!("We could not parse the JSON body of your request: it {err}."),
-    })?;
-    if let Some(problem) = raw.problem.take() {
-        return Err(problem);
-    }
+    let raw = Owned::read(body, &OWNED)?;
+    let default = (route == AiRoute::Moderations).then(|| DEFAULT_MODERATION.to_owned());
     let model = parse(raw.get(body, "model"), "model", "a string")?
+        .or(default)
         .ok_or_else(|| Refusal::bad("model", "You must provide a model parameter."))
         .and_then(model_name)?;
-    let stream =
-        parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route != AiRoute::Embeddings;
+    let stream = parse(raw.get(body, "stream"), "stream", "a boolean")?.unwrap_or(false) && route.has_output();
     require_prompt(&raw, body, route)?;
     refuse_unpriced(&raw, body)?;
     let (cap_name, max_output) = output_cap(&raw, body, route)?;
@@ -169,52 +136,45 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
         max_output,
         choices: choices(&raw, body, route)?,
         inputs: inputs(&raw, body, route)?,
-        parts: match raw.get(body, "messages") {
-            Some(messages) => parts::count(messages)
-                .map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")))?,
-            None => Parts::default(),
-        },
+        parts: parts(&raw, body, route)?,
         has_tools: raw.get(body, "tools").is_some() || raw.get(body, "functions").is_some(),
         prediction_bytes: raw.get(body, "prediction").map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX)),
         service_tier: service::asked(raw.get(body, "service_tier"))?,
-        fields: Fields {
-            model: raw.range("model"),
-            cap: cap_name.and_then(|name| raw.range(name)),
-            stream_options: raw.range("stream_options"),
-            service_tier: raw.range("service_tier"),
-            user: raw.user.take(),
-            metadata: raw.metadata.take(),
-            first: body.find('{').map_or(0, |at| at + 1),
-        },
+        fields: Fields { cap: cap_name.and_then(|name| raw.range(name)), ..Fields::of(body, &raw) },
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a str>, name: &'static str, what: &str) -> Result<Option<T>, Refusal> {
-    raw.map(|raw| serde_json::from_str(raw).map_err(|_| Refusal::bad(name, format!("`{name}` must be {what}."))))
-        .transpose()
+/// What the prompt holds besides text.
+fn parts(raw: &Raw, body: &str, route: AiRoute) -> Result<Parts, Refusal> {
+    if let Some(messages) = raw.get(body, "messages") {
+        return parts::count(messages)
+            .map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")));
+    }
+    match raw.get(body, "input").filter(|_| route == AiRoute::Moderations) {
+        Some(input) => parts::of_input(input)
+            .map_err(|err| Refusal::bad("input", format!("`input` is not a list of strings or of parts: {err}."))),
+        None => Ok(Parts::default()),
+    }
 }
 
-fn count(raw: Option<&str>, name: &'static str, largest: u64) -> Result<Option<u32>, Refusal> {
-    let refuse = || {
-        Refusal::bad(
-            name,
-            format!("`{name}` must be a whole number from 1 to {largest}; leave it out for the default."),
-        )
-    };
-    let Some(raw) = raw else { return Ok(None) };
-    // A number with a fraction or an exponent is not whole, whatever its value.
-    let number: u64 = raw.parse().map_err(|_| refuse())?;
-    if number == 0 || number > largest { Err(refuse()) } else { u32::try_from(number).map(Some).map_err(|_| refuse()) }
+/// A refusal of a body that is no text.
+pub(crate) fn not_utf8() -> Refusal {
+    Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("invalid_json"),
+        message: "We could not parse the JSON body of your request: it is not UTF-8.".to_owned(),
+    }
 }
 
 /// The cap that the client set, by either name. Both at once are refused: providers differ in which one wins.
 fn output_cap(raw: &Raw, body: &str, route: AiRoute) -> Result<(Option<&'static str>, Option<u32>), Refusal> {
-    if route == AiRoute::Embeddings {
+    if !route.has_output() {
         return Ok((None, None));
     }
     let largest = u64::from(u32::MAX >> 1);
-    let old = count(raw.get(body, "max_tokens"), "max_tokens", largest)?;
-    let new = count(raw.get(body, "max_completion_tokens"), "max_completion_tokens", largest)?;
+    let cap = |name| raw.get(body, name).map(|raw| count(raw, name, (1, largest))).transpose();
+    let (old, new) = (cap("max_tokens")?, cap("max_completion_tokens")?);
     match (old, new) {
         (Some(_), Some(_)) => {
             Err(Refusal::bad("max_tokens", "Give either `max_tokens` or `max_completion_tokens`, not both."))
@@ -227,22 +187,17 @@ fn output_cap(raw: &Raw, body: &str, route: AiRoute) -> Result<(Option<&'static 
 
 /// What a request can't be without: told here, before anything is reserved.
 fn require_prompt(raw: &Raw, body: &str, route: AiRoute) -> Result<(), Refusal> {
-    match route {
-        AiRoute::ChatCompletions if !raw.get(body, "messages").is_some_and(|raw| raw.starts_with('[')) => {
-            Err(Refusal::bad("messages", "`messages` must be a list of messages."))
-        }
-        AiRoute::Embeddings if !raw.get(body, "input").is_some_and(|raw| raw.starts_with(['"', '['])) => {
-            Err(Refusal::bad("input", "`input` must be a string, a list of strings, or token ids."))
-        }
-        AiRoute::ChatCompletions
-        | AiRoute::Completions
-        | AiRoute::Embeddings
-        | AiRoute::Messages
-        | AiRoute::CountTokens
-        | AiRoute::GenerateContent
-        | AiRoute::Responses
-        | AiRoute::Compact => Ok(()),
+    let begins = |name, with: &[char]| raw.get(body, name).is_some_and(|raw| raw.starts_with(with));
+    if route == AiRoute::ChatCompletions && !begins("messages", &['[']) {
+        return Err(Refusal::bad("messages", "`messages` must be a list of messages."));
     }
+    if route == AiRoute::Embeddings && !begins("input", &['"', '[']) {
+        return Err(Refusal::bad("input", "`input` must be a string, a list of strings, or token ids."));
+    }
+    if route == AiRoute::Moderations && !begins("input", &['"', '[']) {
+        return Err(Refusal::bad("input", "`input` must be a string, or a list of strings or of parts."));
+    }
+    Ok(())
 }
 
 /// Options that change the price in ways that the rate card does not state.
@@ -257,12 +212,12 @@ fn refuse_unpriced(raw: &Raw, body: &str) -> Result<(), Refusal> {
 }
 
 fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
-    if route == AiRoute::Embeddings {
+    if !route.has_output() {
         return Ok(1);
     }
     let option = |name| match raw.get(body, name) {
-        Some("null") => Ok(None),
-        other => count(other, name, MAX_CHOICES),
+        None | Some("null") => Ok(None),
+        Some(raw) => count(raw, name, (1, MAX_CHOICES)).map(Some),
     };
     let n = option("n")?.unwrap_or(1);
     let best_of = if route == AiRoute::Completions { option("best_of")?.unwrap_or(1) } else { 1 };
@@ -271,16 +226,10 @@ fn choices(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
 
 /// How many prompts an array holds: each is generated for, or embedded, by itself. A list of token ids is one prompt.
 fn inputs(raw: &Raw, body: &str, route: AiRoute) -> Result<u32, Refusal> {
-    let name = match route {
-        AiRoute::ChatCompletions
-        | AiRoute::Messages
-        | AiRoute::CountTokens
-        | AiRoute::GenerateContent
-        | AiRoute::Responses
-        | AiRoute::Compact => return Ok(1),
-        AiRoute::Completions => "prompt",
-        AiRoute::Embeddings => "input",
-    };
+    let name = if route == AiRoute::Completions { "prompt" } else { "input" };
+    if !matches!(route, AiRoute::Completions | AiRoute::Embeddings | AiRoute::Moderations) {
+        return Ok(1);
+    }
     let Some(raw) = raw.get(body, name).filter(|raw| raw.starts_with('[')) else { return Ok(1) };
     let what = "a string, a list of strings, or token ids";
     let list: Vec<IgnoredAny> = parse(Some(raw), name, what)?.unwrap_or_default();
@@ -304,8 +253,12 @@ fn wants_usage(raw: &Raw, body: &str) -> Result<bool, Refusal> {
 pub(crate) fn edit(body: &[u8], fields: &Fields, edits: &Edits<'_>) -> Vec<u8> {
     let mut changes: Vec<(Range<usize>, String)> = Vec::new();
     let mut added = String::new();
-    if let (Some(model), Some(place)) = (edits.model, &fields.model) {
-        changes.push((place.clone(), serde_json::Value::from(model).to_string()));
+    if let Some(model) = edits.model {
+        let name = serde_json::Value::from(model).to_string();
+        match &fields.model {
+            Some(place) => changes.push((place.clone(), name)),
+            None => added.push_str(&format!("\"model\":{name},")),
+        }
     }
     if let Some((name, cap)) = edits.cap {
         match &fields.cap {
@@ -326,7 +279,7 @@ pub(crate) fn edit(body: &[u8], fields: &Fields, edits: &Edits<'_>) -> Vec<u8> {
         }
     }
     if !added.is_empty() {
-        // There is at least `model`, so what follows needs the comma.
+        // There is at least the prompt, so what follows needs the comma.
         changes.push((fields.first..fields.first, added));
     }
     changes.sort_by_key(|(place, _)| place.start);
