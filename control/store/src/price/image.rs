@@ -9,7 +9,7 @@ use crate::price::ModelPrice;
 const AUTO: &str = "auto";
 
 /// One size and quality, and what such an image counts as.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageTariff {
     /// The size, as requests name it; absent: any.
