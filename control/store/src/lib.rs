@@ -75,6 +75,7 @@ pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
 };
 pub use reseal::{ResealCursor, Resealed, SealedPlace, Turn};
+pub use sqlite::checkup::{Checkup, check_up};
 pub use sqlite::pace::PaceTaken;
 pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};

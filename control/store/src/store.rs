@@ -90,7 +90,7 @@ impl Store {
         let power = options.durability == Durability::Power;
         let ledger = Arc::new(Ledger::open(&database, dir, epoch, power, Arc::clone(&options.clock))?);
         living.watch(&ledger, &database, pinned_price)?;
-        let reader = Reader::new(database.clone());
+        let (reader, writer) = (Reader::new(database.clone()), Arc::clone(ledger.writer()));
         let inner = Inner {
             ledger,
             names: Names::default(),
@@ -100,7 +100,7 @@ impl Store {
             reader,
             clock: Arc::clone(&options.clock),
             dir: dir.clone(),
-            _checkpointer: Checkpointer::start(database)?,
+            _checkpointer: Checkpointer::start(database, move |gone| writer.set_gone(gone))?,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })

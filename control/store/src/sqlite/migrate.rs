@@ -18,6 +18,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_image_tokens.sql"),
 ];
 
+/// The version of the schema that this program speaks.
+pub(crate) fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
 /// Brings the database up to the newest schema.
 pub(crate) fn run(conn: &mut Connection) -> Result<()> {
     run_list(conn, MIGRATIONS)

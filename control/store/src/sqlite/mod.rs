@@ -6,9 +6,11 @@
 //! - `reader`: per-thread read-only connections
 //! - `writer`: the one thread that writes, with group commit; `queue`: what waits for it; `pace`: how fast it is
 //! - `checkpoint`: moves the WAL into the database, off the writer's back
+//! - `checkup`: how a database is, seen from outside
 //! - `wal`: what becomes of the WAL after a failed sync
 
 pub(crate) mod checkpoint;
+pub(crate) mod checkup;
 pub(crate) mod lock;
 pub(crate) mod migrate;
 pub(crate) mod open;

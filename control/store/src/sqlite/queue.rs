@@ -1,6 +1,6 @@
 //! What waits for the writer: rows, labels and alerts, which are never lost, and tasks and changes, which are written or refused.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::ledger::label_file::LabelFile;
 use crate::ledger::row::LedgerRow;
 use crate::sqlite::pace::{Pace, PaceTaken};
 
+/// Why nothing is written while the database's file is not where it was.
+pub(super) const GONE: &str = "the database was moved or removed";
 /// How long settled rows gather before they are committed.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -88,6 +90,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     pub(super) failing: AtomicBool,
+    /// The database's file is not where it was: what is written would be lost with this process.
+    pub(super) gone: AtomicBool,
     pub(super) generation: AtomicU64,
     pub(super) pace: Pace,
     pub(super) desk: Desk,
@@ -119,6 +123,9 @@ impl Shared {
     }
 
     fn push(&self, changes: bool, add: impl FnOnce(&mut Work)) -> Result<()> {
+        if self.gone.load(Ordering::Acquire) {
+            return Err(StoreError::Unavailable(GONE.to_owned()));
+        }
         let mut queue = self.lock();
         if queue.closing {
             return Err(StoreError::Unavailable("the store is closing".to_owned()));

@@ -27,7 +27,7 @@ use crate::ledger::label_file::LabelFile;
 use crate::ledger::row;
 use crate::sqlite::open;
 use crate::sqlite::pace::PaceTaken;
-use crate::sqlite::queue::{Reply, Shared, Task, Tasks, Work};
+use crate::sqlite::queue::{GONE, Reply, Shared, Task, Tasks, Work};
 use crate::sqlite::wal::Log;
 
 pub(crate) use crate::sqlite::queue::Posting;
@@ -73,9 +73,14 @@ impl Writer {
         self.shared.pace()
     }
 
-    /// Whether the last commit succeeded. While it is false nothing new may be admitted.
+    /// Whether the last commit succeeded, into a file that is where it was. While it is false nothing new may be admitted.
     pub(crate) fn healthy(&self) -> bool {
-        !self.shared.failing.load(Ordering::Acquire)
+        !self.shared.failing.load(Ordering::Acquire) && !self.shared.gone.load(Ordering::Acquire)
+    }
+
+    /// Hears whether the database's file is gone. Until it is back, changes are refused, and rows wait, in the in-flight table too.
+    pub(crate) fn set_gone(&self, gone: bool) {
+        self.shared.gone.store(gone, Ordering::Release);
     }
 
     /// Queues a settled row. Never blocks on the disk and never fails: the in-flight table holds the row until it is durable.
@@ -256,7 +261,13 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
             }
             let changes = std::mem::take(&mut batch.changes);
             let began = Instant::now();
-            let (replies, committed) = commit(conn, (&mut log, &shared.desk), &batch, tasks);
+            let (replies, committed) = if shared.gone.load(Ordering::Acquire) {
+                // Dropping the tasks answers each caller that the writer refused; no change of theirs is on record.
+                drop(tasks);
+                (Replies::default(), Err(StoreError::Unavailable(GONE.to_owned())))
+            } else {
+                commit(conn, (&mut log, &shared.desk), &batch, tasks)
+            };
             shared.pace.commit(began.elapsed(), committed.is_ok());
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
