@@ -177,6 +177,9 @@ fn examine(file: Option<PathBuf>, overrides: &Overrides, json: bool) -> anyhow::
                 State::Fail => "FAIL",
             };
             writeln!(out, "{mark}  {:<20} {}", finding.check, finding.message)?;
+            if let Some(hint) = &finding.hint {
+                writeln!(out, "      {:<20} -> {hint}", "")?;
+            }
         }
     }
     let failed = findings.iter().any(|finding| finding.state == State::Fail);

@@ -156,6 +156,15 @@ impl Provider {
         }
     }
 
+    /// The path of its list of models, query included, which costs nothing to ask for; `None` where there is none at its base URL.
+    pub(crate) fn models_path(&self) -> Option<String> {
+        match self {
+            Self::Openai { .. } | Self::Anthropic { .. } | Self::Gemini { .. } => Some("/models".to_owned()),
+            Self::Azure { api_version } => Some(format!("/openai/models?api-version={}", encoded(api_version))),
+            Self::Bedrock => None,
+        }
+    }
+
     /// The path of its Realtime API, query included; `None` where it has none.
     pub(crate) fn realtime_path(&self, model: &str) -> Option<String> {
         let model = encoded(model);
