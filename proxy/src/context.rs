@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use http::Method;
+use http::{HeaderMap, Method};
 use openclawmu_store::{RequestId, Store, UnixMs};
 use tokio::sync::{Notify, watch};
 
@@ -14,8 +14,8 @@ use crate::background::Running;
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
 use crate::dialect::Dialect;
-use crate::metrics::{Metrics, RequestLabels};
-use crate::observe::{Finished, Notes, Observer};
+use crate::metrics::{Metrics, RequestLabels, process};
+use crate::observe::{Finished, Notes, Observer, Sampling, Trace};
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf};
 
@@ -27,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Who is told of finished requests, if anybody is.
     pub(crate) observer: Option<Observer>,
+    /// Each of them is told, and not only those that are traced.
+    pub(crate) logs_access: bool,
+    /// Which are traced.
+    pub(crate) sampling: Option<Sampling>,
     /// Responses that are kept to be continued.
     pub(crate) shelf: Shelf,
     /// Responses that are being worked on in the background.
@@ -96,9 +100,15 @@ impl Context {
             route: "none",
             status: 0,
             dialect: Dialect::default(),
-            notes: Notes::new(shared.observer.is_some()),
+            notes: Notes::new(shared.logs_access),
             active: Active::new(shared),
         }
+    }
+
+    /// Traces the request from now on, where it is sampled. `from` is who asks, where somebody outside does.
+    pub(crate) fn trace(&mut self, from: Option<(IpAddr, &HeaderMap)>) {
+        let trace = self.shared().sampling.as_ref().and_then(|sampling| Trace::begin(sampling, self.request_id, from));
+        self.notes.traced(trace);
     }
 
     /// What every request needs.
@@ -106,11 +116,16 @@ impl Context {
         &self.active.0
     }
 
+    /// Whether the process is about to end, so that no other request should follow on this one's connection.
+    pub(crate) fn leaves(&self) -> bool {
+        self.shared().draining.load(Ordering::Relaxed)
+    }
+
     /// Counts and tells the request, which has ended. `wire` is asked only where somebody is told.
     pub(crate) fn finish(&mut self, wire: impl FnOnce() -> Wire) {
         let (shared, took) = (Arc::clone(self.shared()), self.started.elapsed());
         shared.metrics.request(RequestLabels { route: self.route, status: self.status }, took);
-        let Some(observer) = &shared.observer else { return };
+        let Some(observer) = shared.observer.as_ref().filter(|_| self.notes.is_on()) else { return };
         let (Wire { method, peer, bytes }, now) = (wire(), shared.store.clock().now());
         observer.tell(Finished {
             at: UnixMs(now.0.saturating_sub(i64::try_from(took.as_millis()).unwrap_or(0))),
@@ -122,6 +137,7 @@ impl Context {
             peer,
             bytes_in: bytes.0,
             bytes_out: bytes.1,
+            started: self.started,
             took,
             notes: std::mem::take(&mut self.notes),
         });
@@ -135,6 +151,8 @@ impl Shared {
             Err("draining")
         } else if !self.store.healthy() {
             Err("the store does not take writes")
+        } else if process::is_exhausted() {
+            Err("no file descriptor is left")
         } else {
             Ok(())
         }

@@ -11,6 +11,7 @@ use crate::authenticate::{self, Caller};
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
+use crate::observe::Stage;
 use crate::refusal::Refusal;
 use crate::routes::{self, Access, Found, Route, SocketRoute};
 use crate::socket::Guard;
@@ -21,6 +22,9 @@ impl Gateway {
     pub(crate) async fn handle(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         let shared = &*self.shared;
         session.as_downstream_mut().set_write_timeout(Some(shared.config.write_timeout));
+        if ctx.leaves() {
+            session.set_keepalive(None);
+        }
         check_head(session)?;
         if session.req_header().headers.contains_key(http::header::ORIGIN) {
             origin::presume(shared, session.req_header_mut());
@@ -37,6 +41,10 @@ impl Gateway {
         ctx.route = entry.path;
         ctx.dialect = entry.route.dialect();
         ctx.status = 200;
+        if entry.access != Access::Open {
+            ctx.trace(Some((peer(session), &session.req_header().headers)));
+        }
+        ctx.notes.stage(Stage::Authenticate);
         let caller = match entry.access {
             Access::Open => return self.health(session, ctx, entry.route).await,
             Access::Token => self.caller(session, ctx, entry.route)?,

@@ -62,13 +62,29 @@ impl Failure {
         match self {
             Self::Fault(Fault::Connect(_)) => true,
             Self::Refused(refused) => matches!(refused.status, 429 | 503 | 529),
-            Self::Fault(Fault::Timeout(_) | Fault::Broken(_)) | Self::ClientGone | Self::Store => false,
+            Self::Fault(Fault::Timeout(_) | Fault::Broken(_) | Fault::Exhausted) | Self::ClientGone | Self::Store => {
+                false
+            }
+        }
+    }
+
+    /// What went wrong in one word, for `error.type`: a status, or what is not there.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::ClientGone => "client_gone".to_owned(),
+            Self::Fault(Fault::Connect(_)) => "connect".to_owned(),
+            Self::Fault(Fault::Timeout(_)) => "timeout".to_owned(),
+            Self::Fault(Fault::Broken(_)) => "broken".to_owned(),
+            Self::Fault(Fault::Exhausted) => "exhausted".to_owned(),
+            Self::Refused(refused) => refused.status.to_string(),
+            Self::Store => "store".to_owned(),
         }
     }
 
     /// What it says of the upstream; `None` where it says nothing.
     pub(crate) fn sign(&self) -> Option<Sign> {
         match self {
+            Self::Fault(Fault::Exhausted) => None,
             Self::Fault(_) => Some(Sign::Failed),
             Self::Refused(refused) => match refused.status {
                 429 | 503 | 529 => Some(Sign::Busy(asked_pause(refused.retry_after.as_deref()))),
@@ -87,6 +103,7 @@ impl Failure {
             Self::ClientGone | Self::Fault(Fault::Broken(_)) => {
                 failed("upstream_broken", "broke off before it answered.")
             }
+            Self::Fault(Fault::Exhausted) => Refusal::Exhausted,
             Self::Fault(Fault::Connect(_)) => failed("upstream_unreachable", "cannot be reached."),
             Self::Fault(Fault::Timeout(_)) => {
                 Refusal::UpstreamTimeout { message: format!("The upstream `{upstream}` did not answer in time.") }

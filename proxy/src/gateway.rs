@@ -19,7 +19,7 @@ use crate::context::{Context, Shared, Wire};
 use crate::dialect::translate;
 use crate::forward::{Failure, Rejected, Reply, forward};
 use crate::metrics::AttemptOutcome;
-use crate::observe::Fate;
+use crate::observe::{Fate, Stage, TRACEPARENT, semantic};
 use crate::read::{self, Call};
 use crate::refusal::Refusal;
 use crate::relay::{Ending, Relay};
@@ -79,6 +79,7 @@ impl Gateway {
         caller: &Caller,
         ai: (AiRoute, &str),
     ) -> Result<(), Stop> {
+        ctx.notes.stage(Stage::Read);
         let call = match ai {
             (route @ (AiRoute::Responses | AiRoute::Compact), _) => {
                 let body = read::body(session, &self.shared.config).await?;
@@ -140,13 +141,14 @@ impl Gateway {
         }
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
-            ctx.notes.attempt(attempt, target);
+            ctx.notes.stage(Stage::Admit);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
             file::check_mentions(&shared.store, caller, (&target.upstream.name, own_key.is_some()), &call.body)?;
             let draft = draft(call, target, &shared.store.rates())?;
             let wanted = Attempt { number: attempt, must_cap: matches!(draft, Draft::Translated { .. }) };
             let admitted = admit(&shared.store, caller, call, target, wanted).await?;
-            let outbound = match route((call, client.headers()), target, draft, admitted.promise, own_key) {
+            ctx.notes.stage(Stage::Route);
+            let mut outbound = match route((call, client.headers()), target, draft, admitted.promise, own_key) {
                 Ok(outbound) => outbound,
                 Err(refusal) => {
                     settle::void(&shared.metrics, &target.upstream.name, admitted.ticket, AttemptOutcome::Refused, 400);
@@ -157,6 +159,9 @@ impl Gateway {
                 self.give_up(target, admitted.ticket, &Failure::ClientGone);
                 return Err(Stop::Gone);
             }
+            ctx.notes.attempt(attempt, target, semantic::operation(call.route));
+            outbound.headers.extend(ctx.notes.traceparent(target).map(|value| (TRACEPARENT, value)));
+            ctx.notes.stage(Stage::Forward);
             let _in_flight = target.upstream.health.enter();
             let now = shared.store.clock().now();
             match forward(client, &target.upstream, &outbound, &admitted.ticket, now).await {
@@ -167,10 +172,8 @@ impl Gateway {
                     return self.deliver(exchange, target, admitted, (reply, way)).await;
                 }
                 Err(failure) => {
-                    // What a tenant's own key meets says nothing of what others would meet.
-                    if let Some(sign) = failure.sign().filter(|_| outbound.own_key.is_none()) {
-                        target.upstream.health.note(&target.model, sign, Instant::now());
-                    }
+                    note_failure(target, &failure, outbound.own_key.is_some());
+                    ctx.notes.missed(&failure);
                     let standing = self.give_up(target, admitted.ticket, &failure);
                     if usize::from(attempt) == last || !failure.is_retryable() {
                         return Err(stop(failure, (call, outbound.api), &target.upstream.name, standing));
@@ -210,11 +213,13 @@ impl Gateway {
         let tenant = &policy.tenant;
         let Admitted { ticket, promise, tokenizer, unstated, tariff: _ } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
+        ctx.notes.stage(Stage::Relay);
         let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
         if call.route == AiRoute::CountTokens {
             // Providers don't bill it.
             (relayed.outcome, relayed.usage, relayed.estimated) = (Outcome::Void, Usage::default(), false);
         }
+        ctx.notes.stage(Stage::Settle);
         let settled = settle::settle(&shared.metrics, (target, tenant), ticket, &relayed);
         ctx.notes.settled(&relayed, &settled);
         ctx.status = 200;
@@ -222,6 +227,10 @@ impl Gateway {
         response::compacted(&shared.seals, (call, tenant), &mut relayed);
         match relayed.ending {
             Ending::Whole { content_type, body } => {
+                ctx.notes.answered(&body);
+                if ctx.leaves() {
+                    client.close();
+                }
                 let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
                 head.set_attempt(&target.model, cap);
                 head.set_cost(settled.cost);
@@ -243,12 +252,20 @@ impl Gateway {
             Failure::ClientGone => (AttemptOutcome::ClientGone, 499),
             Failure::Refused(refused) => (AttemptOutcome::Refused, refused.status),
             Failure::Fault(Fault::Timeout(_)) => (AttemptOutcome::Failed, 504),
+            Failure::Fault(Fault::Exhausted) => (AttemptOutcome::Failed, 503),
             Failure::Fault(Fault::Connect(_) | Fault::Broken(_)) | Failure::Store => (AttemptOutcome::Failed, 502),
         };
         if let Failure::Fault(fault) = failure {
             tracing::warn!(%upstream, %fault, "an upstream failed");
         }
         settle::void(&self.shared.metrics, upstream, ticket, outcome, status).standing
+    }
+}
+
+/// Notes what a failure says of a target: what a tenant's own key meets says nothing of what others would meet.
+fn note_failure(target: &Target, failure: &Failure, own_key: bool) {
+    if let Some(sign) = failure.sign().filter(|_| !own_key) {
+        target.upstream.health.note(&target.model, sign, Instant::now());
     }
 }
 
@@ -273,6 +290,9 @@ fn stop(failure: Failure, (call, api): (&Call, Api), upstream: &str, standing: S
 
 /// Tells why there is no answer.
 pub(crate) async fn tell(client: &mut Client<'_>, ctx: &mut Context, stop: Stop) -> pingora::Result<()> {
+    if ctx.leaves() {
+        client.close();
+    }
     match stop {
         Stop::Refused(refusal, standing) => {
             let told = refusal.told();

@@ -34,7 +34,7 @@
 //! - `observe`: what is told of requests once they have ended
 //! - `outbound`: webhooks and the nightly push; `audit`: the audit log
 //! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
-//! - `config`, `cli`, `serve`, `lifecycle`, `listen`, `beside`, `doctor`: the process around it
+//! - `config`, `cli`, `serve`, `lifecycle`, `successor`, `notify`, `listen`, `beside`, `doctor`: the process around it
 //!
 //! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
 //! about money: it asks for a ticket and settles it.
@@ -67,6 +67,7 @@ mod lane;
 mod lifecycle;
 mod listen;
 mod metrics;
+mod notify;
 mod observe;
 mod origin;
 mod outbound;
@@ -85,6 +86,7 @@ mod serve;
 mod settle;
 mod socket;
 mod sse;
+mod successor;
 mod upstream;
 mod way;
 

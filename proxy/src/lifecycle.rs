@@ -2,7 +2,8 @@
 //!
 //! SIGTERM: no new connections, running requests may end for `edge.drain_seconds`, what is left is cut and settled.
 //! SIGQUIT: the sockets go to the successor, which then owns the ledger; running requests end here, however long they take.
-//! SIGHUP: the configuration is read again; a bad one changes nothing. The audit log's file is opened anew. SIGINT: like SIGTERM.
+//! SIGUSR2: the same, to a successor that is started here. SIGINT: like SIGTERM.
+//! SIGHUP: the configuration is read again; a bad one changes nothing. The files of access log and audit log are opened anew.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 use crate::context::Shared;
+use crate::notify::{self, Note};
 use crate::reload::Reload;
 
 /// How long requests that were cut may take to settle.
@@ -23,6 +25,12 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_millis(100);
 /// Pause between two looks at what is still running.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long busy clients have to hear that their connections end, before those that are silent are closed: a request that is on its
+/// way to a connection that closes is lost.
+const WIND_DOWN: Duration = Duration::from_millis(300);
+/// How long clients have to leave before the ledger is handed over: connections end with their answers, WebSockets as soon as
+/// nothing is under way. Longer than the pause between two looks of a WebSocket.
+const LEAVE: Duration = Duration::from_millis(1_100);
 
 /// Starts logging to standard error.
 pub(crate) fn start_log(config: &Config) {
@@ -46,12 +54,7 @@ pub(crate) fn random_u64() -> anyhow::Result<u64> {
 }
 
 /// Runs the server until it was told to end and everything has its row.
-pub(crate) fn run(
-    server: Server,
-    shared: &Arc<Shared>,
-    stop: &watch::Sender<bool>,
-    reload: Reload,
-) -> anyhow::Result<()> {
+pub(crate) fn run(server: Server, shared: &Arc<Shared>, stops: &Stops, reload: Reload) -> anyhow::Result<()> {
     let mut phases = server.watch_execution_phase();
     let signals = Box::new(Signals { reload });
     // The server's own end is a fixed sleep; this thread ends the process as soon as it has drained.
@@ -59,11 +62,18 @@ pub(crate) fn run(
         .name("server".to_owned())
         .spawn(move || server.run(RunArgs { shutdown_signal: signals }))?;
     match next_end(&mut phases) {
-        End::Terminate => drain(shared, stop, Some(shared.config.drain)),
+        End::Terminate => {
+            notify::tell(Note::Stopping);
+            leave(shared, stops);
+            drain(shared, stops, Some(shared.config.drain));
+        }
         End::HandOver => {
             tracing::info!("the sockets are with the successor");
+            // New connections wait for it; who is here is still admitted, and told to leave.
+            leave(shared, stops);
+            std::thread::sleep(LEAVE);
             shared.store.hand_over();
-            drain(shared, stop, None);
+            drain(shared, stops, None);
         }
     }
     shared.store.close();
@@ -92,10 +102,33 @@ fn next_end(phases: &mut broadcast::Receiver<ExecutionPhase>) -> End {
     }
 }
 
-/// Waits for running requests; cuts what is left after `patience`.
-fn drain(shared: &Shared, stop: &watch::Sender<bool>, patience: Option<Duration>) {
+/// What is told to end.
+pub(crate) struct Stops {
+    /// The edge's listener and its idle connections.
+    pub(crate) edge: watch::Sender<bool>,
+    /// Everything else: the admin listener, and what goes on beside.
+    pub(crate) rest: watch::Sender<bool>,
+}
+
+impl Stops {
+    /// Nothing is told yet.
+    pub(crate) fn new() -> Self {
+        Self { edge: watch::channel(false).0, rest: watch::channel(false).0 }
+    }
+}
+
+/// Has connections end with their answers, then takes no more, and closes those that are silent.
+fn leave(shared: &Shared, stops: &Stops) {
     shared.draining.store(true, Ordering::Relaxed);
-    stop.send_replace(true);
+    if shared.metrics.connections.get() > 0 {
+        std::thread::sleep(WIND_DOWN);
+    }
+    stops.edge.send_replace(true);
+}
+
+/// Waits for running requests; cuts what is left after `patience`.
+fn drain(shared: &Shared, stops: &Stops, patience: Option<Duration>) {
+    stops.rest.send_replace(true);
     tracing::info!(active = shared.active.load(Ordering::Acquire), "draining");
     let idle = |patience: Option<Duration>| {
         let deadline = patience.map(|patience| Instant::now() + patience);
@@ -125,8 +158,15 @@ struct Signals {
 #[async_trait::async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()];
-        let [Ok(mut term), Ok(mut int), Ok(mut quit), Ok(mut hup)] = kinds.map(signal) else {
+        let [term, int, quit, hup, usr2] = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::hangup(),
+            SignalKind::user_defined2(),
+        ]
+        .map(signal);
+        let (Ok(mut term), Ok(mut int), Ok(mut quit), Ok(mut hup), Ok(mut usr2)) = (term, int, quit, hup, usr2) else {
             tracing::error!("signals can't be watched");
             return std::future::pending().await;
         };
@@ -136,6 +176,11 @@ impl ShutdownSignalWatch for Signals {
                 () = received(&mut int) => return ShutdownSignal::GracefulTerminate,
                 () = received(&mut quit) => return ShutdownSignal::GracefulUpgrade,
                 () = received(&mut hup) => self.reload.by_signal().await,
+                () = received(&mut usr2) => {
+                    if self.reload.succeeded().await {
+                        return ShutdownSignal::GracefulUpgrade;
+                    }
+                }
             }
         }
     }

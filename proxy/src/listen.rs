@@ -127,18 +127,19 @@ pub(crate) struct AdminService {
     /// Bound before the server runs, but for a successor, whose predecessor still holds the address.
     listener: Mutex<Option<TcpListener>>,
     state: AdminState,
+    /// Turns true when it listens.
+    up: watch::Sender<bool>,
     stop: watch::Receiver<bool>,
 }
 
 impl AdminService {
     pub(crate) fn new(
-        listener: Option<TcpListener>,
-        address: SocketAddr,
+        (listener, address): (Option<TcpListener>, SocketAddr),
         sock: PathBuf,
         state: AdminState,
-        stop: watch::Receiver<bool>,
+        (up, stop): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> Self {
-        Self { address, sock, listener: Mutex::new(listener), state, stop }
+        Self { address, sock, listener: Mutex::new(listener), state, up, stop }
     }
 
     async fn listen(&self) -> Result<tokio::net::TcpListener, String> {
@@ -167,6 +168,7 @@ impl BackgroundService for AdminService {
                 return;
             }
         };
+        self.up.send_replace(true);
         let (mut own, mut servers) = (self.stop.clone(), shutdown);
         let stop = async move {
             tokio::select! {

@@ -56,6 +56,9 @@ pub(crate) enum Refusal {
     /// The store can't answer.
     #[error("the store is unavailable")]
     Store,
+    /// This process can open no more connections.
+    #[error("no more connections can be opened")]
+    Exhausted,
     /// The upstream refused, broke or could not be reached.
     #[error("{message}")]
     Upstream {
@@ -147,7 +150,8 @@ impl Refusal {
             | Self::NotFound { .. }
             | Self::Bad { .. }
             | Self::Quota { .. }
-            | Self::Store => Fate::Refused,
+            | Self::Store
+            | Self::Exhausted => Fate::Refused,
         }
     }
 
@@ -190,6 +194,10 @@ impl Refusal {
                     "store_unavailable",
                     "The quota cannot be proved at the moment. Please try again.",
                 )
+            },
+            Self::Exhausted => Told {
+                retry_after_ms: Some(1000),
+                ..plain(503, "server_error", "overloaded", "The gateway is overloaded. Please try again.")
             },
             Self::Upstream { code, message } => plain(502, "upstream_error", code, message),
             Self::UpstreamTimeout { message } => plain(504, "upstream_error", "upstream_timeout", message),

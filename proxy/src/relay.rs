@@ -424,6 +424,7 @@ async fn finish_upstream(mut reply: Reply) {
 fn fault_refusal(fault: &Fault) -> Refusal {
     match fault {
         Fault::Timeout(_) => Refusal::UpstreamTimeout { message: "The upstream stopped sending.".to_owned() },
+        Fault::Exhausted => Refusal::Exhausted,
         Fault::Connect(_) | Fault::Broken(_) => {
             Refusal::Upstream { code: "upstream_broken", message: "The upstream broke off in its answer.".to_owned() }
         }

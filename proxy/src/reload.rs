@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::catalog::Catalog;
 use crate::config::{self, Overrides, RawConfig};
 use crate::context::Shared;
-use crate::upstream;
+use crate::notify::{self, Note};
+use crate::{successor, upstream};
 
 /// Where a configuration comes from, and its raw form.
 #[derive(Clone, Debug)]
@@ -66,8 +67,21 @@ impl Reload {
         Ok(Prepared { changed, needs_restart, apply: Box::new(apply) })
     }
 
+    /// What SIGUSR2 does: starts a successor with the same configuration; false where there is none, and this process goes on.
+    pub(crate) async fn succeeded(&self) -> bool {
+        let upgrade = self.shared.store.dir().join("upgrade.sock");
+        match successor::start(self.file.as_deref(), &upgrade).await {
+            Ok(()) => true,
+            Err(err) => {
+                tracing::error!(err, "no successor: this process goes on");
+                false
+            }
+        }
+    }
+
     /// What SIGHUP does: opens the access log and the audit log again, then the same as `POST /v1/config/reload`.
     pub(crate) async fn by_signal(&self) {
+        notify::tell(Note::Reloading);
         if let Some(observer) = &self.shared.observer {
             observer.reopen();
         }
@@ -85,5 +99,6 @@ impl Reload {
         if let Err(err) = done {
             tracing::error!(%err, "the reload can't be put on record, so nothing was changed");
         }
+        notify::tell(Note::Ready);
     }
 }

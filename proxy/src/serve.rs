@@ -26,10 +26,11 @@ use crate::config::{self, Config, Overrides};
 use crate::context::Shared;
 use crate::edge::Edge;
 use crate::gateway::Gateway;
-use crate::lifecycle;
+use crate::lifecycle::{self, Stops};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::{self, Metrics};
-use crate::observe::{AccessLog, Observer};
+use crate::notify;
+use crate::observe::{AccessLog, Observer, Sampling, Sink, Tracer};
 use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
@@ -61,7 +62,8 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let source = Source { file, overrides: options.overrides.clone(), raw };
     let built = if options.upgrade { Built::by_takeover(&config, source)? } else { Built::fresh(&config, source)? };
     greet(&config, &built.key_source);
-    lifecycle::run(built.server, &built.shared, &built.stop, built.reload)
+    notify::ready_when_up(reachable(config.edge.listen), built.admin_up.clone()).context("no thread can be started")?;
+    lifecycle::run(built.server, &built.shared, &built.stops, built.reload)
 }
 
 /// Everything, ready to run.
@@ -69,7 +71,8 @@ struct Built {
     server: Server,
     shared: Arc<Shared>,
     key_source: KeySource,
-    stop: watch::Sender<bool>,
+    stops: Stops,
+    admin_up: watch::Receiver<bool>,
     reload: Reload,
 }
 
@@ -115,12 +118,13 @@ impl Built {
         store.set_alerts(config.alerts.alerts.clone());
         let shared = Arc::new(shared(config, store, &master)?);
         let reload = Reload::new(source, Arc::clone(&shared), reopen);
-        let (stop, stopped) = watch::channel(false);
+        let (stops, (up, admin_up)) = (Stops::new(), watch::channel(false));
+        let stopped = stops.rest.subscribe();
 
         let mut proxy = HttpProxy::new(Gateway { shared: Arc::clone(&shared) }, Arc::clone(&server.configuration));
         proxy.handle_init_modules();
         let edge = Edge::new(proxy, &config.edge, shared.metrics.connections.clone());
-        server.add_service(EdgeService::new(edge, &config.edge, stopped.clone()).map_err(|err| anyhow!(err))?);
+        server.add_service(EdgeService::new(edge, &config.edge, stops.edge.subscribe()).map_err(|err| anyhow!(err))?);
 
         let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;
         let deliverer = outbound::deliverer(&shared, &config.alerts).map_err(|err| anyhow!(err))?;
@@ -139,7 +143,7 @@ impl Built {
         let sock = config.data_dir.join("admin.sock");
         server.add_service(background_service(
             "admin",
-            AdminService::new(admin, config.admin.listen, sock, state, stopped.clone()),
+            AdminService::new((admin, config.admin.listen), sock, state, (up, stopped.clone())),
         ));
         let (of_batches, every) = (Arc::clone(&shared), config.batch_poll);
         let watched = move |stop| batch::run(Arc::clone(&of_batches), every, stop);
@@ -152,7 +156,7 @@ impl Built {
             let keep = move |stop| retention::run(store.clone(), months, stop);
             server.add_service(background_service("retention", Beside::new(stopped, keep)));
         }
-        Ok(Self { server, shared, key_source, stop, reload })
+        Ok(Self { server, shared, key_source, stops, admin_up, reload })
     }
 }
 
@@ -173,6 +177,11 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         catalog: ArcSwap::from_pointee(Catalog::new(upstreams, &config.aliases)),
         config: config.edge.clone(),
         observer: observer(config, &metrics)?,
+        logs_access: config.access_log.is_some(),
+        sampling: config
+            .traces
+            .as_ref()
+            .map(|traces| Sampling { one_in: traces.sample_one_in, trusted: traces.trusted_peers.clone() }),
         metrics,
         shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
             .context("the directory of the tenants can't be opened")?,
@@ -191,12 +200,21 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
 
 /// Who is told of finished requests, where anybody is.
 fn observer(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<Observer>> {
-    let Some(path) = &config.access_log else { return Ok(None) };
-    let log = AccessLog::open(path, metrics.access_lost.clone()).with_context(|| {
-        format!("log.access: {} can't be opened; name a file that this user can write", path.display())
-    })?;
-    let observer = Observer::start(vec![Box::new(log)], metrics.untold.clone());
-    Ok(Some(observer.context("no thread can be started")?))
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    if let Some(path) = &config.access_log {
+        let log = AccessLog::open(path, metrics.access_lost.clone()).with_context(|| {
+            format!("log.access: {} can't be opened; name a file that this user can write", path.display())
+        })?;
+        sinks.push(Box::new(log));
+    }
+    if let Some(traces) = &config.traces {
+        let tracer = Tracer::start(&traces.endpoint, metrics.spans_lost.clone());
+        sinks.push(Box::new(tracer.map_err(|err| anyhow!("traces.otlp_endpoint: {err}"))?));
+    }
+    if sinks.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Observer::start(sinks, metrics.untold.clone()).context("no thread can be started")?))
 }
 
 fn server(config: &Config, upgrade: bool) -> Server {

@@ -159,6 +159,26 @@ async fn a_failed_sync_stops_every_acknowledgement_and_no_acknowledged_row_is_lo
     assert_eq!(scene.settled().await.posted, billed, "the books are the provider's");
 }
 
+/// D-04's neighbour: SQLite goes on writing to a file that was removed, so what it says would be lost
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_refuses_what_would_be_lost_and_heals_when_it_is_back() {
+    let scene = Scene::new().await;
+    scene.client.chat(&chat("flat", "hi", 10)).await.ok();
+    let (there, away) = (scene.gateway.data().join("openclawmu.db"), scene.gateway.data().join("away.db"));
+    std::fs::rename(&there, &away).expect("moved away");
+    until_true("both listeners say so", || health(&scene).iter().all(|found| *found == (503, 200))).await;
+    let calls = scene.upstream.calls();
+    assert!(is_refused(&scene.client.chat(&chat("flat", "hi", 10)).await));
+    let change = json!({ "name": "never acknowledged" });
+    let reply = scene.admin().send_json(http::Method::PATCH, "/v1/tenants/acme", &change).await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert_eq!(scene.upstream.calls(), calls);
+    std::fs::rename(&away, &there).expect("moved back");
+    until_true("both listeners are ready", || health(&scene).iter().all(|found| *found == (200, 200))).await;
+    scene.client.chat(&chat("flat", "hi", 10)).await.ok();
+    scene.rows_once(2).await;
+}
+
 /// Events from the first reservation of a test on.
 fn since_reserved(shim: &Shim, from: usize) -> Vec<String> {
     shim.events().into_iter().skip(from).skip_while(|event| event != "reserved").collect()

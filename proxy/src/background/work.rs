@@ -119,6 +119,7 @@ impl Work {
         let (gateway, id) = (self.gateway.clone(), self.kept.id().to_owned());
         let mut ctx = std::mem::replace(&mut self.ctx, Context::new(&gateway.shared));
         let (caller, call, peer) = (self.caller.clone(), self.call.clone(), self.guard.peer);
+        ctx.trace(None);
         ctx.notes.caller(&caller.policy);
         let answering = async {
             let mut client = Client::Pipe(asking);

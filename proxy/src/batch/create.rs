@@ -159,7 +159,7 @@ impl Gateway {
         };
         let surely_not = match &failure {
             Failure::Refused(refused) => (400..500).contains(&refused.status),
-            Failure::Fault(Fault::Connect(_)) | Failure::Store => true,
+            Failure::Fault(Fault::Connect(_) | Fault::Exhausted) | Failure::Store => true,
             Failure::Fault(Fault::Timeout(_) | Fault::Broken(_)) | Failure::ClientGone => false,
         };
         if surely_not {

@@ -114,6 +114,7 @@ fn at_line(number: usize, refusal: Refusal) -> Refusal {
         other @ (Refusal::Unauthenticated
         | Refusal::Quota { .. }
         | Refusal::Store
+        | Refusal::Exhausted
         | Refusal::Upstream { .. }
         | Refusal::UpstreamTimeout { .. }) => other,
     }

@@ -12,6 +12,7 @@ use super::alerts::AlertsConfig;
 use super::audit::AuditConfig;
 use super::raw::LogFormat;
 use super::stripe::StripeConfig;
+use super::traces::TracesConfig;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Tenants that get series of their own in the metrics.
     pub metrics_tenants: usize,
+    /// What is traced, if anything.
+    pub traces: Option<TracesConfig>,
 }
 
 /// The tenants' listener.
@@ -169,6 +172,8 @@ pub struct UpstreamConfig {
     pub models: Vec<String>,
     /// Whether tenants' files and batches are kept there; true for one at most.
     pub files: bool,
+    /// Whether it is told which trace a request belongs to.
+    pub traceparent: bool,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time to the first byte of an answer.

@@ -14,7 +14,7 @@ use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, stripe};
+use super::{alerts, audit, stripe, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -130,6 +130,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         return Err(value("metrics.tenants", message));
     }
     let allowed = Allowed::of(raw.outbound)?;
+    let traces = traces::check(raw.traces, &allowed)?;
     let upstreams = upstreams(raw.upstreams, &allowed)?;
     let (alerts, stripe) = (alerts::check(raw.alerts)?, stripe::check(raw.stripe)?);
     let webhook = alerts.webhook.as_ref().map(|(url, _)| ("alerts.webhook_url", url));
@@ -162,6 +163,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         log_level: raw.log.level,
         access_log: raw.log.access,
         metrics_tenants: raw.metrics.tenants,
+        traces,
     })
 }
 

@@ -5,6 +5,7 @@
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
 //! - `alerts`, `stripe`: what is told outside, in both forms; `audit`: the audit log
+//! - `traces`: where spans are sent
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
@@ -16,6 +17,7 @@ mod outbound;
 mod raw;
 mod secret;
 mod stripe;
+mod traces;
 mod upstream;
 
 pub use alerts::{AlertsConfig, RawAlerts};
@@ -29,3 +31,4 @@ pub use outbound::RawOutbound;
 pub use raw::{LogFormat, RawConfig};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};
+pub use traces::{RawTraces, TracesConfig};

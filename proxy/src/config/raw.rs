@@ -11,6 +11,7 @@ use super::audit::RawAudit;
 use super::outbound::RawOutbound;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
+use super::traces::RawTraces;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -42,6 +43,8 @@ pub struct RawConfig {
     pub log: RawLog,
     /// Metrics.
     pub metrics: RawMetrics,
+    /// Traces.
+    pub traces: RawTraces,
     /// Where requests can go.
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<RawUpstream>,
@@ -262,6 +265,9 @@ pub struct RawUpstream {
     /// Whether tenants' files and batches are kept there; absent: at `OpenAI` itself or Azure, else at the first of kind `openai`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<bool>,
+    /// Whether it is told which trace a request belongs to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub traceparent: bool,
     /// The version of its API that is spoken: `azure` and `anthropic` have versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
@@ -302,6 +308,7 @@ impl RawUpstream {
             models: Vec::new(),
             responses: None,
             files: None,
+            traceparent: false,
             api_version: None,
             auth: None,
             region: None,

@@ -142,6 +142,7 @@ fn check_upstream(raw: RawUpstream) -> Result<UpstreamConfig, ConfigError> {
         idle_timeout: timeout("idle_timeout_ms", raw.idle_timeout_ms)?,
         files: false,
         models: raw.models,
+        traceparent: raw.traceparent,
         name: raw.name,
     })
 }

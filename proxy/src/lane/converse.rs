@@ -222,6 +222,7 @@ impl Lane<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), End> {
         let (gateway, peer) = (self.gateway, self.guard.peer);
+        ctx.trace(None);
         ctx.notes.caller(&caller.policy);
         let (asking, answer) = pipe(self.headers.clone(), PIECES);
         let answering = async {

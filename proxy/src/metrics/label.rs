@@ -81,6 +81,17 @@ pub(super) struct ReasonLabels {
     pub(super) reason: &'static str,
 }
 
+/// Every reason that [`reason`] gives.
+pub(super) const REASONS: [&str; 7] = [
+    "usd_per_day",
+    "usd_per_month",
+    "tokens_per_day",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "concurrent_requests",
+    "unavailable",
+];
+
 /// The name of the bucket that refused, as quotas have it.
 pub(super) fn reason(refused: &Refused) -> &'static str {
     match refused {

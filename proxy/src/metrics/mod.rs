@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     pub(crate) untold: Counter,
     /// Lines of the access log that could not be written.
     pub(crate) access_lost: Counter,
+    /// Spans that reached no collector.
+    pub(crate) spans_lost: Counter,
 }
 
 impl Metrics {
@@ -81,11 +83,19 @@ impl Metrics {
             over_reserved: Counter::default(),
             untold: Counter::default(),
             access_lost: Counter::default(),
+            spans_lost: Counter::default(),
         };
         metrics.registered()
     }
 
     fn registered(mut self) -> Self {
+        // There from the start, at zero: a rate of what has never been is none, and no alert.
+        for reason in label::REASONS {
+            drop(self.refusals.get_or_create(&ReasonLabels { reason }));
+        }
+        for outcome in [WebhookOutcome::Delivered, WebhookOutcome::Retried, WebhookOutcome::Failed] {
+            drop(self.webhooks.get_or_create(&WebhookLabels { outcome }));
+        }
         let registry = &mut self.registry;
         registry.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("requests", "Finished requests of the edge", self.requests.clone());
@@ -102,6 +112,7 @@ impl Metrics {
         registry.register("untold_requests", help, self.untold.clone());
         let help = "Lines of the access log that could not be written";
         registry.register("access_log_lost", help, self.access_lost.clone());
+        registry.register("trace_spans_lost", "Spans that reached no collector", self.spans_lost.clone());
         registry.register_collector(Box::new(Arc::clone(&self.used)));
         self
     }

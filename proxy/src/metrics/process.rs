@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -33,6 +34,12 @@ pub(crate) fn max_fds() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Whether this process, or the whole system, can open nothing more.
+pub(crate) fn is_exhausted() -> bool {
+    let opened = std::fs::File::open("/dev/null");
+    opened.is_err_and(|err| matches!(Errno::from_io_error(&err), Some(Errno::MFILE | Errno::NFILE)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +50,6 @@ mod tests {
         assert_eq!(resident("Name:\tx\n"), None);
         assert!(open_fds().unwrap() > 2);
         assert!(cpu() > Duration::ZERO);
+        assert!(!is_exhausted());
     }
 }

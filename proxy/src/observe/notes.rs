@@ -1,14 +1,18 @@
 //! What is noted of a request on its way. While nobody observes, nothing is: each call is one branch.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderValue, Method};
 use openclawmu_store::{NanoUsd, Outcome, Policy, RequestId, Settled, UnixMs, Usage};
+use serde::Deserialize;
 
+use super::trace::{Stage, Trace};
 use crate::catalog::Target;
 use crate::dialect::Dialect;
+use crate::forward::Failure;
 use crate::read::Call;
 use crate::relay::Relayed;
 
@@ -76,12 +80,58 @@ pub(crate) struct Notes {
     pub(crate) error: Option<&'static str>,
     /// What became of it, where that is not what its status says.
     pub(crate) fate: Option<Fate>,
+    /// Its trace, where it is sampled.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Notes {
     /// Notes that are kept only where somebody observes.
     pub(crate) fn new(on: bool) -> Self {
         Self { on, ..Self::default() }
+    }
+
+    /// Traces the request from now on, where there is a trace.
+    pub(crate) fn traced(&mut self, trace: Option<Box<Trace>>) {
+        self.on |= trace.is_some();
+        self.trace = trace;
+    }
+
+    /// Whether anything is kept.
+    pub(crate) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Notes that a stage begins.
+    pub(crate) fn stage(&mut self, stage: Stage) {
+        if let Some(trace) = &mut self.trace {
+            trace.stage(stage);
+        }
+    }
+
+    /// What an upstream is told of the trace, where it is to be told.
+    pub(crate) fn traceparent(&self, target: &Target) -> Option<HeaderValue> {
+        self.trace.as_ref().filter(|_| target.upstream.traceparent)?.header()
+    }
+
+    /// Notes why the latest attempt failed.
+    pub(crate) fn missed(&mut self, failure: &Failure) {
+        self.stage(Stage::Settle);
+        if let Some(tried) = self.trace.as_mut().and_then(|trace| trace.tried.last_mut()) {
+            tried.error = Some(failure.kind());
+        }
+    }
+
+    /// Notes the model that a whole answer names. Only what is sampled is looked at.
+    pub(crate) fn answered(&mut self, body: &[u8]) {
+        #[derive(Deserialize)]
+        struct Named<'b> {
+            #[serde(borrow, alias = "modelVersion")]
+            model: Option<Cow<'b, str>>,
+        }
+        if let Some(tried) = self.trace.as_mut().and_then(|trace| trace.tried.last_mut()) {
+            let named = serde_json::from_slice::<Named<'_>>(body).ok().and_then(|named| named.model);
+            tried.answered = named.map(|model| model.chars().take(200).collect());
+        }
     }
 
     /// Notes who asks.
@@ -104,11 +154,14 @@ impl Notes {
         }
     }
 
-    /// Notes an attempt; `number` counts from 0.
-    pub(crate) fn attempt(&mut self, number: u16, target: &Target) {
+    /// Notes an attempt; `number` counts from 0, `operation` is what the conventions call it.
+    pub(crate) fn attempt(&mut self, number: u16, target: &Target, operation: &'static str) {
         if self.on {
             self.attempts = number.saturating_add(1);
             self.target = Some((Arc::clone(&target.upstream.name), target.model.clone()));
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.attempt(target, operation);
         }
     }
 
@@ -150,6 +203,8 @@ pub(crate) struct Finished {
     pub(crate) bytes_in: usize,
     /// Bytes of the answer's body.
     pub(crate) bytes_out: usize,
+    /// The moment of its head.
+    pub(crate) started: Instant,
     /// From its head to the answer's end.
     pub(crate) took: Duration,
     /// The rest.

@@ -143,6 +143,7 @@ pub(super) mod tests {
             peer: None,
             bytes_in: 1,
             bytes_out: 2,
+            started: std::time::Instant::now(),
             took: Duration::from_millis(3),
             notes: Notes::new(true),
         }

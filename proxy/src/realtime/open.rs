@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::forward::{Failure, Rejected};
 use crate::gateway::{Gateway, Stop};
+use crate::observe::semantic;
 use crate::refusal::Refusal;
 use crate::socket::{Guard, MAX_EVENT_BYTES, Offer, Pulse, accepted, carry, limits};
 use crate::upstream::Backend;
@@ -64,7 +65,7 @@ impl Gateway {
         let last = targets.len().saturating_sub(1);
         for (attempt, target) in (0_u16..).zip(&targets) {
             let Backend::Http(provider, http) = &target.upstream.backend else { continue };
-            ctx.notes.attempt(attempt, target);
+            ctx.notes.attempt(attempt, target, semantic::REALTIME);
             let own_key = shared.own_keys.of(&caller.policy, &target.upstream)?;
             let booking =
                 Booking { guard: &guard, target, asked: &asked, label: &label, tenant: &caller.policy.tenant };

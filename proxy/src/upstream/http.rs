@@ -24,6 +24,7 @@ use super::plain::Plain;
 use super::provider::Provider;
 use crate::config::{BedrockConfig, UpstreamConfig, UpstreamKind};
 use crate::dialect::bedrock::sign::{Parts, SERVICE, SignError, Signer};
+use crate::metrics::process;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
@@ -127,6 +128,11 @@ pub(crate) enum Fault {
     /// No connection: surely nothing was sent.
     #[error("no connection: {0}")]
     Connect(String),
+    /// No connection, since this process may open no more files. It says nothing of the upstream.
+    #[error(
+        "no file descriptor is left for a connection; raise the limit (LimitNOFILE), or lower edge.max_connections"
+    )]
+    Exhausted,
     /// The upstream took too long.
     #[error("no byte within {0:?}")]
     Timeout(Duration),
@@ -141,6 +147,13 @@ pub(crate) struct Answer {
     peer: Arc<HttpPeer>,
     pools: Pools,
     idle_timeout: Duration,
+}
+
+impl Fault {
+    /// What it means that there is no connection.
+    pub(super) fn unconnected(err: String) -> Self {
+        if process::is_exhausted() { Self::Exhausted } else { Self::Connect(err) }
+    }
 }
 
 impl HttpUpstream {
@@ -205,16 +218,16 @@ impl HttpUpstream {
     /// A pooled connection that the upstream closed meanwhile is noticed only now; the request goes out once more, on a fresh
     /// one, when nothing at all came back.
     pub(crate) async fn send(&self, outgoing: &Outgoing<'_>) -> Result<Answer, Fault> {
-        let peer = self.peers.next().await.map_err(Fault::Connect)?;
+        let peer = self.peers.next().await.map_err(Fault::unconnected)?;
         loop {
             let started = Instant::now();
             let (exchanged, reused) = if peer.is_tls() {
                 let connected = self.pools.secure.get_http_session(&*peer).await;
-                let (session, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
+                let (session, reused) = connected.map_err(|err| Fault::unconnected(err.to_string()))?;
                 (self.exchange(session, outgoing).await, reused)
             } else {
                 let connected = self.pools.plain.get(&peer).await;
-                let (stream, reused) = connected.map_err(|err| Fault::Connect(err.to_string()))?;
+                let (stream, reused) = connected.map_err(|err| Fault::unconnected(err.to_string()))?;
                 (self.exchange_at_once(stream, &peer, outgoing).await, reused)
             };
             match exchanged {

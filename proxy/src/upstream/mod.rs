@@ -44,6 +44,9 @@ pub(crate) struct Upstream {
     pub(crate) files: bool,
     /// What recent answers say of it.
     pub(crate) health: Health,
+    /// Whether it is told which trace a request belongs to.
+    pub(crate) traceparent: bool,
+    address: Option<(String, u16)>,
     key: OnceCell<u32>,
 }
 
@@ -72,10 +75,20 @@ impl Upstream {
         }
     }
 
+    /// Its host and port; `None` for what is built in.
+    pub(crate) fn address(&self) -> Option<(&str, u16)> {
+        self.address.as_ref().map(|(host, port)| (host.as_str(), *port))
+    }
+
     /// Its key in the store.
     pub(crate) async fn key(&self, store: &Store) -> openclawmu_store::Result<u32> {
         self.key.get_or_try_init(|| store.name_key(&self.name)).await.copied()
     }
+}
+
+fn address(url: &::http::Uri) -> Option<(String, u16)> {
+    let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((url.host()?.to_owned(), url.port_u16().unwrap_or(usual)))
 }
 
 fn is_google(host: &str) -> bool {
@@ -102,6 +115,8 @@ pub(crate) fn all(configs: &[UpstreamConfig]) -> Result<Vec<Arc<Upstream>>, Stri
                 may_choose_tier: !config.base_url.as_ref().and_then(|url| url.host()).is_some_and(is_google),
                 files: config.files,
                 health: Health::default(),
+                traceparent: config.traceparent,
+                address: config.base_url.as_ref().and_then(address),
                 key: OnceCell::new(),
             }))
         })

@@ -39,7 +39,7 @@ pub(crate) enum Unopened {
 impl HttpUpstream {
     /// Opens a WebSocket.
     pub(crate) async fn open_socket(&self, opening: &Opening<'_>) -> Result<UpstreamSocket, Unopened> {
-        let connect = |err: String| Unopened::Fault(Fault::Connect(err));
+        let connect = |err: String| Unopened::Fault(Fault::unconnected(err));
         let broken = |err: String| Unopened::Fault(Fault::Broken(err));
         let mut peer = (*self.peers.next().await.map_err(connect)?).clone();
         peer.options.alpn = ALPN::H1;
