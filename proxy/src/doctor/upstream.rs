@@ -48,7 +48,7 @@ async fn one(config: &UpstreamConfig) -> Finding {
         content_type: &content_type,
         path: &path,
         body: bytes::Bytes::new(),
-        stream: false,
+        accept: "application/json",
         headers: Vec::new(),
         own_key: None,
         once: false,

@@ -49,6 +49,13 @@ pub(crate) fn operation(route: AiRoute) -> &'static str {
         AiRoute::Embeddings => "embeddings",
         AiRoute::CountTokens => "count_tokens",
         AiRoute::Compact => "compact",
+        AiRoute::Moderations => "moderation",
+        AiRoute::ImageGenerations => "image_generation",
+        AiRoute::ImageEdits => "image_edit",
+        AiRoute::ImageVariations => "image_variation",
+        AiRoute::Speech => "speech",
+        AiRoute::Transcriptions => "transcription",
+        AiRoute::Translations => "translation",
     }
 }
 
