@@ -19,6 +19,9 @@ const DRAIN_BYTES: usize = 64 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The header that says what is left of the budget.
+pub(crate) const BUDGET_REMAINING: &str = "x-openclawmu-budget-remaining-usd";
+
 /// Limit, what remains and the reset of requests and of tokens, as `OpenAI` names them.
 const OPENAI_RATES: [[&str; 3]; 2] = [
     ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
@@ -94,7 +97,7 @@ impl Head {
             }
         }
         if let Some(left) = standing.usd_left {
-            self.set("x-openclawmu-budget-remaining-usd", left);
+            self.set(BUDGET_REMAINING, left);
         }
     }
 

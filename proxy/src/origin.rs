@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use openclawmu_store::Policy;
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::answer::BUDGET_REMAINING;
 use crate::authenticate::By;
 use crate::context::Shared;
 use crate::refusal::Refusal;
@@ -56,6 +57,10 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Readable(HeaderValue);
 
+/// What the tenant has left is not for whoever asks; kept with the request that it belongs to.
+#[derive(Clone, Debug)]
+struct Reticent;
+
 /// The one origin that a request states; `None` where there is none, and where there are two.
 fn stated(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -76,23 +81,26 @@ pub(crate) fn presume(shared: &Shared, head: &mut RequestHeader) {
 /// # Errors
 /// 403 where a page of another origin asks, or where a cookie comes along with a request that no page of its own site made.
 pub(crate) fn admit(shared: &Shared, head: &mut RequestHeader, (policy, by): (&Policy, By)) -> Result<(), Refusal> {
+    if policy.secret.is_some() && policy.cap().is_none_or(|cap| cap.max_cost.is_none()) {
+        head.extensions_mut().insert(Reticent);
+    }
     let Some(origin) = stated(&head.headers) else {
-        return check(&head.headers, (policy, by));
+        return check(head, (policy, by));
     };
     let bound = policy.secret.as_ref().and_then(|secret| secret.origin.as_deref());
     let readable = bound.map_or_else(|| is_listed(shared, origin), |bound| origin == bound);
     if !readable {
         head.extensions_mut().remove::<Readable>();
     }
-    check(&head.headers, (policy, by))
+    check(head, (policy, by))
 }
 
-fn check(headers: &HeaderMap, (policy, by): (&Policy, By)) -> Result<(), Refusal> {
+fn check(head: &RequestHeader, (policy, by): (&Policy, By)) -> Result<(), Refusal> {
     let Some(secret) = &policy.secret else { return Ok(()) };
     let allowed = match (secret.origin.as_deref(), by) {
-        (Some(bound), _) => stated(headers).is_some_and(|origin| origin == bound),
+        (Some(bound), _) => stated(&head.headers).is_some_and(|origin| origin == bound),
         (None, By::Header) => true,
-        (None, By::Cookie) => is_same_site(headers),
+        (None, By::Cookie) => is_same_site(head),
     };
     if allowed {
         return Ok(());
@@ -103,7 +111,8 @@ fn check(headers: &HeaderMap, (policy, by): (&Policy, By)) -> Result<(), Refusal
 }
 
 /// Whether the browser says that a page of this very site asked, or its user did. What says nothing is no browser's.
-fn is_same_site(headers: &HeaderMap) -> bool {
+fn is_same_site(head: &RequestHeader) -> bool {
+    let headers = &head.headers;
     let mut sites = headers.get_all("sec-fetch-site").iter();
     match (sites.next(), sites.next()) {
         (Some(site), None) => site == "same-origin" || site == "none",
@@ -113,7 +122,9 @@ fn is_same_site(headers: &HeaderMap) -> bool {
                 .and_then(|origin| origin.to_str().ok())
                 .and_then(|origin| origin.split_once("://"))
                 .map(|(_, authority)| authority);
+            // HTTP/2 has it in the target.
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            let host = host.or_else(|| head.uri.authority().map(http::uri::Authority::as_str));
             authority.is_some_and(|authority| host.is_some_and(|host| host.eq_ignore_ascii_case(authority)))
         }
     }
@@ -127,8 +138,11 @@ fn is_listed(shared: &Shared, origin: &HeaderValue) -> bool {
     shared.config.cors_origins.iter().any(|listed| origin == listed.as_str())
 }
 
-/// Sets what lets a page read the answer, where one may.
+/// Sets what lets a page read the answer, where one may, and leaves out what is not its reader's.
 pub(crate) fn open(request: &RequestHeader, answer: &mut ResponseHeader) {
+    if request.extensions.get::<Reticent>().is_some() {
+        answer.remove_header(BUDGET_REMAINING);
+    }
     let Some(Readable(origin)) = request.extensions.get::<Readable>() else { return };
     let headers = [
         (ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
@@ -208,6 +222,14 @@ mod tests {
     use super::*;
     use http::HeaderName;
 
+    fn head(pairs: &[(&str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("POST", b"/v1/messages", None).unwrap();
+        for (name, value) in pairs {
+            head.append_header((*name).to_owned(), (*value).to_owned()).unwrap();
+        }
+        head
+    }
+
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
@@ -224,7 +246,7 @@ mod tests {
             &[("origin", "https://gate.example"), ("host", "gate.example")],
             &[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")],
         ] {
-            assert!(is_same_site(&headers(own)), "{own:?}");
+            assert!(is_same_site(&head(own)), "{own:?}");
         }
         for foreign in [
             &[][..],
@@ -237,7 +259,7 @@ mod tests {
             &[("origin", "https://gate.example:444"), ("host", "gate.example")],
             &[("origin", "https://gate.example"), ("origin", "https://evil"), ("host", "gate.example")],
         ] {
-            assert!(!is_same_site(&headers(foreign)), "{foreign:?}");
+            assert!(!is_same_site(&head(foreign)), "{foreign:?}");
         }
     }
 

@@ -73,7 +73,11 @@ async fn a_secret_calls_models_like_a_token_and_opens_nothing_else() {
     let made = minted(&scene, &json!({})).await;
     assert!(value(&made).starts_with("ek_acme_"), "{made}");
     let client = scene.client.with_token(value(&made));
-    assert_eq!(client.chat(&chat("alpha", "hello", 4)).await.status, 200);
+    let own = scene.client.chat(&chat("alpha", "hello", 4)).await;
+    assert!(own.header("x-openclawmu-budget-remaining-usd").is_some());
+    let reply = client.chat(&chat("alpha", "hello", 4)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("x-openclawmu-budget-remaining-usd"), None, "what the tenant has left is not its user's");
     assert!(client.stream(&chat("alpha", "hello", 4)).await.rest().await.iter().any(|event| event.done()));
     for name in ["x-api-key", "api-key", "x-goog-api-key"] {
         assert_eq!(chat_with(&client, &[(name, value(&made))]).await.status, 200, "{name}");
