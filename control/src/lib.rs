@@ -9,8 +9,10 @@
 //! - `audit`: the audit log's files, and whether anybody has touched them
 //! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once
 //! - `key`: the master key, the admin keys and the audit key, and the files that hold them
+//! - `backup`: backups on demand and on schedule
 //! - `rate_import`: price lists from outside
 //! - `reload`: the configuration, read again
+//! - `removal`: the files of deleted tenants
 //! - `retention`: old request detail, moved to files
 //! - `stripe`: usage to Stripe, as meter events
 //! - `overlay_file`: a copy of what a tenant prefers, for people
@@ -20,6 +22,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod client_secret;
 mod error;
@@ -29,6 +32,7 @@ mod outbound;
 pub mod overlay_file;
 mod rate_import;
 pub mod reload;
+pub mod removal;
 pub mod retention;
 pub mod stripe;
 pub mod webhook;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use openclawmu_control::cli::{self as admin, AdminCommand, AuditCommand, AuditPlace, Connection};
+use openclawmu_control::cli::{self as admin, AdminCommand, AuditCommand, AuditPlace, BackupCommand, Connection};
 
 use crate::config::{self, Overrides};
 use crate::doctor::{self, State};
+use crate::drill::{self, DrillFlags};
+use crate::rebuild;
 use crate::routes;
 use crate::serve::{self, ServeOptions};
 
@@ -47,6 +49,8 @@ enum Command {
     Config(ConfigCommand),
     /// List what the edge answers, who may ask, and what may reach an upstream
     Routes,
+    /// Restore the newest backup into a scratch gateway, answer a request through it, and say how long that took
+    Drill(DrillFlags),
     /// Print a completion script
     Completions {
         /// The shell
@@ -117,6 +121,16 @@ impl Cli {
             Command::Man { command, dir } => manual(&command, dir.as_deref()).map(|()| ExitCode::SUCCESS),
             Command::Openapi => {
                 std::io::stdout().lock().write_all(&openclawmu_control::admin::openapi())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Drill(flags) => {
+                let config = config::check(config::load(config::find(file.as_deref()).as_deref(), &overrides)?)?;
+                runtime()?.block_on(drill::run(&flags, &config, connection.json))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Admin(AdminCommand::Backups(BackupCommand::Restore(flags))) => {
+                let config = config::check(config::load(config::find(file.as_deref()).as_deref(), &overrides)?)?;
+                runtime()?.block_on(rebuild::run(&flags, &config, connection.json))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Admin(command) => {

@@ -33,6 +33,7 @@
 //! - `metrics`: what is counted
 //! - `observe`: what is told of requests once they have ended
 //! - `outbound`: webhooks and the nightly push; `audit`: the audit log
+//! - `rebuild`, `drill`: a gateway out of a backup, for good and for practice
 //! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
 //! - `config`, `cli`, `serve`, `lifecycle`, `successor`, `notify`, `listen`, `beside`, `doctor`: the process around it
 //!
@@ -55,6 +56,7 @@ mod context;
 mod dialect;
 mod dispatch;
 mod doctor;
+mod drill;
 mod edge;
 mod file;
 mod forward;
@@ -76,6 +78,7 @@ mod own_key;
 mod pieces;
 mod read;
 mod realtime;
+mod rebuild;
 mod refusal;
 mod relay;
 mod reload;

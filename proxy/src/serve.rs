@@ -10,7 +10,8 @@ use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use openclawmu_control::admin::{AdminState, Hooks};
 use openclawmu_control::audit as audit_log;
-use openclawmu_control::{AdminKeys, KeySource, MasterKey, overlay_file, retention};
+use openclawmu_control::backup::{BackupConfig, Backups};
+use openclawmu_control::{AdminKeys, KeySource, MasterKey, overlay_file, removal, retention};
 use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
 use pingora::proxy::HttpProxy;
 use pingora::server::Server;
@@ -82,6 +83,7 @@ impl Built {
         drop(listen::bind("edge.listen", config.edge.listen, Duration::ZERO).map_err(|err| anyhow!(err))?);
         let admin = listen::bind("admin.listen", config.admin.listen, Duration::ZERO).map_err(|err| anyhow!(err))?;
         let store = open_store(config, Duration::ZERO)?;
+        clean_up(&store, &config.data_dir)?;
         let mut server = server(config, false);
         server.bootstrap();
         Self::assemble(config, source, server, store, Some(admin))
@@ -128,7 +130,14 @@ impl Built {
 
         let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;
         let deliverer = outbound::deliverer(&shared, &config.alerts).map_err(|err| anyhow!(err))?;
-        let mut state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, &reload)).with_audit(audit);
+        let backed_up = BackupConfig { audit: Some(audit.folder.clone()), ..config.backup.clone() };
+        let mut backups = Backups::new(shared.store.clone(), Arc::clone(&master), backed_up);
+        if deliverer.is_some() {
+            backups = backups.with_webhook();
+        }
+        let backups = Arc::new(backups);
+        let state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, &reload, &backups));
+        let mut state = state.with_backups(Arc::clone(&backups)).with_audit(audit);
         if deliverer.is_some() {
             state = state.with_webhook();
         }
@@ -145,19 +154,36 @@ impl Built {
             "admin",
             AdminService::new((admin, config.admin.listen), sock, state, (up, stopped.clone())),
         ));
-        let (of_batches, every) = (Arc::clone(&shared), config.batch_poll);
-        let watched = move |stop| batch::run(Arc::clone(&of_batches), every, stop);
-        server.add_service(background_service("batches", Beside::new(stopped.clone(), watched)));
-        let shelf = shared.shelf.clone();
-        let swept = move |stop| sweep::run(shelf.clone(), stop);
-        server.add_service(background_service("responses", Beside::new(stopped.clone(), swept)));
-        if let Some(months) = config.detail_months {
-            let store = shared.store.clone();
-            let keep = move |stop| retention::run(store.clone(), months, stop);
-            server.add_service(background_service("retention", Beside::new(stopped, keep)));
-        }
+        beside(&mut server, &shared, config, &stopped);
+        let by_itself = move |stop| Arc::clone(&backups).run(stop);
+        server.add_service(background_service("backups", Beside::new(stopped, by_itself)));
         Ok(Self { server, shared, key_source, stops, admin_up, reload })
     }
+}
+
+/// What goes on beside the listeners, until `stopped`.
+fn beside(server: &mut Server, shared: &Arc<Shared>, config: &Config, stopped: &watch::Receiver<bool>) {
+    let (of_batches, every) = (Arc::clone(shared), config.batch_poll);
+    let watched = move |stop| batch::run(Arc::clone(&of_batches), every, stop);
+    server.add_service(background_service("batches", Beside::new(stopped.clone(), watched)));
+    let store = shared.store.clone();
+    let removed = move |stop| removal::run(store.clone(), stop);
+    server.add_service(background_service("removal", Beside::new(stopped.clone(), removed)));
+    let shelf = shared.shelf.clone();
+    let swept = move |stop| sweep::run(shelf.clone(), stop);
+    server.add_service(background_service("responses", Beside::new(stopped.clone(), swept)));
+    if let Some(months) = config.detail_months {
+        let store = shared.store.clone();
+        let keep = move |stop| retention::run(store.clone(), months, stop);
+        server.add_service(background_service("retention", Beside::new(stopped.clone(), keep)));
+    }
+}
+
+/// What a process that died left half done, before anything is served.
+fn clean_up(store: &Store, data: &Path) -> anyhow::Result<()> {
+    openclawmu_backup::clear_spool(data)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(openclawmu_backup::recover(store, data)).context("a restore that was cut off can't be undone")
 }
 
 fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
@@ -230,11 +256,12 @@ fn server(config: &Config, upgrade: bool) -> Server {
     Server::new_with_opt_and_conf(opt, conf)
 }
 
-fn hooks(shared: &Arc<Shared>, reload: &Reload) -> Hooks {
+fn hooks(shared: &Arc<Shared>, reload: &Reload, backups: &Arc<Backups>) -> Hooks {
+    let backups = Arc::clone(backups);
     let (metrics, ready, named) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let (shown, reread) = (reload.clone(), reload.clone());
     Hooks {
-        metrics: Arc::new(move || metrics::render(&metrics)),
+        metrics: Arc::new(move || backups.metrics() + &metrics::render(&metrics)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
         upstreams: Arc::new(move || named.catalog.load().upstreams()),
         config: Arc::new(move || shown.shown()),

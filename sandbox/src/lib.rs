@@ -28,4 +28,4 @@ mod root;
 
 pub use error::PathError;
 pub use path::RelPath;
-pub use root::{Entry, Kind, Metadata, Page, Root, Staged};
+pub use root::{Entry, Kind, Metadata, Page, Root, Staged, TreePath, Walked, set_modified};

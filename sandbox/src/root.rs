@@ -11,6 +11,7 @@ mod beneath;
 mod list;
 mod remove_tree;
 mod staged;
+mod tree;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 
 pub use list::{Entry, Page};
 pub use staged::Staged;
+pub use tree::{TreePath, Walked, set_modified};
 
 use crate::{PathError, RelPath};
 

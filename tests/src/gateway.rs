@@ -55,6 +55,20 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway in a new directory and waits until both listeners are ready.
     pub async fn start(setup: Setup) -> Self {
+        let mut gateway = Self::ready_to_start(&setup);
+        gateway.launch_on_new_ports().await;
+        gateway
+    }
+
+    /// The same on a data directory that is there already; it moves to the gateway's own place.
+    pub async fn start_on(setup: Setup, data: &Path) -> Self {
+        let mut gateway = Self::ready_to_start(&setup);
+        std::fs::rename(data, gateway.data()).expect("the same file system");
+        gateway.launch_on_new_ports().await;
+        gateway
+    }
+
+    fn ready_to_start(setup: &Setup) -> Self {
         let dir = TempDir::new().expect("a temp dir");
         let config = setup.write(dir.path());
         let mut env = setup.env.clone();
@@ -62,7 +76,7 @@ impl Gateway {
             env.extend(clock.env());
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gateway = Self {
+        Self {
             child: None,
             disk: setup.disk.as_deref().map(|size| SmallDisk::mount(&dir.path().join("data"), size)),
             dir,
@@ -72,9 +86,7 @@ impl Gateway {
             admin: nowhere,
             key: String::new(),
             idle_at_end: true,
-        };
-        gateway.launch_on_new_ports().await;
-        gateway
+        }
     }
 
     async fn launch_on_new_ports(&mut self) {

@@ -20,6 +20,7 @@
 pub mod admin;
 pub mod amazon;
 pub mod audit;
+pub mod bucket;
 pub mod canned;
 pub mod cli;
 pub mod client;
@@ -46,6 +47,7 @@ pub mod upstream;
 pub mod wait;
 
 pub use admin::{Admin, Budget, Tenant};
+pub use bucket::{Bucket, BucketFault};
 pub use client::{Client, Reply};
 pub use form::Form;
 pub use gateway::Gateway;

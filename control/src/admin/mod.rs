@@ -10,7 +10,7 @@
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
-//!   `reconcile`, `archive`, `alert`, `stripe`, `audit`, `config`, `key`, `health`: one noun each
+//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -20,6 +20,7 @@ mod archive;
 mod attempt;
 mod attempts;
 mod audit;
+mod backup;
 mod call;
 mod client_secret;
 mod config;

@@ -22,8 +22,8 @@ use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, audit, client_secret, config, credit, docs, document, gate, health, hold, key, overlay,
-    provider_key, quota, rate, rate_import, reconcile, request, stripe, tenant, token, usage,
+    alert, answer, archive, audit, backup, client_secret, config, credit, docs, document, gate, health, hold, key,
+    overlay, provider_key, quota, rate, rate_import, reconcile, request, stripe, tenant, token, usage,
 };
 
 /// Who may call a route.
@@ -82,6 +82,11 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(rate::history),
         routes!(rate_import::import).layer(DefaultBodyLimit::max(MAX_PRICE_LIST_BYTES)),
         routes!(archive::list, archive::create),
+        routes!(backup::create, backup::list),
+        routes!(backup::create_whole, backup::list_whole),
+        routes!(backup::progress),
+        routes!(backup::verify),
+        routes!(backup::restore),
         routes!(alert::list),
         routes!(alert::test),
         routes!(alert::get),

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::admin::attempts::Attempts;
 use crate::admin::stream::PATIENCE;
 use crate::audit::{AuditOptions, Denials};
+use crate::backup::{BackupConfig, Backups};
 use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Reread;
 use crate::stripe::StripePush;
@@ -58,12 +59,15 @@ pub struct AdminState {
     pub(super) denials: Arc<Denials>,
     /// What the audit log is made of, where there is one.
     pub(super) audit: Option<Arc<AuditOptions>>,
+    /// Makes backups and puts tenants back.
+    pub(super) backups: Arc<Backups>,
 }
 
 impl AdminState {
     /// The state of a gateway that has its store and its keys.
     #[must_use]
     pub fn new(store: Store, keys: AdminKeys, master: Arc<MasterKey>, hooks: Hooks) -> Self {
+        let backups = Arc::new(Backups::new(store.clone(), Arc::clone(&master), BackupConfig::default()));
         Self {
             store,
             keys: Arc::new(keys),
@@ -76,6 +80,7 @@ impl AdminState {
             stripe: None,
             denials: Arc::new(Denials::default()),
             audit: None,
+            backups,
         }
     }
 
@@ -95,6 +100,12 @@ impl AdminState {
     #[must_use]
     pub fn with_webhook(self) -> Self {
         Self { has_webhook: true, ..self }
+    }
+
+    /// The same with backups as they are configured.
+    #[must_use]
+    pub fn with_backups(self, backups: Arc<Backups>) -> Self {
+        Self { backups, ..self }
     }
 
     /// The same with a way to Stripe.

@@ -15,6 +15,7 @@ use crate::admin::page::{Page, PageParams, page};
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::token::TokenShown;
+use crate::removal;
 
 /// What a tenant's first token is called.
 const FIRST_TOKEN: &str = "default";
@@ -98,7 +99,8 @@ pub(super) struct DeletedTenant {
 
 /// Remove a tenant
 ///
-/// Its tokens stop working with the next request; its ledger and audit rows are kept, and its id is never used again.
+/// Its tokens stop working with the next request, its files are gone with the answer; its ledger and audit rows are kept, and
+/// its id is never used again.
 #[utoipa::path(delete, path = "/v1/tenants/{id}", tag = "tenants", params(TenantPath, Confirmation), responses(
     (status = 200, description = "It is gone", body = DeletedTenant),
 ))]
@@ -117,5 +119,16 @@ pub(super) async fn delete(
         .hint(format!("add `?confirm={id}`")));
     }
     state.store.delete_tenant(&actor, &id).await?;
+    let (data, gone) = (state.store.dir().to_owned(), id.clone());
+    let removed = tokio::task::spawn_blocking(move || removal::remove(&data, &gone)).await;
+    removed.map_err(|err| Refusal::internal(&err))?.map_err(|err| {
+        tracing::error!(%err, tenant = %id, "the files of a deleted tenant can't be removed now");
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "files_left",
+            "the tenant is deleted, and some of its files are left",
+        )
+        .hint("they are removed within the hour or by the next start; see the gateway's log")
+    })?;
     Ok(Json(DeletedTenant { id, deleted: true }))
 }

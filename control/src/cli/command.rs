@@ -10,8 +10,8 @@ use crate::cli::audit::LogBroken;
 use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{
-    AlertCommand, ArchiveCommand, AuditCommand, BillingCommand, KeyCommand, RateCommand, TenantCommand, alert, archive,
-    audit, billing, key, rate, tenant,
+    AlertCommand, ArchiveCommand, AuditCommand, BackupCommand, BillingCommand, KeyCommand, RateCommand, TenantCommand,
+    alert, archive, audit, backup, billing, key, rate, tenant,
 };
 
 /// What the operator can do through the admin API.
@@ -38,6 +38,9 @@ pub enum AdminCommand {
     /// The gateway's own keys: what secrets are sealed and tokens hashed with
     #[command(subcommand)]
     Keys(KeyCommand),
+    /// Back the whole gateway up, and make one of a backup
+    #[command(subcommand)]
+    Backups(BackupCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -125,5 +128,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Keys(command) => key::execute(command, client, json).await,
         AdminCommand::Alerts(command) => alert::execute(command, client, json).await,
         AdminCommand::Audit(command) => audit::execute(command, client, json).await,
+        AdminCommand::Backups(command) => backup::execute(command, client, json).await,
     }
 }

@@ -4,7 +4,7 @@
 //! `audit verify` where no gateway runs.
 //!
 //! - `command`: the commands and how one is run
-//! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `config`,
+//! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `backup`, `config`,
 //!   `key`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
@@ -14,6 +14,7 @@ mod alert;
 mod answer;
 mod archive;
 mod audit;
+mod backup;
 mod billing;
 mod client;
 mod client_secret;
@@ -42,6 +43,7 @@ mod tests;
 pub use alert::AlertCommand;
 pub use archive::ArchiveCommand;
 pub use audit::{AuditCommand, TailFlags, VerifyFlags};
+pub use backup::{BackupCommand, RestoreFlags, WholeRestoreFlags, bar, show};
 pub use billing::BillingCommand;
 pub use client_secret::ClientSecretFlags;
 pub use command::{AdminCommand, AuditPlace, Connection, run};

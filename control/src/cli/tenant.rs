@@ -8,6 +8,7 @@ use openclawmu_store::{Markup, TenantId};
 use serde_json::{Map, Value, json};
 
 use crate::cli::answer::{field, shown};
+use crate::cli::backup::{self, RestoreFlags};
 use crate::cli::client::{Call, Client};
 use crate::cli::client_secret::{self, ClientSecretFlags};
 use crate::cli::overlay::{self, OverlayCommand};
@@ -70,6 +71,24 @@ pub enum TenantCommand {
     /// A tenant's own keys at providers
     #[command(subcommand)]
     ProviderKey(ProviderKeyCommand),
+    /// Back one tenant up: its policy, usage and files, to be restored here or elsewhere, or to be handed over
+    Backup {
+        /// The tenant
+        id: TenantId,
+        /// Where to: s3://BUCKET/PREFIX or a directory [default: backup.to]
+        #[arg(long, value_name = "PLACE")]
+        to: Option<String>,
+    },
+    /// List a tenant's backups, newest first
+    Backups {
+        /// The tenant
+        id: TenantId,
+        /// Where they are [default: backup.to]
+        #[arg(long, value_name = "PLACE")]
+        from: Option<String>,
+    },
+    /// Put a tenant back from a backup, or make another one of it
+    Restore(RestoreFlags),
 }
 
 /// Whether a tenant's tokens work.
@@ -230,6 +249,13 @@ pub(crate) async fn execute(command: &TenantCommand, client: &Client, json: bool
         TenantCommand::ClientSecret { id, flags } => client_secret::create(client, id, flags, json).await,
         TenantCommand::Config(command) => overlay::execute(command, client, json).await,
         TenantCommand::ProviderKey(command) => provider_key::execute(command, client, json).await,
+        TenantCommand::Backup { id, to } => {
+            backup::create(&["tenants", id.as_str(), "backups"], to.as_deref(), client, json).await
+        }
+        TenantCommand::Backups { id, from } => {
+            backup::list(&["tenants", id.as_str(), "backups"], from.as_deref(), client, json).await
+        }
+        TenantCommand::Restore(flags) => backup::restore(flags, client, json).await,
     }
 }
 

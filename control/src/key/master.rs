@@ -117,6 +117,27 @@ impl MasterKey {
         Ok(Self { path, keys: RwLock::new(Arc::new(keys)), sealing: AsyncLock::new(()), rotating: AsyncMutex::new(()) })
     }
 
+    /// The keys in `<data_dir>/master.key`, which must be there.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the file is missing or can't be used.
+    pub fn load(data_dir: &Path) -> Result<Self, KeyError> {
+        let path = data_dir.join("master.key");
+        if file::read(&path)?.is_none() {
+            return Err(KeyError::File { path, source: std::io::ErrorKind::NotFound.into() });
+        }
+        Self::load_or_create(data_dir)
+    }
+
+    /// What is sealed for one tenant, sealed for another under an id of its own.
+    ///
+    /// # Errors
+    /// Why it can't be done.
+    pub fn reseal_provider_key(&self, from: &TenantId, to: &TenantId, key: &SealedKey) -> Result<SealedKey, String> {
+        let plain = self.open_provider_key(from, key).ok_or("a provider key was not sealed with this master key")?;
+        self.seal_provider_key(to, &key.upstream, &plain)
+    }
+
     /// Seals a tenant's key at an upstream under an id of its own.
     ///
     /// # Errors
@@ -198,7 +219,7 @@ impl MasterKey {
     ///
     /// # Errors
     /// [`KeyError`] when the file can't be read.
-    pub(crate) fn kids(&self) -> Result<Vec<String>, KeyError> {
+    pub fn kids(&self) -> Result<Vec<String>, KeyError> {
         Ok(self.in_file()?.iter().map(|key| key.kid.to_string()).collect())
     }
 

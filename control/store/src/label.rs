@@ -90,6 +90,10 @@ impl NewLabel {
         Self { key: label.key(tenant), label: label.clone() }
     }
 
+    pub(crate) fn key(&self) -> LabelKey {
+        self.key
+    }
+
     /// One line that [`NewLabel::from_line`] reads.
     pub(crate) fn to_line(&self) -> serde_json::Result<String> {
         let Label { user, tags } = &self.label;

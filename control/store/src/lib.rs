@@ -13,10 +13,12 @@
 //! - `webhook`: what is to be told outside, and whether it arrived
 //! - `upstream_object`: whose the files and batches in a provider's account are
 //! - `ledger`: reservations, budgets, rows, reports
+//! - `backup`: what a backup takes out and a restore puts back
 //! - `sqlite`: the engine, private
 //! - `store`: opening and closing it all
 
 mod audit;
+mod backup;
 mod change;
 mod client_secret;
 mod clock;
@@ -49,6 +51,10 @@ mod window;
 pub use audit::{
     Actor, ActorKind, AuditActor, AuditEvent, AuditHead, AuditLine, AuditLog, AuditNote, AuditOrder, AuditOutcome,
     AuditQuery, AuditStatus, anchor as audit_anchor,
+};
+pub use backup::{
+    Offline, Replayed, Restore, RestorePlan, RestoreReport, Restored, RowObject, Snapshot, SnapshotFacts, TenantRows,
+    UsageSince, pepper_fingerprints,
 };
 pub use change::Change;
 pub use client_secret::{ClientSecret, NewClientSecret, SecretCap, SecretTerms, is_origin};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::audit::{self, Actor, Entry};
+use crate::backup;
 use crate::change::Change;
 use crate::clock::{UnixMs, rfc3339};
 use crate::error::{Result, StoreError};
@@ -198,7 +199,8 @@ impl Store {
         })
     }
 
-    /// Ends a tenant: its tokens are revoked, its ledger rows stay, its id is never given again.
+    /// Ends a tenant: its tokens are revoked, what it had set is gone, its name and ledger rows stay, its id is never given
+    /// again.
     ///
     /// Fails with [`StoreError::NotFound`].
     pub fn delete_tenant(&self, actor: &Actor, id: &TenantId) -> Change<()> {
@@ -206,15 +208,29 @@ impl Store {
         Change::new(self, move |tx, now| {
             let (key, _) = find(tx, &id)?;
             tx.execute(
-                "UPDATE tenants SET status = 'deleted', version = version + 1, updated_at_ms = ?2, deleted_at_ms = ?2 WHERE row_id = ?1",
+                "UPDATE tenants SET status = 'deleted', version = version + 1, updated_at_ms = ?2, deleted_at_ms = ?2, metadata = '{}', aliases = NULL
+                 WHERE row_id = ?1",
                 params![key.0, now.0],
             )?;
+            backup::forget(tx, key)?;
             let revoked = tx.execute(
                 "UPDATE tokens SET revoked_at_ms = ?2, version = version + 1 WHERE tenant = ?1 AND revoked_at_ms IS NULL",
                 params![key.0, now.0],
             )?;
             let detail = json!({"tokens_revoked": revoked});
             audit::record(tx, now, &actor, &Entry { action: "tenant.delete", tenant: Some(&id), target: None, detail })
+        })
+    }
+
+    /// Whether a tenant of that id was deleted, and is not there any more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there never was one.
+    pub fn was_deleted(&self, id: &TenantId) -> Result<bool> {
+        let sql = "SELECT status = 'deleted' AND deleted_at_ms IS NOT NULL FROM tenants WHERE id = ?1";
+        self.inner.reader.with(|conn| {
+            let found = conn.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
+            found.ok_or(StoreError::NotFound("tenant"))
         })
     }
 
@@ -283,6 +299,13 @@ pub(crate) fn find(conn: &Connection, id: &TenantId) -> Result<(TenantKey, Tenan
     )?;
     let mut rows = statement.query([id.as_str()])?;
     rows.next()?.map_or(Err(StoreError::NotFound("tenant")), read)
+}
+
+/// [`find`] for a row that came from outside: what this program would not have stored is refused.
+pub(crate) fn find_checked(conn: &Connection, id: &TenantId) -> Result<(TenantKey, Tenant)> {
+    let (key, tenant) = find(conn, id)?;
+    tenant.check()?;
+    Ok((key, tenant))
 }
 
 /// The key of the live tenant `id`.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use openclawmu_control::backup::BackupConfig;
 use openclawmu_store::{Durability, ModelPrice};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.
     pub stripe: Option<StripeConfig>,
+    /// Where backups go, and when.
+    pub backup: BackupConfig,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// The log filter.

@@ -12,9 +12,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig};
 use super::outbound::Allowed;
-use super::raw::{RawConfig, RawEdge};
+use super::raw::{RawConfig, RawEdge, RawLog};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, stripe, traces};
+use super::{alerts, audit, backup, stripe, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -119,12 +119,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             return Err(value(key, message));
         }
     }
-    if let Err(err) = EnvFilter::try_new(&raw.log.level) {
-        return Err(value("log.level", format!("`{}` is no level and no filter: {err}", raw.log.level)));
-    }
-    if raw.log.access.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-        return Err(value("log.access", "is empty: name a file, or \"stdout\", or leave it out"));
-    }
+    check_log(&raw.log)?;
     if raw.metrics.tenants > MAX_METRIC_TENANTS {
         let message = format!("must be at most {MAX_METRIC_TENANTS}: each tenant is seven series");
         return Err(value("metrics.tenants", message));
@@ -159,12 +154,23 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         audit: audit::check(raw.audit)?,
         alerts,
         stripe,
+        backup: backup::check(raw.backup, &allowed)?,
         log_format: raw.log.format,
         log_level: raw.log.level,
         access_log: raw.log.access,
         metrics_tenants: raw.metrics.tenants,
         traces,
     })
+}
+
+fn check_log(raw: &RawLog) -> Result<(), ConfigError> {
+    if let Err(err) = EnvFilter::try_new(&raw.level) {
+        return Err(value("log.level", format!("`{}` is no level and no filter: {err}", raw.level)));
+    }
+    if raw.access.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(value("log.access", "is empty: name a file, or \"stdout\", or leave it out"));
+    }
+    Ok(())
 }
 
 pub(super) fn value(key: impl Into<String>, message: impl Into<String>) -> ConfigError {

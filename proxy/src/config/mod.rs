@@ -4,13 +4,14 @@
 //! - `secret`: `env:NAME` and `file:PATH`
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
-//! - `alerts`, `stripe`: what is told outside, in both forms; `audit`: the audit log
+//! - `alerts`, `stripe`, `backup`: what goes outside, in both forms; `audit`: the audit log
 //! - `traces`: where spans are sent
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
 mod alerts;
 mod audit;
+mod backup;
 mod checked;
 mod load;
 mod outbound;
@@ -22,6 +23,7 @@ mod upstream;
 
 pub use alerts::{AlertsConfig, RawAlerts};
 pub use audit::{AuditConfig, RawAudit};
+pub use backup::RawBackup;
 pub use checked::{
     AdminConfig, AliasConfig, BedrockConfig, Config, EdgeConfig, ResponsesConfig, TargetConfig, TlsConfig,
     UpstreamConfig, UpstreamKind,

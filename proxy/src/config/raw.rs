@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alerts::RawAlerts;
 use super::audit::RawAudit;
+use super::backup::RawBackup;
 use super::outbound::RawOutbound;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
@@ -33,6 +34,8 @@ pub struct RawConfig {
     pub alerts: RawAlerts,
     /// Where usage is pushed to.
     pub stripe: RawStripe,
+    /// Where backups go, and when.
+    pub backup: RawBackup,
     /// Which hosts may be called.
     pub outbound: RawOutbound,
     /// Responses that are kept to be continued.

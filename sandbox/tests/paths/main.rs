@@ -21,3 +21,4 @@ mod place;
 mod race;
 mod sibling;
 mod symlink;
+mod tree;

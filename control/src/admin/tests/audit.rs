@@ -43,6 +43,11 @@ impl Scene {
         std::fs::read_to_string(self.dir.path().join("audit/audit.jsonl")).unwrap()
     }
 
+    /// A place for backups that goes with the scene, beside the data directory.
+    fn place(&self) -> String {
+        self.places.path().to_str().unwrap().to_owned()
+    }
+
     async fn look(&self) {
         audit::look(&self.store, &self.state.denials, false).await.unwrap();
     }
@@ -52,7 +57,7 @@ impl Scene {
 struct Example(String, Value, &'static str);
 
 /// Routes that are no GET and change nothing.
-const UNCHANGING: [(Method, &str); 1] = [(Method::POST, "/v1/audit/verify")];
+const UNCHANGING: [(Method, &str); 2] = [(Method::POST, "/v1/audit/verify"), (Method::POST, "/v1/backups/verify")];
 
 /// The example of a route, in a scene that was prepared for it. A new route that changes something gets one here.
 async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
@@ -96,6 +101,14 @@ async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
         ("PUT", "/v1/tenants/{id}/config") => (endpoint.path.clone(), json!({"default_model": "m"}), "config.put"),
         ("POST", "/v1/config/reload") => (endpoint.path.clone(), json!({}), "config.reload"),
         ("POST", "/v1/keys/rotate") => (endpoint.path.clone(), json!({}), "keys.rotate"),
+        ("POST", "/v1/backups" | "/v1/tenants/{id}/backups") => {
+            (endpoint.path.clone(), json!({"to": scene.place()}), "backup.create")
+        }
+        ("POST", "/v1/restore") => {
+            let made = scene.post("/v1/tenants/acme/backups", &json!({"to": scene.place()})).await;
+            let from = made.json()["backup"]["url"].clone();
+            (endpoint.path.clone(), json!({"from": from, "as": "twin"}), "tenant.copy")
+        }
         (method, path) => panic!("{method} {path} has no example of what it changes: give it one here"),
     };
     let path = path.replace("{id}", "acme").replace("{token}", &token).replace("{upstream}", "openai");

@@ -9,6 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
+use openclawmu_backup::{BucketOptions, Place};
 use openclawmu_store::{
     Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, ServiceTier, Store,
     StoreOptions, Ticket, UnixMs, Usage,
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::admin::{AdminState, Hooks, Peer, router};
+use crate::backup::{BackupConfig, Backups};
 use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Prepared;
 
@@ -30,6 +32,8 @@ pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(crate) struct Scene {
     pub(crate) dir: TempDir,
+    /// Where backups go.
+    pub(crate) places: TempDir,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Store,
     pub(crate) state: AdminState,
@@ -69,6 +73,14 @@ pub(crate) fn request(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "127.0.0.1:8081")
 }
 
+/// The same with a place for backups.
+fn backing_up(state: AdminState, place: &std::path::Path) -> AdminState {
+    let place = Place::parse("to", place.to_str().unwrap(), &BucketOptions::default()).unwrap();
+    let config = BackupConfig { to: Some(place), ..BackupConfig::default() };
+    let backups = Backups::new(state.store.clone(), Arc::clone(&state.master), config);
+    state.with_backups(Arc::new(backups))
+}
+
 impl Scene {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -80,9 +92,10 @@ impl Scene {
             durability: Durability::default(),
         };
         let store = Store::open(&options).unwrap();
-        let state = state_of(&store);
+        let places = tempfile::tempdir().unwrap();
+        let state = backing_up(state_of(&store), places.path());
         let app = router(state.clone());
-        let mut scene = Self { dir, clock, store, state, app, token: String::new() };
+        let mut scene = Self { dir, places, clock, store, state, app, token: String::new() };
         let made = scene.post("/v1/tenants", &json!({"id": "acme", "name": "Acme"})).await;
         assert_eq!(made.status, 201, "{}", made.text);
         scene.token = made.json()["token"]["value"].as_str().unwrap().to_owned();
@@ -185,8 +198,16 @@ impl Scene {
             durability: Durability::default(),
         };
         let store = Store::open(&options).unwrap();
-        let state = state_of(&store);
-        Self { app: router(state.clone()), dir, store, state, clock: self.clock, token: self.token }
+        let state = backing_up(state_of(&store), self.places.path());
+        Self {
+            app: router(state.clone()),
+            dir,
+            places: self.places,
+            store,
+            state,
+            clock: self.clock,
+            token: self.token,
+        }
     }
 }
 

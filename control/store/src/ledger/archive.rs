@@ -11,6 +11,8 @@ mod file;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use file::COLUMNS;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -50,6 +50,7 @@ pub(crate) mod ticket;
 pub use admission::Demand;
 pub use alert::Alerts;
 pub use archive::Archive;
+pub(crate) use archive::COLUMNS as ROW_COLUMNS;
 pub use batch::{Batch, BatchEnd, NewBatch};
 pub use bucket::RateStanding;
 pub use budget::{BudgetKind, RateKind, Refused, SecretLimit, Standing};

@@ -101,6 +101,16 @@ impl Pepper {
         Ok(Self { keys, signing, current, current_kid })
     }
 
+    /// What tells each key from others, in the file's order, and gives nothing of it away.
+    pub(crate) fn fingerprints(&self) -> Vec<String> {
+        let print = |key: &Hmac<Sha256>| {
+            let mut mac = key.clone();
+            mac.update(b"openclawmu pepper fingerprint");
+            mac.finalize().into_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        };
+        self.keys.iter().map(|(_, key)| print(key)).collect()
+    }
+
     /// Hashes a new token with the current key.
     pub(crate) fn hash(&self, id: &str, secret: &str) -> HashedToken {
         HashedToken { kid: self.current_kid.clone(), hash: keyed(&self.current, id, secret) }

@@ -20,14 +20,15 @@ const LEVEL: i32 = 3;
 /// Rows that are read in one snapshot, so that the log never has to wait long for this reader.
 const READ_AT_ONCE: u32 = 2_000;
 
-/// Every column, and the names behind the keys. The rows of one page are in the order of their ids.
-const ROWS: &str = "
+/// Every column, and the names behind the keys, as the backup's lines have them too.
+pub(crate) const COLUMNS: &str = "
     SELECT t.id AS tenant_id, k.id AS token_id, m.name AS model_name, u.name AS upstream_name, b.user AS user,
         (SELECT json_group_array(tag) FROM label_tags WHERE key = l.label) AS tags, a.reason AS reason, a.resolves AS resolves, l.*
     FROM ledger l JOIN tenants t ON t.row_id = l.tenant LEFT JOIN tokens k ON k.row_id = l.token
         LEFT JOIN names m ON m.row_id = l.model LEFT JOIN names u ON u.row_id = l.upstream
-        LEFT JOIN labels b ON b.key = l.label LEFT JOIN adjustments a ON a.id = l.id
-    WHERE l.id > ?1 AND l.id <= ?2 AND l.month = ?3 ORDER BY l.id LIMIT ?4";
+        LEFT JOIN labels b ON b.key = l.label LEFT JOIN adjustments a ON a.id = l.id";
+/// The rows of one page, in the order of their ids.
+const PAGE: &str = "WHERE l.id > ?1 AND l.id <= ?2 AND l.month = ?3 ORDER BY l.id LIMIT ?4";
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ fn rows(reader: &Reader, path: &Path, (month, last_id): (Month, i64)) -> Result<
 }
 
 fn page(conn: &Connection, (month, last_id): (Month, i64), after: i64) -> Result<Vec<(i64, Map<String, Value>)>> {
-    let mut statement = conn.prepare_cached(ROWS)?;
+    let mut statement = conn.prepare_cached(&format!("{COLUMNS} {PAGE}"))?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map(params![after, last_id, month.0, READ_AT_ONCE], |row| object(&names, row))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
