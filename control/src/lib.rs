@@ -16,7 +16,7 @@
 //! - `retention`: old request detail, moved to files
 //! - `stripe`: usage to Stripe, as meter events
 //! - `overlay_file`: a copy of what a tenant prefers, for people
-//! - `outbound`: URLs that the operator names
+//! - `outbound`: calls to URLs that somebody names, and which may be called
 //! - `webhook`: telling the operator's own systems, signed
 //! - `error`: what can go wrong with those
 
@@ -28,8 +28,8 @@ pub mod client_secret;
 mod error;
 mod key;
 mod once;
-mod outbound;
 pub mod overlay_file;
+pub mod outbound;
 mod rate_import;
 pub mod reload;
 pub mod removal;

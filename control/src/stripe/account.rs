@@ -4,27 +4,26 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use openclawmu_store::StripeEvent;
 use reqwest::Url;
-use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::outbound::{OutboundUrl, cause};
+use crate::outbound::{Limits, OperatorCalls, OutboundUrl};
 
-/// The longest time of one call; Stripe's own libraries wait 80 s.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// The most of an answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Where meter events go.
+const METER_EVENTS: [&str; 3] = ["v1", "billing", "meter_events"];
+/// A call's limits; Stripe's own libraries wait 80 s.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), max_answer_bytes: 64 << 10 };
 /// The version of Stripe's API that this was written for.
 const VERSION: &str = "2025-04-30.basil";
 
 /// An account at Stripe. Its `Debug` shows nothing of the key.
 pub struct StripeAccount {
-    http: reqwest::Client,
-    meter_events: Url,
+    calls: OperatorCalls,
+    base_url: OutboundUrl,
     key: SecretString,
 }
 
@@ -62,13 +61,8 @@ impl StripeAccount {
     /// # Errors
     /// The sentence to show when there can be no HTTP client.
     pub fn new(base_url: &OutboundUrl, key: SecretString) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|err| format!("Stripe can't be called: {err}"))?;
-        Ok(Self { http, meter_events: base_url.beneath(&["v1", "billing", "meter_events"]), key })
+        let calls = OperatorCalls::new(LIMITS).map_err(|err| format!("Stripe can't be called: {err}"))?;
+        Ok(Self { calls, base_url: base_url.clone(), key })
     }
 
     /// Sends an event. Its identifier makes it count once; `attempt` makes an idempotency key of its own, since Stripe keeps
@@ -76,34 +70,32 @@ impl StripeAccount {
     pub(super) async fn send(&self, event: &StripeEvent, attempt: u32) -> Answer {
         let idempotency_key =
             if attempt == 0 { event.identifier.clone() } else { format!("{}-{attempt}", event.identifier) };
-        let request = self
-            .http
-            .post(self.meter_events.clone())
-            .bearer_auth(self.key.expose_secret())
-            .header(USER_AGENT, concat!("openclawmu/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("stripe-version", VERSION)
-            .header("idempotency-key", idempotency_key)
-            .body(form(event));
-        let mut response = match request.send().await {
-            Ok(response) => response,
+        let headers = match self.headers(&idempotency_key) {
+            Ok(headers) => headers,
+            Err(err) => return Answer::Denied(format!("the key can't be sent: {err}")),
+        };
+        let answer = match self.calls.post_beneath((&self.base_url, &METER_EVENTS), headers, form(event)).await {
+            Ok(answer) => answer,
             Err(err) => {
-                let doubtful = !err.is_connect();
-                let why = format!("Stripe can't be reached: {}", cause(&err.without_url()));
-                return Answer::Later { why, wait: None, doubtful, answered: false };
+                let why = format!("Stripe can't be reached: {err}");
+                return Answer::Later { why, wait: None, doubtful: err.doubtful, answered: false };
             }
         };
-        let (status, wait) = (response.status(), response.headers().get(RETRY_AFTER));
+        let wait = answer.headers.get(RETRY_AFTER);
         let wait =
             wait.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        let mut body = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER_BYTES {
-                break;
-            }
-        }
-        judge(status, wait, &serde_json::from_slice(&body).unwrap_or_default())
+        judge(answer.status, wait, &serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    fn headers(&self, idempotency_key: &str) -> Result<HeaderMap, InvalidHeaderValue> {
+        let mut key = HeaderValue::try_from(format!("Bearer {}", self.key.expose_secret()))?;
+        key.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, key);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(HeaderName::from_static("stripe-version"), HeaderValue::from_static(VERSION));
+        headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::try_from(idempotency_key)?);
+        Ok(headers)
     }
 }
 

@@ -7,17 +7,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use openclawmu_store::{DueWebhook, Store};
-use reqwest::redirect::Policy;
 use tokio::task::JoinSet;
 
-use crate::outbound::{OutboundUrl, cause};
+use crate::outbound::{Limits, OperatorCalls, OutboundUrl};
 use crate::webhook::WebhookSecret;
 
-/// The longest time of one attempt, by the specification's advice of 15 to 30 s.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// An attempt's limits: its time by the specification's advice of 15 to 30 s; an answer is read only so that its connection can
+/// be used again.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(15), max_answer_bytes: 64 << 10 };
 /// When an attempt that nobody heard of again is made once more, in milliseconds: later than any attempt ends.
 const LEASE_MS: i64 = 30_000;
 /// Pauses after each failed attempt, in seconds, as the specification suggests.
@@ -31,8 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BATCH: u32 = 64;
 /// Attempts at once.
 const AT_ONCE: usize = 8;
-/// What is read of an answer, in bytes, so that its connection can be used again.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// How an attempt ended, for whoever counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ type Seen = Arc<dyn Fn(DeliveryOutcome) + Send + Sync>;
 #[derive(Clone)]
 pub struct Deliverer {
     store: Store,
-    http: reqwest::Client,
+    calls: OperatorCalls,
     url: OutboundUrl,
     secret: WebhookSecret,
     seen: Seen,
@@ -88,13 +86,8 @@ impl Deliverer {
         secret: WebhookSecret,
         seen: impl Fn(DeliveryOutcome) + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|err| format!("webhooks can't be sent: {err}"))?;
-        Ok(Self { store, http, url, secret, seen: Arc::new(seen) })
+        let calls = OperatorCalls::new(LIMITS).map_err(|err| format!("webhooks can't be sent: {err}"))?;
+        Ok(Self { store, calls, url, secret, seen: Arc::new(seen) })
     }
 
     /// Delivers until `stop`; attempts in progress are cut then, and made again by the next process.
@@ -177,28 +170,23 @@ impl Deliverer {
     async fn attempt(&self, webhook: &DueWebhook) -> Verdict {
         let now = self.store.clock().now().0.div_euclid(1_000);
         let signature = self.secret.sign(&webhook.id, now, &webhook.payload);
-        let request = self
-            .http
-            .post(self.url.url().clone())
-            .header(USER_AGENT, concat!("openclawmu/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", &webhook.id)
-            .header("webhook-timestamp", now)
-            .header("webhook-signature", signature)
-            .body(webhook.payload.clone());
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(err) => return Verdict::Failed { why: cause(&err.without_url()), wait_seconds: None },
-        };
-        let verdict = judge(response.status(), response.headers());
-        let mut read = 0;
-        while let Ok(Some(chunk)) = response.chunk().await {
-            read += chunk.len();
-            if read > MAX_ANSWER_BYTES {
-                break;
+        let fields = [
+            (HeaderName::from_static("webhook-id"), HeaderValue::try_from(&webhook.id)),
+            (HeaderName::from_static("webhook-signature"), HeaderValue::try_from(signature)),
+        ];
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(HeaderName::from_static("webhook-timestamp"), now.into());
+        for (name, value) in fields {
+            match value {
+                Ok(value) => drop(headers.insert(name, value)),
+                Err(err) => return Verdict::Failed { why: format!("{name} is no header: {err}"), wait_seconds: None },
             }
         }
-        verdict
+        match self.calls.post(&self.url, headers, webhook.payload.clone()).await {
+            Ok(answer) => judge(answer.status, &answer.headers),
+            Err(err) => Verdict::Failed { why: err.to_string(), wait_seconds: None },
+        }
     }
 }
 

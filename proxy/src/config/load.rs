@@ -124,7 +124,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         let message = format!("must be at most {MAX_METRIC_TENANTS}: each tenant is seven series");
         return Err(value("metrics.tenants", message));
     }
-    let allowed = Allowed::of(raw.outbound)?;
+    let allowed = Allowed::of(&raw.outbound)?;
     let traces = traces::check(raw.traces, &allowed)?;
     let upstreams = upstreams(raw.upstreams, &allowed)?;
     let (alerts, stripe) = (alerts::check(raw.alerts)?, stripe::check(raw.stripe)?);

@@ -1,4 +1,4 @@
-//! URLs that the operator names and this process calls. Their text may hold a credential, so no error repeats it.
+//! URLs that the operator names. Their text may hold a credential, so no error repeats it.
 
 use std::fmt;
 
@@ -35,27 +35,18 @@ impl OutboundUrl {
         (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
     }
 
-    pub(crate) fn url(&self) -> &Url {
+    pub(super) fn url(&self) -> &Url {
         &self.0
     }
 
     /// The URL of `path` beneath this one.
-    pub(crate) fn beneath(&self, path: &[&str]) -> Url {
+    pub(super) fn beneath(&self, path: &[&str]) -> Url {
         let mut url = self.0.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
         url
     }
-}
-
-/// The system's own words about a call that failed; what is around them repeats the URL.
-pub(crate) fn cause(err: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = err;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
