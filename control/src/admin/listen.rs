@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::admin::peer::Peer;
+use crate::admin::connection;
 use crate::admin::route::router;
 use crate::admin::state::AdminState;
 
@@ -27,30 +27,25 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let (socket, listener) = Socket::bind(sock_path)?;
-    let app = router(state).into_make_service_with_connect_info::<Peer>();
+    let limits = state.limits;
+    let app = router(state);
     let (stop, stopped) = watch::channel(());
-    let over_tcp = axum::serve(tcp, app.clone()).with_graceful_shutdown(closed(stopped.clone()));
-    let over_socket = axum::serve(listener, app).with_graceful_shutdown(closed(stopped));
-    let mut both = std::pin::pin!(async { tokio::try_join!(over_tcp.into_future(), over_socket.into_future()) });
-    let served = tokio::select! {
-        served = &mut both => served,
+    let over_tcp = connection::serve(tcp, app.clone(), limits, stopped.clone());
+    let over_socket = connection::serve(listener, app, limits, stopped);
+    let mut both = std::pin::pin!(async { tokio::join!(over_tcp, over_socket) });
+    tokio::select! {
+        _ = &mut both => {}
         () = shutdown => {
             drop(stop);
             // Who comes now finds no gateway, instead of one that will not answer.
             socket.remove();
-            tokio::time::timeout(DRAIN, both).await.unwrap_or_else(|_| {
+            if tokio::time::timeout(DRAIN, both).await.is_err() {
                 tracing::warn!("admin calls in progress did not end in time and are cut");
-                Ok(((), ()))
-            })
+            }
         }
-    };
+    }
     socket.remove();
-    served.map(|_| ())
-}
-
-/// Ends when the sender is gone.
-async fn closed(mut stopped: watch::Receiver<()>) {
-    while stopped.changed().await.is_ok() {}
+    Ok(())
 }
 
 /// The file of a listening socket, which may meanwhile have been replaced by another process's.

@@ -4,7 +4,7 @@
 //! request from a tenant has no business here.
 //!
 //! From outside to inside:
-//! - `listen`: the two listeners; `peer`: who is at the other end of a connection
+//! - `listen`: the two listeners; `connection`: how long a client may take; `peer`: who is at the other end
 //! - `route`: every route, in one list; `document`: the same as OpenAPI; `docs`: where it is shown
 //! - `answer`: what all answers have in common; `gate`: who may pass; `attempts`: how often one may try; `attempt`: a call
 //!   that was refused, for the audit log
@@ -24,6 +24,7 @@ mod backup;
 mod call;
 mod client_secret;
 mod config;
+mod connection;
 mod credit;
 mod docs;
 mod document;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::admin::attempts::Attempts;
+use crate::admin::connection::Limits;
 use crate::admin::stream::PATIENCE;
 use crate::audit::{AuditOptions, Denials};
 use crate::backup::{BackupConfig, Backups};
@@ -51,6 +52,8 @@ pub struct AdminState {
     pub(super) reports: Arc<Semaphore>,
     /// How long a client may leave a part of a report waiting.
     pub(super) patience: Duration,
+    /// What a client may take.
+    pub(super) limits: Limits,
     /// Whether somebody delivers webhooks.
     pub(super) has_webhook: bool,
     /// The way to Stripe, where there is one.
@@ -76,6 +79,7 @@ impl AdminState {
             attempts: Arc::new(Attempts::default()),
             reports: Arc::new(Semaphore::new(REPORTS)),
             patience: PATIENCE,
+            limits: Limits::default(),
             has_webhook: false,
             stripe: None,
             denials: Arc::new(Denials::default()),
