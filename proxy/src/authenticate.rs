@@ -87,6 +87,17 @@ fn has_key(list: &[u8]) -> bool {
     list.windows(KEY_PROTOCOL.len()).any(|part| part == KEY_PROTOCOL.as_bytes())
 }
 
+/// Whether who was let in by these headers still would be. What can't be told changes nothing.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn still(store: &Store, headers: &HeaderMap, peer: IpAddr) -> Result<(), Refusal> {
+    match presented(headers, false).and_then(|(presented, _)| check(store, presented, peer)) {
+        Ok(_) | Err(Refusal::Store) => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Lets in who presents this token.
 pub(crate) fn check(store: &Store, presented: &str, peer: IpAddr) -> Result<Caller, Refusal> {
     match store.authenticate(presented, peer) {

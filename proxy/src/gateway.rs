@@ -214,7 +214,9 @@ impl Gateway {
         let Admitted { ticket, promise, tokenizer, unstated, tariff: _ } = admitted;
         let (model, cut, cap) = ((target.model.as_str(), tokenizer), shared.cut.subscribe(), promise.cap);
         ctx.notes.stage(Stage::Relay);
-        let mut relayed = Relay { client, call, ticket: &ticket, cap, model, unstated, cut, way }.run(reply).await;
+        let mut relayed = Relay { client, call, store: &shared.store, ticket: &ticket, cap, model, unstated, cut, way }
+            .run(reply)
+            .await;
         if call.route == AiRoute::CountTokens {
             // Providers don't bill it.
             (relayed.outcome, relayed.usage, relayed.estimated) = (Outcome::Void, Usage::default(), false);

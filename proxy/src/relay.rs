@@ -11,14 +11,16 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openclawmu_store::{Outcome, ServiceTier, Ticket, Tokenizer, Usage};
+use openclawmu_store::{Outcome, ServiceTier, Store, Ticket, Tokenizer, Usage};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
 use crate::answer::Head;
+use crate::authenticate;
 use crate::client::Client;
 use crate::dialect::bedrock::frames;
+use crate::dispatch::peer;
 use crate::forward::Reply;
 use crate::pieces::{Pieces, TooLong};
 use crate::read::Call;
@@ -31,6 +33,8 @@ use crate::way::{Heard, Way};
 const MAX_WHOLE_BYTES: usize = 64 << 20;
 /// Pause between two notes of progress in the in-flight table.
 const NOTE_EVERY: Duration = Duration::from_millis(100);
+/// Pause between two looks at whether the client would still be let in: a revoked token's streams end within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for the end of an upstream's body after its last event, or for one more.
 const TAIL_PATIENCE: Duration = Duration::from_millis(100);
 /// The content type of Amazon's streams.
@@ -82,6 +86,8 @@ pub(crate) struct Relay<'a, 'c> {
     pub(crate) client: &'a mut Client<'c>,
     /// What it asked for.
     pub(crate) call: &'a Call,
+    /// Knows whether its token still holds.
+    pub(crate) store: &'a Store,
     /// The reservation.
     pub(crate) ticket: &'a Ticket,
     /// The cap that was set for it.
@@ -108,6 +114,8 @@ enum Fin {
 enum Broken {
     ClientGone,
     Upstream(Refusal),
+    /// The client's token holds no longer.
+    TurnedAway(Refusal),
     Shutdown,
 }
 
@@ -155,7 +163,9 @@ impl Relay<'_, '_> {
     fn nothing_delivered(&self, broken: Broken, first_byte_ms: u32) -> Relayed {
         let (outcome, usage, ending) = match broken {
             Broken::ClientGone => (Outcome::Partial, self.estimate(0, 0), Ending::Nothing),
-            Broken::Upstream(refusal) => (Outcome::Void, Usage::default(), Ending::Refusal(refusal)),
+            Broken::Upstream(refusal) | Broken::TurnedAway(refusal) => {
+                (Outcome::Void, Usage::default(), Ending::Refusal(refusal))
+            }
             Broken::Shutdown => (Outcome::Void, Usage::default(), Ending::Refusal(Refusal::Store)),
         };
         let service_tier = self.unstated.service_tier;
@@ -185,7 +195,7 @@ impl Relay<'_, '_> {
             Ok(Fin::Done) => Ending::Event(counted.last),
             Ok(Fin::AfterError) => Ending::Event(counted.last),
             Err(Broken::ClientGone) => Ending::Nothing,
-            Err(Broken::Upstream(refusal)) => failed(refusal),
+            Err(Broken::Upstream(refusal) | Broken::TurnedAway(refusal)) => failed(refusal),
             Err(Broken::Shutdown) => {
                 let message = "The gateway is shutting down.".to_owned();
                 failed(Refusal::Upstream { code: "shutting_down", message })
@@ -223,26 +233,28 @@ impl Relay<'_, '_> {
         let (mut noted, mut heard) = (Instant::now(), Instant::now());
         // One timer for the whole stream: it is looked at when it fires, not moved with every event.
         let idle_timeout = reply.unwatched();
-        let mut idle = pin!(tokio::time::sleep(idle_timeout));
+        let mut look = pin!(tokio::time::sleep(LOOK_EVERY.min(idle_timeout)));
         let mut watch = self.cut.clone();
         let mut cut = pin!(cut(&mut watch));
         loop {
             if self.way.may_be_over() {
-                idle.as_mut().reset((heard + TAIL_PATIENCE).into());
+                look.as_mut().reset((heard + TAIL_PATIENCE).into());
             }
             let piece = tokio::select! {
                 biased;
                 piece = reply.piece() => piece.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))?,
                 () = self.client.gone() => return Err(Broken::ClientGone),
                 () = &mut cut => return Err(Broken::Shutdown),
-                () = &mut idle => {
+                () = &mut look => {
                     if self.way.may_be_over() {
                         return self.at_end(None, counted);
                     }
-                    if heard.elapsed() >= idle_timeout {
+                    let idle = heard.elapsed();
+                    if idle >= idle_timeout {
                         return Err(Broken::Upstream(fault_refusal(&Fault::Timeout(idle_timeout))));
                     }
-                    idle.as_mut().reset((heard + idle_timeout).into());
+                    self.let_in()?;
+                    look.as_mut().reset((Instant::now() + LOOK_EVERY.min(idle_timeout - idle)).into());
                     continue;
                 }
             };
@@ -270,6 +282,12 @@ impl Relay<'_, '_> {
             }
             self.note(&mut noted, heard, counted);
         }
+    }
+
+    /// Whether the client would still be let in. A part of the gateway knows that itself.
+    fn let_in(&self) -> Result<(), Broken> {
+        let Client::Http(session) = &*self.client else { return Ok(()) };
+        authenticate::still(self.store, &session.req_header().headers, peer(session)).map_err(Broken::TurnedAway)
     }
 
     /// Notes now and then how far the stream has come.

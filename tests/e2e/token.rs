@@ -8,7 +8,7 @@ use http::Method;
 use openclawmu_tests::client::chat;
 use openclawmu_tests::clock::FakeClock;
 use openclawmu_tests::wait::{until, until_true};
-use openclawmu_tests::{Scene, Setup, Upstream};
+use openclawmu_tests::{Behaviour, Gate, Scene, Setup, Upstream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -52,6 +52,43 @@ async fn no_request_that_starts_after_the_answer_to_a_revoke_succeeds() {
     }
     assert!(before >= 90 && after >= 200, "before {before}, after {after}");
     assert_eq!(scene.client.chat(&chat("alpha", "hello", 4)).await.status, 200, "the tenant's other token lives");
+}
+
+/// A-07, streams: each is ended soon after the revoke, its upstream cut and what was delivered billed; another token's goes on
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoke_ends_the_streams_of_its_token_and_no_others() {
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    scene.upstream.always(Behaviour::gated(6, 3, &gate));
+    let (id, token) = scene.admin().mint(&scene.tenant.id, &json!({ "name": "doomed" })).await;
+    let doomed = scene.client.with_token(&token);
+    let mut ended = Vec::new();
+    for client in [doomed.clone(), doomed.over_h2c()] {
+        let mut stream = client.stream(&chat("alpha", "hello", 9)).await;
+        assert_eq!(stream.texts(3).await.len(), 3);
+        ended.push(stream);
+    }
+    let mut other = scene.client.stream(&chat("alpha", "hello", 9)).await;
+    assert_eq!(other.texts(3).await.len(), 3);
+    scene.admin().revoke(&scene.tenant.id, &id).await;
+    for mut stream in ended {
+        let rest = stream.rest().await;
+        let last = rest.last().expect("the stream says why it ends");
+        assert!(!rest.iter().any(openclawmu_tests::sse::Event::done), "no proper end: {rest:?}");
+        assert_eq!(last.json()["error"]["code"], "invalid_api_key", "{last:?}");
+    }
+    until_true("the upstream to be cut under both", || {
+        scene.upstream.exchanges().iter().filter(|exchange| exchange.closed_at().is_some()).count() == 2
+    })
+    .await;
+    gate.open();
+    assert!(
+        other.rest().await.last().is_some_and(openclawmu_tests::sse::Event::done),
+        "another token's stream goes on"
+    );
+    let rows = scene.rows_once(3).await;
+    assert!(rows.iter().all(|row| row.cost > 0), "what was delivered is billed: {rows:#?}");
+    assert_eq!(scene.balanced().await.pending, 0);
 }
 
 async fn rotated(scene: &Scene, token: &str, body: &Value) -> (String, String) {
