@@ -36,7 +36,7 @@ use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{Seals, Shelf, sweep};
-use crate::{batch, upstream};
+use crate::{batch, rlimit, upstream};
 
 /// How long a successor waits for its predecessor to stop admitting.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -60,6 +60,10 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let raw = config::load(file.as_deref(), &options.overrides)?;
     let config = config::check(raw.clone())?;
     lifecycle::start_log(&config);
+    rlimit::prepare();
+    if let Err(shortage) = rlimit::fits(config.edge.max_connections) {
+        tracing::warn!("{shortage}");
+    }
     let source = Source { file, overrides: options.overrides.clone(), raw };
     let built = if options.upgrade { Built::by_takeover(&config, source)? } else { Built::fresh(&config, source)? };
     greet(&config, &built.key_source);

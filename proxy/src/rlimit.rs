@@ -1,0 +1,30 @@
+//! What the system allows this process: as many open files as it may have, since each connection is one; and no core dump,
+//! which would hold the keys of every upstream (check A-10).
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Open files beside clients' connections: database, logs, connections to upstreams.
+const RESERVE: u64 = 1_024;
+
+/// Takes what the system gives. What it refuses is logged; the gateway serves with less.
+pub(crate) fn prepare() {
+    let files = getrlimit(Resource::Nofile);
+    if let Err(err) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
+        tracing::warn!(%err, "the limit of open files can't be raised to what the system allows");
+    }
+    if let Err(err) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum })
+    {
+        tracing::warn!(%err, "core dumps can't be turned off: one would hold the upstreams' keys");
+    }
+}
+
+/// Whether so many connections fit into the files that this process may open; else what to do about it.
+pub(crate) fn fits(max_connections: usize) -> Result<(), String> {
+    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(RESERVE);
+    match getrlimit(Resource::Nofile).maximum {
+        Some(most) if most < wanted => Err(format!(
+            "this process may open {most} files, and edge.max_connections = {max_connections} needs {wanted}: raise it (`ulimit -n`, LimitNOFILE=), or lower edge.max_connections"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
