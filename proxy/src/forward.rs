@@ -17,6 +17,8 @@ use crate::upstream::{Backend, Upstream, echo};
 
 /// The most that is read of an upstream's refusal.
 const REFUSAL_BYTES: usize = 64 << 10;
+/// The longest time that its body may take, however it comes.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer that has begun well.
 pub(crate) struct Reply {
@@ -179,7 +181,7 @@ async fn from_http(client: &mut Client<'_>, provider: &Provider, mut answer: Ans
     }
     let retry_after = answer.header("retry-after").map(str::to_owned);
     let body = tokio::select! {
-        body = refusal_body(&mut answer) => body,
+        body = tokio::time::timeout(REFUSAL_TIMEOUT, refusal_body(&mut answer)) => body.unwrap_or_default(),
         () = client.gone() => return Err(Failure::ClientGone),
     };
     if body.is_some() {

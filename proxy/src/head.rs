@@ -32,6 +32,10 @@ pub(crate) fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
         if line.contains(&b'\r') || line.contains(&0) {
             return Err(malformed("a line holds a bare CR or a NUL"));
         }
+        // A URL's fragment is the client's own (RFC 9110, section 4.1): servers differ in what they take it for.
+        if number == 0 && line.contains(&b'#') {
+            return Err(malformed("the target holds a fragment"));
+        }
         if number == 0 || line.is_empty() {
             continue;
         }
@@ -65,13 +69,30 @@ pub(crate) fn check(head: &RequestHeader) -> Result<(), Refusal> {
     if http1 && target.first() != Some(&b'/') {
         return Err(malformed("the target is not a path that starts with `/`"));
     }
-    if http1 && head.version != Version::HTTP_10 && headers.get_all(header::HOST).iter().count() != 1 {
-        return Err(malformed("there is not exactly one Host header"));
+    if http1 {
+        check_host(head)?;
     }
     if headers.contains_key(header::UPGRADE) && !(http1 && routes::is_socket(&head.method, head.uri.path())) {
         return Err(malformed("this route does not upgrade to another protocol"));
     }
     check_framing(head)
+}
+
+/// What the `Host` header must satisfy: there is one, and it names a host, perhaps with a port (RFC 9112, section 3.2).
+fn check_host(head: &RequestHeader) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    if another.is_some() || (host.is_none() && head.version != Version::HTTP_10) {
+        return Err(malformed("there is not exactly one Host header"));
+    }
+    let names_host = |host: &http::HeaderValue| {
+        let authority = http::uri::Authority::try_from(host.as_bytes());
+        authority.is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
+    };
+    if host.is_some_and(|host| !names_host(host)) {
+        return Err(malformed("the Host header names no host"));
+    }
+    Ok(())
 }
 
 /// What the headers that frame a body must satisfy.
@@ -123,6 +144,7 @@ mod tests {
         let good = b"POST /v1/models HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(check_raw(good), Ok(()));
         for bad in [
+            "POST /#a HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
@@ -160,6 +182,12 @@ mod tests {
         assert_eq!(with("/v1/models", &[]), Err(400));
         assert_eq!(with("/v1/models", &[("Host", "a"), ("Host", "b")]), Err(400));
         assert_eq!(with("http://other/v1/models", &[("Host", "a")]), Err(400));
+        for host in ["", "a b", "user@a", "a/b", "a, b", "http://a"] {
+            assert_eq!(with("/v1/models", &[("Host", host)]), Err(400), "{host}");
+        }
+        for host in ["gateway.example:8080", "[::1]:8080", "a.", "A"] {
+            assert_eq!(with("/v1/models", &[("Host", host)]), Ok(()), "{host}");
+        }
         assert_eq!(with("/v1/models", &[("Host", "a"), ("Upgrade", "websocket")]), Err(400));
         assert_eq!(with("/v1/models", &[("Host", "a"), ("Transfer-Encoding", "gzip, chunked")]), Err(400));
         assert_eq!(with("/v1/models", &[("Host", "a"), ("Content-Length", "+3")]), Err(400));

@@ -60,10 +60,8 @@ pub(crate) struct EdgeService {
 impl EdgeService {
     /// Listens as configured.
     pub(crate) fn new(edge: Edge, config: &EdgeConfig, stop: watch::Receiver<bool>) -> Result<Self, String> {
-        let mut inner = Service::new("edge".to_owned(), edge);
-        let address = config.listen.to_string();
-        match &config.tls {
-            None => inner.add_listener(listener(&address)),
+        let edge = match &config.tls {
+            None => edge,
             Some(tls) => {
                 let (cert, key) = (tls.cert.display().to_string(), tls.key.display().to_string());
                 for path in [&tls.cert, &tls.key] {
@@ -73,9 +71,11 @@ impl EdgeService {
                 }
                 let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|err| format!("edge.tls: {err}"))?;
                 settings.enable_h2();
-                inner.add_listener(listener(&address).tls(settings));
+                edge.over_tls(settings)
             }
-        }
+        };
+        let mut inner = Service::new("edge".to_owned(), edge);
+        inner.add_listener(listener(&config.listen.to_string()));
         inner.threads = Some(config.threads);
         Ok(Self { inner, stop })
     }

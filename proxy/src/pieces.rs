@@ -1,11 +1,17 @@
 //! A body that comes in pieces, within a limit. Nearly every one is a single piece, which is never copied.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+/// Pieces below this many bytes are gathered, so that a body in a million pieces takes no more room than one in a few.
+const SMALL_BYTES: usize = 16 << 10;
+/// Bytes that are gathered.
+const GATHERED_BYTES: usize = 64 << 10;
 
 /// The pieces so far.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     pieces: Vec<Bytes>,
+    gathered: BytesMut,
     length: usize,
     limit: usize,
 }
@@ -17,7 +23,7 @@ pub(crate) struct TooLong;
 impl Pieces {
     /// None yet, and at most `limit` bytes.
     pub(crate) fn within(limit: usize) -> Self {
-        Self { pieces: Vec::new(), length: 0, limit }
+        Self { pieces: Vec::new(), gathered: BytesMut::new(), length: 0, limit }
     }
 
     /// Takes the next one.
@@ -26,8 +32,25 @@ impl Pieces {
         if self.length > self.limit {
             return Err(TooLong);
         }
-        self.pieces.push(piece);
+        if self.pieces.is_empty() {
+            self.pieces.push(piece);
+        } else if piece.len() < SMALL_BYTES {
+            self.gathered.extend_from_slice(&piece);
+            if self.gathered.len() >= GATHERED_BYTES {
+                self.gather();
+            }
+        } else {
+            self.gather();
+            self.pieces.push(piece);
+        }
         Ok(())
+    }
+
+    /// Makes one piece of those that were gathered.
+    fn gather(&mut self) {
+        if !self.gathered.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.gathered).freeze());
+        }
     }
 
     /// Bytes so far.
@@ -36,7 +59,8 @@ impl Pieces {
     }
 
     /// The whole body.
-    pub(crate) fn join(self) -> Bytes {
+    pub(crate) fn join(mut self) -> Bytes {
+        self.gather();
         match self.pieces.as_slice() {
             [one] => one.clone(),
             many => many.concat().into(),
@@ -63,5 +87,18 @@ mod tests {
         two.push(first).unwrap();
         assert_eq!(two.join(), "abcabc");
         assert_eq!(Pieces::within(0).join(), "");
+    }
+
+    #[test]
+    fn e_09_a_body_byte_by_byte_takes_few_pieces_and_is_whole() {
+        let mut pieces = Pieces::within(1 << 20);
+        let sent: Vec<u8> = (0..=250_u8).cycle().take(200_000).collect();
+        for (at, byte) in sent.iter().enumerate() {
+            pieces.push(Bytes::copy_from_slice(&[*byte])).unwrap();
+            assert!(pieces.pieces.len() < 8, "{at}");
+        }
+        pieces.push(Bytes::from(vec![7; SMALL_BYTES])).unwrap();
+        pieces.push(Bytes::from_static(b"end")).unwrap();
+        assert_eq!(pieces.join(), [&sent[..], &[7; SMALL_BYTES], b"end"].concat());
     }
 }

@@ -96,11 +96,13 @@ pub(crate) async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Byt
     let started = Instant::now();
     let mut pieces = Pieces::within(limit);
     loop {
-        let piece = match session.as_downstream_mut().read_request_body().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(pieces.join()),
-            Err(err) if matches!(err.etype(), pingora::ErrorType::ReadTimedout) => return Err(too_slow()),
-            Err(_) => return Err(broken()),
+        // Over HTTP/2 the session has no timeout of its own.
+        let read = tokio::time::timeout(edge.body_timeout, session.as_downstream_mut().read_request_body());
+        let piece = match read.await {
+            Ok(Ok(Some(piece))) => piece,
+            Ok(Ok(None)) => return Ok(pieces.join()),
+            Ok(Err(err)) if !matches!(err.etype(), pingora::ErrorType::ReadTimedout) => return Err(broken()),
+            Ok(Err(_)) | Err(_) => return Err(too_slow()),
         };
         pieces.push(piece).map_err(|TooLong| too_large(limit))?;
         let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);

@@ -1,7 +1,7 @@
 //! The real `openclawmu` process on a temporary data directory: start, kill, restart, and a drop that asserts that nothing was left undone.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +49,7 @@ pub struct Gateway {
     edge: SocketAddr,
     admin: SocketAddr,
     key: String,
+    tls: bool,
     idle_at_end: bool,
 }
 
@@ -85,6 +86,7 @@ impl Gateway {
             edge: nowhere,
             admin: nowhere,
             key: String::new(),
+            tls: setup.tls,
             idle_at_end: true,
         }
     }
@@ -139,9 +141,10 @@ impl Gateway {
     }
 
     fn ready(&self) -> bool {
-        [self.edge, self.admin]
-            .into_iter()
-            .all(|address| raw::blocking_get(address, "/readyz", "").is_some_and(|(status, _)| status == 200))
+        let ready = |address| raw::blocking_get(address, "/readyz", "").is_some_and(|(status, _)| status == 200);
+        // Over TLS the edge's own word needs a client of that; that it listens has to do.
+        let edge = if self.tls { TcpStream::connect(self.edge).is_ok() } else { ready(self.edge) };
+        edge && ready(self.admin)
     }
 
     /// The `serve` command of this gateway, to be spawned again or varied.

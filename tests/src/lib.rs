@@ -29,6 +29,7 @@ pub mod dice;
 pub mod disk;
 pub mod form;
 pub mod gateway;
+pub mod h2;
 pub mod ledger;
 pub mod money;
 pub mod raw;

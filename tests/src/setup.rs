@@ -32,6 +32,8 @@ pub struct Setup {
     pub clock: Option<FakeClock>,
     /// The size of a file system for the data directory alone, such as `4m`.
     pub disk: Option<String>,
+    /// The edge speaks TLS.
+    pub tls: bool,
 }
 
 impl Setup {
@@ -46,6 +48,7 @@ impl Setup {
             rates: Some(money::card()),
             clock: None,
             disk: None,
+            tls: false,
         }
     }
 
@@ -83,6 +86,13 @@ impl Setup {
     pub fn edge_key(mut self, text: &str) -> Self {
         self.edge.push(text.to_owned());
         self
+    }
+
+    /// Lets the edge speak TLS with this certificate and key.
+    #[must_use]
+    pub fn edge_tls(mut self, cert: &Path, key: &Path) -> Self {
+        self.tls = true;
+        self.edge_key(&format!("tls = {{ cert = {cert:?}, key = {key:?} }}"))
     }
 
     /// Runs the process under this clock.

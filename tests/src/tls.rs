@@ -12,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+use crate::client::http_client;
 
 /// What passes a front.
 #[derive(Debug, Clone, Copy)]
@@ -141,4 +143,79 @@ async fn answer(
         response = response.header(http::header::CONTENT_TYPE, kind);
     }
     Ok(response.body(Full::new(reply.bytes().await?)).expect("an answer"))
+}
+
+/// A certificate for an edge that speaks TLS, and its clients.
+#[derive(Debug)]
+pub struct TlsEdge {
+    dir: tempfile::TempDir,
+    cert: CertificateDer<'static>,
+    http: reqwest::Client,
+    versions: Mutex<Vec<Version>>,
+}
+
+impl Default for TlsEdge {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TlsEdge {
+    /// A certificate for `localhost`.
+    #[must_use]
+    pub fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("the certificate's file");
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("the key's file");
+        let _provider = http_client(false);
+        let root = reqwest::Certificate::from_der(made.cert.der()).expect("a certificate");
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([root]).pool_max_idle_per_host(0).build();
+        let cert = made.cert.der().clone();
+        Self { dir, cert, http: http.expect("a client"), versions: Mutex::default() }
+    }
+
+    /// The certificate's file.
+    #[must_use]
+    pub fn cert(&self) -> PathBuf {
+        self.dir.path().join("cert.pem")
+    }
+
+    /// The key's file.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.dir.path().join("key.pem")
+    }
+
+    /// GET, as a usual client does it; the status.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn get(&self, edge: SocketAddr, path: &str) -> Result<u16, reqwest::Error> {
+        let reply = self.http.get(format!("https://localhost:{}{path}", edge.port())).send().await?;
+        let mut versions = self.versions.lock().expect("unpoisoned");
+        if !versions.contains(&reply.version()) {
+            versions.push(reply.version());
+        }
+        Ok(reply.status().as_u16())
+    }
+
+    /// The HTTP versions of the answers so far.
+    #[must_use]
+    pub fn versions(&self) -> Vec<Version> {
+        self.versions.lock().expect("unpoisoned").clone()
+    }
+
+    /// A connection that has agreed on `protocol` and has said nothing yet.
+    pub async fn connect(&self, edge: SocketAddr, protocol: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.cert.clone()).expect("a root");
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = config.expect("protocol versions").with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let stream = TcpStream::connect(edge).await.expect("the edge listens");
+        let name = ServerName::try_from("localhost").expect("a name");
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+    }
 }

@@ -28,6 +28,8 @@ use crate::metrics::process;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
+/// Interim answers before an answer.
+const MAX_INTERIM: usize = 16;
 /// How long an idle connection is kept: less than the minute after which many servers close theirs.
 pub(super) const POOLED: Duration = Duration::from_secs(55);
 /// How the gateway names itself to upstreams.
@@ -279,13 +281,19 @@ impl HttpUpstream {
     /// Waits for the head of the answer.
     async fn answer(&self, mut session: HttpSession) -> Result<HttpSession, Fault> {
         session.set_read_timeout(Some(self.first_byte_timeout));
-        loop {
-            session.read_response_header().await.map_err(|err| self.fault(&err))?;
-            // Interim answers (RFC 9110, section 15.2) announce; the answer is still to come.
-            if session.response_header().is_none_or(|header| !header.status.is_informational()) {
-                return Ok(session);
+        let head = async {
+            for _ in 0..MAX_INTERIM {
+                session.read_response_header().await.map_err(|err| self.fault(&err))?;
+                // Interim answers (RFC 9110, section 15.2) announce; the answer is still to come.
+                if session.response_header().is_none_or(|header| !header.status.is_informational()) {
+                    return Ok(session);
+                }
             }
-        }
+            Err(Fault::Broken(format!("more than {MAX_INTERIM} interim answers and no answer")))
+        };
+        // A head that comes byte by byte has its time, too.
+        let late = |_| Fault::Timeout(self.first_byte_timeout);
+        tokio::time::timeout(self.first_byte_timeout, head).await.map_err(late)?
     }
 
     /// [`HttpUpstream::header`] as HTTP/1.1 bytes, without the detour. Every value in it was a [`HeaderValue`] or part of a
