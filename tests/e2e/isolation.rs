@@ -1,9 +1,13 @@
 //! One tenant's token opens nothing of another's, and learns nothing of it.
 
+use std::sync::Arc;
+
 use http::Method;
-use openclawmu_tests::client::chat;
-use openclawmu_tests::{Behaviour, Scene};
-use serde_json::json;
+use openclawmu_tests::client::{Client, chat};
+use openclawmu_tests::dice::Dice;
+use openclawmu_tests::{Behaviour, Gate, Reply, Scene, Setup, Upstream, times};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// I-01, for the routes that exist
 #[tokio::test(flavor = "multi_thread")]
@@ -96,4 +100,197 @@ async fn allow_lists_bound_what_is_listed_and_what_is_called() {
     narrower.chat(&chat("beta", "hello", 5)).await.ok();
     narrower.chat(&chat("odd", "hello", 5)).await.refused(403, "permission_error", "model_not_allowed");
     narrower.chat(&chat("alpha", "hello", 5)).await.refused(403, "permission_error", "model_not_allowed");
+}
+
+/// What a tenant owns that a route can name.
+struct Owned {
+    /// A response that the gateway keeps.
+    response: String,
+}
+
+/// A request that names something, and an id of the same form that nobody has.
+struct Named {
+    path: String,
+    body: Value,
+    id: String,
+    nobodys: &'static str,
+}
+
+/// Requests for what `owned` names, by this route; `None` for a route that can name nothing of another tenant's.
+///
+/// A route that takes an id must have its line here: the test fails for one that it does not know.
+fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
+    let named = |path: String, body: Value, id: &str, nobodys| Named { path, body, id: id.to_owned(), nobodys };
+    let response = owned.response.as_str();
+    let nobodys = "resp_00000000000000000000000000000000";
+    Some(match (method, path) {
+        ("GET" | "DELETE", "/v1/responses/*") => vec![
+            named(format!("/v1/responses/{response}"), Value::Null, response, nobodys),
+            named(format!("/responses/{response}"), Value::Null, response, nobodys),
+            named(format!("/v1/responses/{response}/input_items"), Value::Null, response, nobodys),
+        ],
+        ("POST", "/v1/responses/*") => {
+            vec![named(format!("/v1/responses/{response}/cancel"), Value::Null, response, nobodys)]
+        }
+        ("POST", "/v1/responses") => {
+            let body =
+                json!({ "model": "alpha", "input": "go on", "previous_response_id": response, "max_output_tokens": 5 });
+            vec![named("/v1/responses".to_owned(), body, response, nobodys)]
+        }
+        // Models are the operator's, and named by what follows.
+        (_, "/v1/models/*" | "/v1beta/models/*") => return None,
+        (method, path) if path.ends_with('*') => panic!("{method} {path} takes an id: say here whose it may be"),
+        _ => return None,
+    })
+}
+
+async fn ask(client: &Client, method: &str, path: &str, body: &Value) -> Reply {
+    let mut request = client.build(method.parse().expect("a method"), path);
+    if !body.is_null() {
+        request = request.json(body);
+    }
+    Reply::of(request.send().await.expect("an answer")).await
+}
+
+/// An answer without what differs between any two requests.
+fn plain(reply: &Reply, id: &str) -> (u16, String) {
+    let request = reply.header("x-request-id").expect("every answer has one");
+    (reply.status, reply.text().replace(id, "ID").replace(request, "REQUEST"))
+}
+
+/// I-01: by every route of the gateway's own list, what another tenant has is what nobody has
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has() {
+    let scene = Scene::new().await;
+    let rival = scene.admin().tenant("rival", json!({ "usd_per_day": "1000" })).await;
+    let rival = scene.client.with_token(&rival.token);
+    let body = json!({ "model": "alpha", "input": "the secret of acme", "max_output_tokens": 5 });
+    let kept = scene.client.post("/v1/responses", &body).await.ok();
+    let owned = Owned { response: kept["id"].as_str().expect("an id").to_owned() };
+    let own = format!("/v1/responses/{}", owned.response);
+    let before = scene.client.get(&own).await.ok();
+    let (calls, rows) = (scene.upstream.calls(), scene.rows_once(1).await.len());
+    let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
+    let mut tried = 0;
+    for route in routes.as_array().expect("a list") {
+        let text = |key: &str| route[key].as_str().unwrap_or_else(|| panic!("{key} of {route}"));
+        for Named { path, body, id, nobodys } in naming(text("method"), text("path"), &owned).unwrap_or_default() {
+            let theirs = ask(&rival, text("method"), &path, &body).await;
+            let swapped: Value = serde_json::from_str(&body.to_string().replace(&id, nobodys)).expect("JSON");
+            let nobody = ask(&rival, text("method"), &path.replace(&id, nobodys), &swapped).await;
+            assert!(matches!(theirs.status, 400 | 404 | 405), "{path}: {} {}", theirs.status, theirs.text());
+            assert_eq!(plain(&theirs, &id), plain(&nobody, nobodys), "{} {path}", text("method"));
+            assert!(!theirs.text().contains("the secret of acme"), "{}", theirs.text());
+            tried += 1;
+        }
+    }
+    assert!(tried >= 8, "{tried} requests for another's");
+    assert_eq!(scene.client.get(&own).await.ok(), before, "nothing has changed");
+    assert_eq!((scene.upstream.calls(), scene.rows().len()), (calls, rows), "and nothing was billed or sent");
+    let own = ask(&scene.client, "DELETE", &own, &Value::Null).await;
+    assert_eq!(own.status, 200, "its owner may: {}", own.text());
+}
+
+/// A request of a client whose every word names it.
+async fn mixed(client: &Client, (tenant, number): (&str, usize), dice: &mut Dice) -> String {
+    let canary = format!("canary-{tenant}-{number}");
+    let messages = json!([{ "role": "user", "content": canary }]);
+    let chat = json!({ "model": "echo", "messages": messages, "max_tokens": 40, "user": canary });
+    let reply = match dice.below(9) {
+        0 => client.chat(&chat).await,
+        1 => {
+            let mut stream = client.stream(&chat).await;
+            let events = stream.rest().await;
+            let said: String =
+                events.iter().filter(|event| !event.done()).map(openclawmu_tests::sse::Event::text).collect();
+            assert_eq!(said, canary, "a stream says what its own client said");
+            return events.iter().map(|event| event.data.clone()).collect();
+        }
+        2 => client.post("/v1/messages", &json!({ "model": "echo", "messages": messages, "max_tokens": 40 })).await,
+        3 => client.post("/v1/responses", &json!({ "model": "echo", "input": canary, "max_output_tokens": 40 })).await,
+        4 => {
+            let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": canary }] }], "generationConfig": { "maxOutputTokens": 40 } });
+            client.post("/v1beta/models/echo:generateContent", &body).await
+        }
+        5 => client.chat(&json!({ "model": canary, "messages": messages })).await,
+        6 => client.post_bytes("/v1/chat/completions", format!("{{\"{canary}\": [").into_bytes()).await,
+        7 => client.get(&format!("/v1/responses/resp_{canary}")).await,
+        _ => client.get("/v1/usage?group_by=user").await,
+    };
+    assert!(reply.status < 500, "{}", reply.text());
+    let headers: String = reply.headers.values().map(|value| format!("{value:?} ")).collect();
+    headers + &reply.text()
+}
+
+/// I-02, I-05: canaries of one tenant in no answer to the other and in no log, while both ask at once, over shared connections
+#[tokio::test(flavor = "multi_thread")]
+async fn no_word_of_one_tenant_is_in_an_answer_to_the_other_or_in_a_log() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::bare();
+    setup.rates = None;
+    let scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1000" })).await;
+    let rival = scene.admin().tenant("rival", json!({ "usd_per_day": "1000" })).await;
+    let mut workers = JoinSet::new();
+    let each = times(250, 1_250);
+    for (tenant, other, token) in
+        [("acme", "canary-rival", scene.tenant.token.clone()), ("rival", "canary-acme", rival.token)]
+    {
+        for worker in 0..4 {
+            let base = if worker % 2 == 0 { scene.client.clone() } else { scene.client.over_h2c() };
+            let client = base.with_token(&token);
+            workers.spawn(async move {
+                let mut dice = Dice::new(u64::try_from(worker).expect("small") + 77);
+                let mut own = 0;
+                for at in 0..each {
+                    let said = mixed(&client, (tenant, worker * 100_000 + at), &mut dice).await;
+                    assert!(!said.contains(other), "{tenant} was told {said}");
+                    own += usize::from(said.contains(&format!("canary-{tenant}")));
+                }
+                own
+            });
+        }
+    }
+    let mut own = 0;
+    while let Some(worker) = workers.join_next().await {
+        own += worker.expect("a worker");
+    }
+    assert!(own > each, "answers do hold the words of their own tenant: {own}");
+    let log = scene.gateway.stderr() + &scene.gateway.stdout();
+    assert!(!log.contains("canary-"), "a log holds what clients said: {log}");
+}
+
+/// I-03: what one tenant holds is its own share: at its limit it is refused, and the other is served
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_at_its_limit_takes_nothing_from_the_other() {
+    let scene = Scene::with_quota(json!({ "usd_per_day": "1000", "concurrent_requests": 64 })).await;
+    let rival = scene.admin().tenant("rival", json!({ "usd_per_day": "1000" })).await;
+    let gate = Gate::new();
+    scene.upstream.when("hold this", Behaviour::gated(3, 1, &gate));
+    let client = Arc::new(scene.client.clone());
+    let mut held = JoinSet::new();
+    for _ in 0..64 {
+        let client = Arc::clone(&client);
+        held.spawn(async move { client.stream(&chat("alpha", "hold this", 5)).await.rest().await.len() });
+    }
+    openclawmu_tests::wait::until_true("sixty-four to be under way", || scene.upstream.calls() >= 64).await;
+    let mut refused = JoinSet::new();
+    for _ in 0..8 {
+        let client = Arc::clone(&client);
+        refused.spawn(async move {
+            for _ in 0..25 {
+                assert_eq!(client.chat(&chat("alpha", "one more", 5)).await.status, 429);
+            }
+        });
+    }
+    let rival = scene.client.with_token(&rival.token);
+    for _ in 0..50 {
+        rival.chat(&chat("alpha", "and me", 5)).await.ok();
+    }
+    while let Some(done) = refused.join_next().await {
+        done.expect("each one is told so");
+    }
+    gate.open();
+    while let Some(events) = held.join_next().await {
+        assert!(events.expect("a stream") > 3, "and what runs goes on to its end");
+    }
 }
