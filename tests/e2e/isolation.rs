@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use openclawmu_tests::client::{Client, chat};
 use openclawmu_tests::dice::Dice;
-use openclawmu_tests::{Behaviour, Gate, Reply, Scene, Setup, Upstream, times};
+use openclawmu_tests::{Behaviour, Gate, Reply, Scene, Setup, Upstream, times, upload};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -106,6 +106,8 @@ async fn allow_lists_bound_what_is_listed_and_what_is_called() {
 struct Owned {
     /// A response that the gateway keeps.
     response: String,
+    /// A file at its provider.
+    file: String,
 }
 
 /// A request that names something, and an id of the same form that nobody has.
@@ -121,7 +123,7 @@ struct Named {
 /// A route that takes an id must have its line here: the test fails for one that it does not know.
 fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
     let named = |path: String, body: Value, id: &str, nobodys| Named { path, body, id: id.to_owned(), nobodys };
-    let response = owned.response.as_str();
+    let (response, file) = (owned.response.as_str(), owned.file.as_str());
     let nobodys = "resp_00000000000000000000000000000000";
     Some(match (method, path) {
         ("GET" | "DELETE", "/v1/responses/*") => vec![
@@ -137,8 +139,13 @@ fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
                 json!({ "model": "alpha", "input": "go on", "previous_response_id": response, "max_output_tokens": 5 });
             vec![named("/v1/responses".to_owned(), body, response, nobodys)]
         }
-        // Models are the operator's, and named by what follows.
-        (_, "/v1/models/*" | "/v1beta/models/*") => return None,
+        ("GET" | "DELETE", "/v1/files/*") => vec![
+            named(format!("/v1/files/{file}"), Value::Null, file, "file-unknown"),
+            named(format!("/v1/files/{file}/content"), Value::Null, file, "file-unknown"),
+        ],
+        // Models are the operator's, and named by what follows. Another's batches are tried where batches are: whoever watches one
+        // asks the upstream meanwhile.
+        (_, "/v1/models/*" | "/v1beta/models/*" | "/v1/batches/*") => return None,
         (method, path) if path.ends_with('*') => panic!("{method} {path} takes an id: say here whose it may be"),
         _ => return None,
     })
@@ -166,10 +173,13 @@ async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has
     let rival = scene.client.with_token(&rival.token);
     let body = json!({ "model": "alpha", "input": "the secret of acme", "max_output_tokens": 5 });
     let kept = scene.client.post("/v1/responses", &body).await.ok();
-    let owned = Owned { response: kept["id"].as_str().expect("an id").to_owned() };
+    let owned = Owned {
+        response: kept["id"].as_str().expect("an id").to_owned(),
+        file: upload::uploaded(&scene.client, "user_data", b"the secret of acme").await,
+    };
     let own = format!("/v1/responses/{}", owned.response);
     let before = scene.client.get(&own).await.ok();
-    let (calls, rows) = (scene.upstream.calls(), scene.rows_once(1).await.len());
+    let (calls, rows) = (scene.upstream.calls(), scene.rows_once(2).await.len());
     let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
     let mut tried = 0;
     for route in routes.as_array().expect("a list") {
@@ -187,6 +197,7 @@ async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has
     assert!(tried >= 8, "{tried} requests for another's");
     assert_eq!(scene.client.get(&own).await.ok(), before, "nothing has changed");
     assert_eq!((scene.upstream.calls(), scene.rows().len()), (calls, rows), "and nothing was billed or sent");
+    assert_eq!(scene.client.get(&format!("/v1/files/{}/content", owned.file)).await.text(), "the secret of acme");
     let own = ask(&scene.client, "DELETE", &own, &Value::Null).await;
     assert_eq!(own.status, 200, "its owner may: {}", own.text());
 }

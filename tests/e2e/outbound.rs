@@ -10,7 +10,7 @@ use openclawmu_tests::setup::PROVIDER_KEY;
 use openclawmu_tests::wait::until_true;
 use openclawmu_tests::{Gateway, Setup};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -39,8 +39,11 @@ impl Endless {
                 counts.0.fetch_add(1, Ordering::SeqCst);
                 let taken = Arc::clone(&counts.1);
                 tokio::spawn(async move {
-                    let piece = vec![b'x'; 64 << 10];
-                    let mut alive = stream.write_all(head.as_bytes()).await.is_ok();
+                    let mut piece = vec![b'x'; 64 << 10];
+                    // What answers before it is asked is no answer.
+                    let asked = stream.read(&mut piece).await.is_ok_and(|count| count > 0);
+                    piece.fill(b'x');
+                    let mut alive = asked && stream.write_all(head.as_bytes()).await.is_ok();
                     while alive {
                         alive = stream.write_all(&piece).await.is_ok();
                         taken.fetch_add(piece.len(), Ordering::SeqCst);

@@ -66,6 +66,38 @@ async fn no_file_and_no_log_holds_a_token_secret_or_a_provider_key() {
     assert!(!holding(scene.gateway.dir(), &id).is_empty(), "the search finds what is there: the token's public id");
 }
 
+/// A-10, core: a process that dies by a signal leaves none of its memory behind, whatever the shell allows
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_by_a_fault_leaves_no_core() {
+    let mut scene = Scene::new().await;
+    scene.gateway.leave_unsettled();
+    scene.gateway.kill_9();
+    let serve = scene.gateway.command();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
+    shell.current_dir(scene.gateway.dir()).envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = shell.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("it runs");
+    let pid = child.id();
+    scene.gateway.adopt(child);
+    openclawmu_tests::wait::until("it to serve", || async {
+        openclawmu_tests::raw::blocking_get(scene.gateway.edge(), "/readyz", "").filter(|(status, _)| *status == 200)
+    })
+    .await;
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("a live process");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    let words: Vec<&str> = core.split_whitespace().collect();
+    assert_eq!(words[4], "0", "{core}");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let words: Vec<&str> = files.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "as many files as the system allows: {files}");
+    assert_eq!(scene.client.chat(&chat("alpha", "hello", 4)).await.status, 200);
+    scene.gateway.signal(rustix::process::Signal::SEGV);
+    assert!(!scene.gateway.ended().await.success());
+    for needle in [PROVIDER_KEY, &Parts::of(&scene.tenant.token).secret] {
+        assert_eq!(holding(scene.gateway.dir(), needle), Vec::<PathBuf>::new());
+    }
+}
+
 /// A-11, missing
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_pepper_beside_existing_tokens_refuses_to_start() {
