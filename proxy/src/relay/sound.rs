@@ -40,7 +40,7 @@ impl Relay<'_, '_> {
                 }
                 let ending = match broken {
                     Broken::ClientGone => Ending::Nothing,
-                    Broken::Upstream(_) | Broken::Shutdown => Ending::Cut,
+                    Broken::Upstream(_) | Broken::TurnedAway(_) | Broken::Shutdown => Ending::Cut,
                 };
                 (Outcome::Partial, ending)
             }
