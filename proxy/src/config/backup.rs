@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn anywhere() -> Allowed {
-        Allowed::of(RawOutbound::default()).unwrap()
+        Allowed::of(&RawOutbound::default()).unwrap()
     }
 
     #[test]
