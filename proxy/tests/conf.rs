@@ -117,9 +117,12 @@ fn the_rate_card_prices_every_model_it_names() {
     for (name, price) in &card.models {
         price.check().unwrap();
         let free = name.contains("moderation");
-        let bound = price.upper_bound(Bound { input_tokens: 1_000_000, ..Bound::default() }, ServiceTier::Standard);
-        assert!(free || bound > NanoUsd::ZERO, "{name}");
-        assert!(price.context_tokens.is_some() || free, "{name} has no context window");
+        let costs = |bound| price.upper_bound(bound, ServiceTier::Standard) > NanoUsd::ZERO;
+        let by_tokens = costs(Bound { input_tokens: 1_000_000, ..Bound::default() });
+        let otherwise = costs(Bound { input_characters: 1_000_000, input_ms: 1_000_000, ..Bound::default() });
+        assert!(free || by_tokens || otherwise || !price.images.is_empty(), "{name} has no price");
+        let is_read = by_tokens && price.images.is_empty();
+        assert!(price.context_tokens.is_some() || !is_read, "{name} has no context window");
     }
 }
 

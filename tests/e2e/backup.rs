@@ -159,7 +159,8 @@ async fn b_09_what_was_revoked_and_spent_since_stays_so_and_is_told() {
     assert_eq!(scene.gateway.client(value).chat(&chat("odd", "hello", 10)).await.status, 200);
     assert_eq!(content(&scene.gateway.data().join("tenants/twin")), content(&dir));
     assert_eq!(scene.rows().len(), 1, "the original's usage is its own");
-    assert_eq!(ledger::rows(&scene.gateway.data(), "twin").len(), 1);
+    let copied = || ledger::rows(&scene.gateway.data(), "twin").len() == 1;
+    openclawmu_tests::wait::until_true("the copy's own usage", copied).await;
     let again = scene.gateway.cli(&["tenants", "restore", "--from", url, "--as", "twin", "--force"]).await;
     assert!(again.stderr.contains("taken"), "{again:?}");
 }

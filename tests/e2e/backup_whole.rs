@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use openclawmu_tests::client::chat;
+use openclawmu_tests::setup::{PROVIDER_KEY, PROVIDER_KEY_ENV};
 use openclawmu_tests::{Gateway, Scene, Setup, Upstream, ledger, wait};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
@@ -79,6 +80,7 @@ async fn b_01_a_backup_under_load_is_sound_and_its_budgets_are_its_ledger() {
 
 async fn rebuilt(gateway: &Gateway, data: &Path, keys: &Path, from: Option<&str>) -> Value {
     let mut command = tokio::process::Command::new(openclawmu_tests::gateway::binary());
+    command.env(PROVIDER_KEY_ENV, PROVIDER_KEY);
     command.args(["backups", "restore", "--json", "--config"]).arg(gateway.config());
     command.arg("--data").arg(data).arg("--keys").arg(keys);
     command.args(from.map(|from| ["--from", from]).into_iter().flatten());
@@ -137,6 +139,7 @@ async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_d
             std::fs::copy(keys.join(key), some.join(key)).expect("a key");
         }
         let mut command = std::process::Command::new(openclawmu_tests::gateway::binary());
+        command.env(PROVIDER_KEY_ENV, PROVIDER_KEY);
         command.args(["backups", "restore", "--config"]).arg(scene.gateway.config()).arg("--data").arg(&data);
         let refused = command.arg("--keys").arg(&some).output().expect("the binary runs");
         assert!(!refused.status.success() && !data.exists());

@@ -41,8 +41,13 @@ impl Cast {
 
     async fn with(usd_per_day: &str, edge: &[&str]) -> Self {
         let (upstream, provider) = (Upstream::start().await, Realtime::start().await);
-        let mut setup =
-            Setup::with(&upstream).upstream("voices", provider.address(), &["voice", "boundless", "free"], &[]);
+        let others: Vec<&str> = money::models().into_iter().filter(|model| *model != "voice").collect();
+        let mut setup = Setup::bare().upstream("scripted", upstream.address(), &others, &[]).upstream(
+            "voices",
+            provider.address(),
+            &["voice", "boundless", "free"],
+            &[],
+        );
         setup.rates = Some(card());
         for key in edge {
             setup = setup.edge_key(key);

@@ -93,10 +93,15 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<RawConfig, Con
 
 /// The parser's words with the line. Not the line itself, as the parser would show it: a secret may stand there by mistake.
 fn located(text: &str, err: &toml::de::Error) -> String {
-    let before = err.span().and_then(|span| text.get(..span.start));
-    match before {
-        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, err.message()),
-        None => err.message().to_owned(),
+    let Some(before) = err.span().and_then(|span| text.get(..span.start)) else { return err.message().to_owned() };
+    let number = before.matches('\n').count();
+    // The name before the `=` is no secret.
+    let key = text.lines().nth(number).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let is_name =
+        |key: &&str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    match key.filter(is_name) {
+        Some(key) => format!("line {}: `{key}`: {}", number + 1, err.message()),
+        None => format!("line {}: {}", number + 1, err.message()),
     }
 }
 

@@ -17,7 +17,7 @@ pub type RowObject = Map<String, Value>;
 pub(super) enum Mode {
     /// They go: the backup's are the tenant's.
     Replace,
-    /// They stay, and those that are missing come back; they are the tenant's own and go with it.
+    /// They stay, and those that are missing come back. Past the tenant's end they stay until what they name is gone, too.
     Merge,
     /// They stay, even past the tenant's end: what has happened has happened.
     Keep,
@@ -157,9 +157,9 @@ pub(super) fn insert(tx: &Transaction<'_>, table: &str, row: &RowObject, set: &[
     Ok(tx.execute(&statement, params_from_iter(columns.into_iter().map(|(_, value)| value)))? > 0)
 }
 
-/// Removes what a tenant has set, wherever it lies; what has happened stays.
+/// Removes what a tenant has set; what has happened stays, and what lies at providers is removed there first.
 pub(crate) fn forget(tx: &Transaction<'_>, key: TenantKey) -> Result<()> {
-    for (table, _) in CARRIED.iter().filter(|(_, mode)| *mode != Mode::Keep) {
+    for (table, _) in CARRIED.iter().filter(|(_, mode)| *mode == Mode::Replace) {
         tx.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [key.0])?;
     }
     Ok(())
