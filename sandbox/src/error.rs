@@ -77,3 +77,69 @@ impl PathError {
         }
     }
 }
+
+/// The reason why a job was not run, or why what ran is not vouched for. How a command ends is never one of these.
+///
+/// All but [`Job`](Self::Job) and [`Path`](Self::Path) are 503 to a client, which is told the [`reason`](Self::reason) and
+/// nothing else: the rest is for the log, and for `openclawmu doctor`.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// 400: the job can't be run as it is.
+    #[error("{0}")]
+    Job(&'static str),
+    /// By its own status: the workspace, or a path in it.
+    #[error(transparent)]
+    Path(PathError),
+    /// The program or the engine that isolates is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// The kernel or its security module allows no namespaces.
+    #[error("no namespaces can be made: {0}")]
+    Namespaces(String),
+    /// The kernel takes no seccomp filter.
+    #[error("no seccomp filter can be set: {0}")]
+    Seccomp(String),
+    /// Limits can't be set, and the configuration wants them (`require_cgroups`).
+    #[error("no control groups: {0}")]
+    Cgroups(String),
+    /// Process 1 could not be started, or refused.
+    #[error("process 1 of the sandbox: {0}")]
+    Helper(String),
+    /// What kept the run in could not be read from inside, or was not what it must be.
+    #[error("the run's isolation is not proved: {0}")]
+    Unproved(String),
+    /// A step of the launch failed.
+    #[error("{step}: {detail}")]
+    Launch {
+        /// Which one.
+        step: &'static str,
+        /// What the system or the program said.
+        detail: String,
+    },
+    /// The container engine failed.
+    #[error("the container engine: {0}")]
+    Engine(String),
+    /// The system failed.
+    #[error("the system refused: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl SandboxError {
+    /// One word for it in answers, metrics and the log.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Job(_) => "invalid_job",
+            Self::Path(_) => "workspace",
+            Self::Missing(_) => "backend_missing",
+            Self::Namespaces(_) => "namespaces_off",
+            Self::Seccomp(_) => "seccomp_off",
+            Self::Cgroups(_) => "cgroups_missing",
+            Self::Helper(_) => "helper_failed",
+            Self::Unproved(_) => "isolation_unproved",
+            Self::Launch { .. } => "launch_failed",
+            Self::Engine(_) => "engine_failed",
+            Self::Io(_) => "system_failed",
+        }
+    }
+}

@@ -7,7 +7,10 @@
 //! | --- | --- |
 //! | `path` | [`RelPath`]: an untrusted name, checked before any system call sees it |
 //! | `root` | [`Root`]: a directory opened once; everything else is reached from its handle |
-//! | `error` | [`PathError`]: what can go wrong, and which HTTP class the caller answers |
+//! | `error` | [`PathError`], [`SandboxError`]: what can go wrong, and which HTTP class the caller answers |
+//! | `job`, `outcome` | [`Job`]: what is run, within which [`Limits`]; [`Outcome`]: how it ended, and the proof of what held it |
+//! | `backend` | [`Backend`]: the seam to what runs a job in isolation |
+//! | `capture` | the beginning and the end of a stream, in memory that does not grow |
 //!
 //! # Invariants of absence
 //!
@@ -22,10 +25,17 @@
 #[cfg(not(unix))]
 compile_error!("openclawmu-sandbox needs descriptor-relative paths: build it on Linux or another Unix");
 
+mod backend;
+mod capture;
 mod error;
+mod job;
+mod outcome;
 mod path;
 mod root;
 
-pub use error::PathError;
+pub use backend::Backend;
+pub use error::{PathError, SandboxError};
+pub use job::{HostUid, Job, Limits, RunId, Stdio, Workspace};
+pub use outcome::{Captured, Chunk, Ended, Enforced, Isolation, Outcome, Stream};
 pub use path::RelPath;
 pub use root::{Entry, Kind, Metadata, Page, Root, Staged, TreePath, Walked, set_modified};

@@ -9,6 +9,7 @@
 
 mod beneath;
 mod list;
+mod owner;
 mod remove_tree;
 mod staged;
 mod tree;
@@ -26,7 +27,7 @@ pub use list::{Entry, Page};
 pub use staged::Staged;
 pub use tree::{TreePath, Walked, set_modified};
 
-use crate::{PathError, RelPath};
+use crate::{HostUid, PathError, RelPath};
 
 /// Of files that are made: for the owner alone.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -39,6 +40,8 @@ const DIRECTORY_MODE: Mode = Mode::RWXU;
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
+    /// Whom what is made in it belongs to; absent: to this process.
+    owner: Option<HostUid>,
 }
 
 /// What a name stands for, as far as a caller may care.
@@ -73,7 +76,7 @@ impl Root {
     pub fn open(dir: &Path) -> Result<Self, PathError> {
         let (parent, name) = operator_split(dir)?;
         let dir = beneath::directory(parent, name).map_err(PathError::of)?;
-        Ok(Self { dir })
+        Ok(Self { dir, owner: None })
     }
 
     /// Makes the directory `dir`, mode 0700, and opens it. Its parent must exist.
@@ -84,7 +87,7 @@ impl Root {
         let (parent, name) = operator_split(dir)?;
         rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE).map_err(PathError::of)?;
         let dir = beneath::directory(parent, name).map_err(PathError::of)?;
-        Ok(Self { dir })
+        Ok(Self { dir, owner: None })
     }
 
     /// The directory `path` as a root of its own: nothing above it can be reached from there.
@@ -93,7 +96,7 @@ impl Root {
     /// [`PathError::NotFound`], [`PathError::Refused`] for a link.
     pub fn descend(&self, path: &RelPath) -> Result<Self, PathError> {
         let dir = beneath::directory(&self.dir, path.as_os_str()).map_err(PathError::of)?;
-        Ok(Self { dir })
+        Ok(Self { dir, owner: self.owner })
     }
 
     /// Opens a file for reading.
@@ -121,7 +124,9 @@ impl Root {
         let (parent, name) = path.split();
         let parent =
             beneath::readable_directory(&self.dir, parent.unwrap_or(OsStr::new("."))).map_err(PathError::of)?;
-        Staged::begin(parent, name)
+        let staged = Staged::begin(parent, name)?;
+        owner::give(self.owner, staged.file())?;
+        Ok(staged)
     }
 
     /// Writes a file whole; the one of that name before it is there until the new one is complete.
@@ -153,7 +158,8 @@ impl Root {
         for name in path.components() {
             let at = held.as_ref().map_or(self.dir.as_fd(), AsFd::as_fd);
             match rustix::fs::mkdirat(at, name, DIRECTORY_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => owner::give_name(self.owner, at, name)?,
+                Err(Errno::EXIST) => {}
                 Err(errno) => return Err(PathError::of(errno)),
             }
             let below = match beneath::directory(at, name) {
@@ -231,7 +237,13 @@ impl Root {
         let mode = if flags.contains(OFlags::CREATE) { FILE_MODE } else { Mode::empty() };
         let opened = beneath::file(&self.dir, path.as_os_str(), flags, mode).map_err(PathError::of)?;
         let stat = rustix::fs::fstat(&opened).map_err(PathError::of)?;
-        if Metadata::of(&stat).kind == Kind::File { Ok(File::from(opened)) } else { Err(PathError::Refused) }
+        if Metadata::of(&stat).kind != Kind::File {
+            return Err(PathError::Refused);
+        }
+        if flags.contains(OFlags::CREATE) {
+            owner::give(self.owner, &opened)?;
+        }
+        Ok(File::from(opened))
     }
 
     /// A handle of the directory that holds `path`, and the name in it. Calls that take a name in a handle

@@ -40,6 +40,11 @@ impl Staged {
         Ok(Self { dir, file, made: Some(made), name: name.to_owned() })
     }
 
+    /// The file in the making.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Puts the file in its place, over the one that was there, and returns when the disk has both.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{DIRECTORY_MODE, FILE_MODE, Kind, Metadata, Root, beneath, kind_at};
+use super::{DIRECTORY_MODE, FILE_MODE, Kind, Metadata, Root, beneath, kind_at, owner};
 use crate::path::write_encoded;
 use crate::{PathError, RelPath};
 
@@ -69,7 +69,7 @@ impl TreePath {
         self.0.get(..cut).map(|parent| Self(parent.to_vec()))
     }
 
-    fn name(&self) -> &OsStr {
+    pub(super) fn name(&self) -> &OsStr {
         OsStr::from_bytes(self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default())
     }
 }
@@ -156,7 +156,8 @@ impl Root {
     /// [`PathError::Conflict`] if the name is taken; [`PathError::NotFound`]; [`PathError::NoSpace`].
     pub fn tree_make_dir(&self, path: &TreePath) -> Result<(), PathError> {
         let dir = self.tree_directory(path.parent().as_ref())?;
-        rustix::fs::mkdirat(&dir, path.name(), DIRECTORY_MODE).map_err(PathError::of)
+        rustix::fs::mkdirat(&dir, path.name(), DIRECTORY_MODE).map_err(PathError::of)?;
+        owner::give_name(self.owner, &dir, path.name())
     }
 
     /// Makes a file (0600, or 0700 where it may be run), which must be new, and opens it for writing.
@@ -167,7 +168,9 @@ impl Root {
         let dir = self.tree_directory(path.parent().as_ref())?;
         let mode = if executable { FILE_MODE | Mode::XUSR } else { FILE_MODE };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        Ok(File::from(beneath::file(&dir, path.name(), flags, mode).map_err(PathError::of)?))
+        let made = beneath::file(&dir, path.name(), flags, mode).map_err(PathError::of)?;
+        owner::give(self.owner, &made)?;
+        Ok(File::from(made))
     }
 
     /// Makes `a` and `b`, which are both there, take each other's place at once.
@@ -188,7 +191,7 @@ impl Root {
     }
 
     /// The directory `path`, or the root itself, however deep it is.
-    fn tree_directory(&self, path: Option<&TreePath>) -> Result<OwnedFd, PathError> {
+    pub(super) fn tree_directory(&self, path: Option<&TreePath>) -> Result<OwnedFd, PathError> {
         let mut held: Option<OwnedFd> = None;
         for step in path.map(|path| steps(&path.0)).unwrap_or_default() {
             let at = held.as_ref().map_or(self.dir.as_fd(), AsFd::as_fd);
