@@ -11,6 +11,7 @@
 //! | `job`, `outcome` | [`Job`]: what is run, within which [`Limits`]; [`Outcome`]: how it ended, and the proof of what held it |
 //! | `backend` | [`Backend`]: the seam to what runs a job in isolation |
 //! | `capture` | the beginning and the end of a stream, in memory that does not grow |
+//! | `helper` | [`HELPER`]: the first process in a sandbox, built from `sandbox/init` and embedded |
 //!
 //! # Invariants of absence
 //!
@@ -28,6 +29,8 @@ compile_error!("openclawmu-sandbox needs descriptor-relative paths: build it on 
 mod backend;
 mod capture;
 mod error;
+#[cfg(target_os = "linux")]
+mod helper;
 mod job;
 mod outcome;
 mod path;
@@ -35,6 +38,8 @@ mod root;
 
 pub use backend::Backend;
 pub use error::{PathError, SandboxError};
+#[cfg(target_os = "linux")]
+pub use helper::HELPER;
 pub use job::{HostUid, Job, Limits, RunId, Stdio, Workspace};
 pub use outcome::{Captured, Chunk, Ended, Enforced, Isolation, Outcome, Stream};
 pub use path::RelPath;

@@ -1,0 +1,204 @@
+//! The command: started with everything as the outside gave it, told of signals, waited for. When it ends, this process does,
+//! and the kernel ends whatever else is in its PID namespace.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process_group, set_dumpable_behavior, wait,
+};
+
+use crate::REFUSED;
+use crate::args::Args;
+use crate::forward::Forwarder;
+use crate::report::Report;
+
+/// What shells answer for a command that is not there.
+const NOT_FOUND: u8 = 127;
+/// What shells answer for a command that can't be run.
+const NOT_RUNNABLE: u8 = 126;
+
+/// How the command ended.
+enum End {
+    Exited(u8),
+    Signalled(u8),
+}
+
+/// All of it.
+pub(crate) fn main() -> ExitCode {
+    let Ok(args) = Args::parse(env::args_os().skip(1)) else {
+        return ExitCode::from(REFUSED);
+    };
+    let Ok(mut report) = Report::open(&args.status) else {
+        return ExitCode::from(REFUSED);
+    };
+    match prepare(&args) {
+        Ok(()) => {}
+        Err(reason) => {
+            report.say("refused", reason);
+            return ExitCode::from(REFUSED);
+        }
+    }
+    report.say_isolation();
+    let pid = match start(&args.command) {
+        Ok(pid) => pid,
+        Err(error) => {
+            report.say("exec_failed", error.raw_os_error().unwrap_or_default());
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            return ExitCode::from(if missing { NOT_FOUND } else { NOT_RUNNABLE });
+        }
+    };
+    report.say_started();
+    match supervise(pid) {
+        Ok(End::Exited(code)) => {
+            report.say("exited", code);
+            ExitCode::from(code)
+        }
+        Ok(End::Signalled(signal)) => {
+            report.say("signalled", signal);
+            ExitCode::from(signal.saturating_add(128))
+        }
+        Err(error) => {
+            report.say("refused", error);
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// What must stand before the command is started.
+fn prepare(args: &Args) -> Result<(), String> {
+    // Elsewhere a daemon of the command would outlive it.
+    if getpid() != Pid::INIT {
+        return Err("not the first process of its PID namespace".to_owned());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|err| format!("PR_SET_DUMPABLE: {err}"))?;
+    close_on_exec().map_err(|err| format!("close_range: {err}"))?;
+    // Before the forwarder's thread is there, which inherits it: signals are this thread's alone.
+    block_signals().map_err(|err| format!("sigprocmask: {err}"))?;
+    if let Some(socket) = &args.egress {
+        // It listens before the command is there: no request can come too early.
+        let forwarder = Forwarder::bind(socket).map_err(|err| format!("egress: {err}"))?;
+        std::thread::Builder::new()
+            .stack_size(64 * 1024)
+            .spawn(move || forwarder.run())
+            .map_err(|err| format!("egress: {err}"))?;
+    }
+    Ok(())
+}
+
+/// Starts the command in a process group of its own, in front of the terminal if there is one. The standard library gives
+/// SIGPIPE its meaning back between fork and exec; the signal mask is inherited unless it is emptied.
+fn start(command: &[OsString]) -> io::Result<Pid> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    #[allow(unsafe_code, reason = "nothing else runs between fork and exec")]
+    // SAFETY: `set_mask` calls `sigemptyset` and `pthread_sigmask` alone, which are async-signal-safe, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| set_mask(libc::sigemptyset))
+    };
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    let terminal = rustix::stdio::stdin();
+    if rustix::termios::isatty(terminal) {
+        // Where it is not this session's own terminal there is nothing to be in front of. If the command was quicker and has
+        // been stopped for reading from behind, it goes on.
+        if rustix::termios::tcsetpgrp(terminal, pid).is_ok() {
+            kill_process_group(pid, Signal::CONT)?;
+        }
+    }
+    Ok(pid)
+}
+
+/// Waits for the command, reaping orphans and handing on signals meanwhile.
+fn supervise(command: Pid) -> io::Result<End> {
+    loop {
+        match next_signal()? {
+            libc::SIGCHLD => {
+                if let Some(end) = reap(command)? {
+                    return Ok(end);
+                }
+            }
+            // Those are about this process itself.
+            libc::SIGTTIN | libc::SIGTTOU | libc::SIGPIPE => {}
+            number => {
+                if let Some(signal) = Signal::from_named_raw(number) {
+                    // Gone meanwhile: its SIGCHLD is next.
+                    let _gone = kill_process_group(command, signal);
+                }
+            }
+        }
+    }
+}
+
+/// Reaps every child that has ended; says how the command did, if it is one of them.
+fn reap(command: Pid) -> io::Result<Option<End>> {
+    let mut end = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == command => {
+                let byte = |number: i32| u8::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
+                end = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Some(End::Exited(byte(code)?)),
+                    (None, Some(signal)) => Some(End::Signalled(byte(signal)?)),
+                    (None, None) => None,
+                };
+            }
+            Ok(Some(_orphan)) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(end),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// No descriptor above 2 reaches the command, whatever was inherited.
+#[allow(unsafe_code, reason = "the system call has no safe form")]
+fn close_on_exec() -> io::Result<()> {
+    // SAFETY: three integers; the call changes a flag of descriptors and closes none.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Signals wait until they are taken by `next_signal`; and a child's end is told, even if whoever started this did not care.
+#[allow(unsafe_code, reason = "dispositions have no safe form")]
+fn block_signals() -> io::Result<()> {
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    set_mask(libc::sigfillset)
+}
+
+/// Blocks the signals that `fill` names, and no others.
+#[allow(unsafe_code, reason = "signal masks have no safe form")]
+fn set_mask(fill: unsafe extern "C" fn(*mut libc::sigset_t) -> libc::c_int) -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `fill` writes the whole set, which is then only read; the old mask is not asked for.
+    let error = unsafe {
+        fill(set.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// The next signal that arrived. A fault of this process's own is not among them: the kernel ends it at once.
+#[allow(unsafe_code, reason = "signals are waited for through libc alone")]
+fn next_signal() -> io::Result<libc::c_int> {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` writes the whole set, which `sigwaitinfo` only reads; what it would say of the sender is not asked.
+    let signal = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigwaitinfo(all.as_ptr(), std::ptr::null_mut())
+    };
+    match signal {
+        -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Ok(0),
+        -1 => Err(io::Error::last_os_error()),
+        signal => Ok(signal),
+    }
+}
