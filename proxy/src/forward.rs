@@ -7,13 +7,12 @@ use bytes::Bytes;
 use openclawmu_store::{Ticket, UnixMs};
 
 use crate::client::Client;
-use crate::pieces::Pieces;
 use crate::refusal::Refusal;
 use crate::route::Outbound;
 use crate::upstream::health::{Sign, asked_pause};
-use crate::upstream::http::{Answer, Fault, Outgoing};
+use crate::upstream::http::{Fault, Outgoing};
 use crate::upstream::provider::Provider;
-use crate::upstream::{Backend, Upstream, echo};
+use crate::upstream::{Answer, Backend, NotWhole, Upstream, echo};
 
 /// The most that is read of an upstream's refusal.
 const REFUSAL_BYTES: usize = 64 << 10;
@@ -194,11 +193,7 @@ async fn from_http(client: &mut Client<'_>, provider: &Provider, mut answer: Ans
 
 /// The whole body of a refusal; `None` when it is too long or breaks off.
 pub(crate) async fn refusal_body(answer: &mut Answer) -> Option<Bytes> {
-    let mut pieces = Pieces::within(REFUSAL_BYTES);
-    while let Some(piece) = answer.piece().await.ok()? {
-        pieces.push(piece).ok()?;
-    }
-    Some(pieces.join())
+    answer.whole(REFUSAL_BYTES).await.ok()
 }
 
 impl Reply {
@@ -207,6 +202,17 @@ impl Reply {
         match &mut self.source {
             Source::Http(answer) => answer.piece().await,
             Source::Echo(pieces) => Ok(pieces.pop_front()),
+        }
+    }
+
+    /// The whole body, or what is left of it.
+    ///
+    /// # Errors
+    /// When it is longer than `most` bytes, or breaks off.
+    pub(crate) async fn whole(&mut self, most: usize) -> Result<Bytes, NotWhole> {
+        match &mut self.source {
+            Source::Http(answer) => answer.whole(most).await,
+            Source::Echo(pieces) => Ok(std::mem::take(pieces).into_iter().collect::<Vec<_>>().concat().into()),
         }
     }
 

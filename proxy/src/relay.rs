@@ -22,10 +22,10 @@ use crate::client::Client;
 use crate::dialect::bedrock::frames;
 use crate::dispatch::peer;
 use crate::forward::Reply;
-use crate::pieces::{Pieces, TooLong};
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::sse::Splitter;
+use crate::upstream::NotWhole;
 use crate::upstream::http::Fault;
 use crate::way::{Heard, Way};
 
@@ -421,15 +421,15 @@ fn broken_stream(err: &dyn std::fmt::Display) -> Broken {
 }
 
 async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {
-    let too_large = |TooLong| {
-        let message = "The upstream's answer is too large.".to_owned();
-        Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
-    };
-    let mut pieces = Pieces::within(MAX_WHOLE_BYTES);
-    while let Some(piece) = reply.piece().await.map_err(|fault| Broken::Upstream(fault_refusal(&fault)))? {
-        pieces.push(piece).map_err(too_large)?;
-    }
-    Ok(pieces.join())
+    reply.whole(MAX_WHOLE_BYTES).await.map_err(|err| {
+        Broken::Upstream(match err {
+            NotWhole::TooLong => {
+                let message = "The upstream's answer is too large.".to_owned();
+                Refusal::Upstream { code: "upstream_broken", message }
+            }
+            NotWhole::Fault(fault) => fault_refusal(&fault),
+        })
+    })
 }
 
 /// Lets the upstream end its body, so that its connection can be used again.

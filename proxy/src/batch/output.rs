@@ -4,7 +4,8 @@ use openclawmu_store::{BatchTally, ModelPrice};
 
 use crate::dialect::openai::reply;
 use crate::dialect::scan;
-use crate::upstream::http::{Answer, Fault};
+use crate::upstream::Answer;
+use crate::upstream::http::Fault;
 
 /// The longest line.
 const MAX_LINE: usize = 64 << 20;

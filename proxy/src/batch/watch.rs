@@ -19,8 +19,9 @@ use crate::file::desk::{self, Told};
 use crate::forward::Failure;
 use crate::metrics::Keys;
 use crate::own_key::KeyHeaders;
+use crate::upstream::Answer;
 use crate::upstream::Upstream;
-use crate::upstream::http::{Answer, Fault};
+use crate::upstream::http::Fault;
 
 /// Batches that are looked at together.
 const AT_ONCE: usize = 8;

@@ -5,9 +5,9 @@ use http::{HeaderValue, Method};
 
 use crate::forward::{Failure, Rejected, refusal_body};
 use crate::own_key::KeyHeaders;
-use crate::pieces::Pieces;
-use crate::upstream::http::{Answer, Fault, Outgoing};
+use crate::upstream::http::{Fault, Outgoing};
 use crate::upstream::provider::Provider;
+use crate::upstream::{Answer, NotWhole};
 use crate::upstream::{Backend, Upstream};
 
 /// One call.
@@ -85,11 +85,10 @@ fn object_path(provider: &Provider, path: &str) -> String {
 /// # Errors
 /// When it is longer than `limit`, or breaks off.
 pub(crate) async fn whole(answer: &mut Answer, limit: usize) -> Result<Bytes, Fault> {
-    let mut pieces = Pieces::within(limit);
-    while let Some(piece) = answer.piece().await? {
-        pieces.push(piece).map_err(|_| Fault::Broken(format!("the answer is longer than {limit} bytes")))?;
-    }
-    Ok(pieces.join())
+    answer.whole(limit).await.map_err(|err| match err {
+        NotWhole::TooLong => Fault::Broken(format!("the answer is longer than {limit} bytes")),
+        NotWhole::Fault(fault) => fault,
+    })
 }
 
 #[cfg(test)]

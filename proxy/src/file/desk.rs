@@ -24,8 +24,9 @@ use crate::metrics::AttemptOutcome;
 use crate::own_key::KeyHeaders;
 use crate::refusal::Refusal;
 use crate::settle;
+use crate::upstream::Answer;
 use crate::upstream::Upstream;
-use crate::upstream::http::{Answer, Fault};
+use crate::upstream::http::Fault;
 
 /// The most that is read of what a provider says of a thing.
 const TOLD_BYTES: usize = 1 << 20;

@@ -14,7 +14,7 @@ use crate::authenticate::Caller;
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
-use crate::upstream::http::Answer;
+use crate::upstream::Answer;
 
 impl Gateway {
     pub(super) async fn download(

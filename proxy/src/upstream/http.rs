@@ -14,11 +14,12 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
-use pingora::protocols::http::v1::client::HttpSession as Http1Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora_timeout::timeout;
 use secrecy::ExposeSecret;
 use tokio::io::AsyncWriteExt;
 
+use super::answer::{Answer, Source};
+use super::http1::Http1;
 use super::peer::Peers;
 use super::plain::Plain;
 use super::provider::Provider;
@@ -39,9 +40,9 @@ pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("openclaw
 #[derive(Clone)]
 pub(crate) struct Pools {
     /// To `https` upstreams, HTTP/2 where they speak it.
-    secure: Arc<Connector>,
+    pub(super) secure: Arc<Connector>,
     /// To `http` upstreams: HTTP/1.1, where head and body go out in one write.
-    plain: Arc<Plain>,
+    pub(super) plain: Arc<Plain>,
     /// To either: connections that one WebSocket has for itself.
     pub(super) single: Arc<TransportConnector>,
 }
@@ -143,14 +144,6 @@ pub(crate) enum Fault {
     Broken(String),
 }
 
-/// An answer whose head has come.
-pub(crate) struct Answer {
-    session: HttpSession,
-    peer: Arc<HttpPeer>,
-    pools: Pools,
-    idle_timeout: Duration,
-}
-
 impl Fault {
     /// What it means that there is no connection.
     pub(super) fn unconnected(err: String) -> Self {
@@ -230,13 +223,10 @@ impl HttpUpstream {
             } else {
                 let connected = self.pools.plain.get(&peer).await;
                 let (stream, reused) = connected.map_err(|err| Fault::unconnected(err.to_string()))?;
-                (self.exchange_at_once(stream, &peer, outgoing).await, reused)
+                (self.exchange_at_once(stream, outgoing).await, reused)
             };
             match exchanged {
-                Ok(mut session) => {
-                    session.set_read_timeout(Some(self.idle_timeout));
-                    return Ok(Answer { session, peer, pools: self.pools.clone(), idle_timeout: self.idle_timeout });
-                }
+                Ok(source) => return Ok(Answer::new(source, peer, self.pools.clone(), self.idle_timeout)),
                 Err(Fault::Broken(err)) if reused && !outgoing.once && started.elapsed() < STALE_WITHIN => {
                     tracing::debug!(err, "a pooled connection was stale; trying a fresh one");
                 }
@@ -245,7 +235,7 @@ impl HttpUpstream {
         }
     }
 
-    async fn exchange(&self, mut session: HttpSession, outgoing: &Outgoing<'_>) -> Result<HttpSession, Fault> {
+    async fn exchange(&self, mut session: HttpSession, outgoing: &Outgoing<'_>) -> Result<Source, Fault> {
         let mut header = self.header(outgoing).map_err(|err| Fault::Broken(err.to_string()))?;
         if matches!(session, HttpSession::H2(_)) {
             self.make_h2(&mut header, outgoing.path).map_err(|err| Fault::Broken(err.to_string()))?;
@@ -255,27 +245,26 @@ impl HttpUpstream {
         session.write_request_header(Box::new(header)).await.map_err(broken)?;
         session.write_request_body(outgoing.body.clone(), true).await.map_err(broken)?;
         session.finish_request_body().await.map_err(broken)?;
-        self.answer(session).await
+        self.answer(session).await.map(Source::Pingora)
     }
 
     /// Head and body in one write: a send to the kernel costs as much as anything else that the gateway does.
-    async fn exchange_at_once(
-        &self,
-        mut stream: Stream,
-        peer: &HttpPeer,
-        outgoing: &Outgoing<'_>,
-    ) -> Result<HttpSession, Fault> {
+    async fn exchange_at_once(&self, mut stream: Stream, outgoing: &Outgoing<'_>) -> Result<Source, Fault> {
         let head = self.wire_head(outgoing);
         let write = async {
             stream.write_all_buf(&mut head.chain(outgoing.body.clone())).await?;
             stream.flush().await
         };
-        match tokio::time::timeout(self.idle_timeout, write).await {
+        match timeout(self.idle_timeout, write).await {
             Ok(Ok(())) => {}
             Ok(Err(err)) => return Err(Fault::Broken(err.to_string())),
             Err(_) => return Err(Fault::Timeout(self.idle_timeout)),
         }
-        self.answer(HttpSession::H1(Http1Session::new_with_options(stream, peer))).await
+        match timeout(self.first_byte_timeout, Http1::answer(stream)).await {
+            Ok(Ok(answer)) => Ok(Source::Own(answer)),
+            Ok(Err(err)) => Err(Fault::Broken(err.to_string())),
+            Err(_) => Err(Fault::Timeout(self.first_byte_timeout)),
+        }
     }
 
     /// Waits for the head of the answer.
@@ -293,7 +282,7 @@ impl HttpUpstream {
         };
         // A head that comes byte by byte has its time, too.
         let late = |_| Fault::Timeout(self.first_byte_timeout);
-        tokio::time::timeout(self.first_byte_timeout, head).await.map_err(late)?
+        timeout(self.first_byte_timeout, head).await.map_err(late)?
     }
 
     /// [`HttpUpstream::header`] as HTTP/1.1 bytes, without the detour. Every value in it was a [`HeaderValue`] or part of a
@@ -354,49 +343,7 @@ impl HttpUpstream {
     }
 }
 
-impl Answer {
-    /// The status.
-    pub(crate) fn status(&self) -> u16 {
-        self.session.response_header().map_or(0, |header| header.status.as_u16())
-    }
-
-    /// A header, where it is text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.session.response_header()?.headers.get(name)?.to_str().ok()
-    }
-
-    /// Stops timing each read; returns the longest pause that the caller should allow.
-    pub(crate) fn unwatched(&mut self) -> Duration {
-        self.session.set_read_timeout(None);
-        self.idle_timeout
-    }
-
-    /// The next piece of the body; `None` at its proper end.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
-        self.session.read_response_body().await.map_err(|err| {
-            if is_timeout(&err) { Fault::Timeout(self.idle_timeout) } else { Fault::Broken(err.to_string()) }
-        })
-    }
-
-    /// Gives the connection back to its pool; called when the body has ended.
-    pub(crate) async fn release(self) {
-        let Self { session, peer, pools, idle_timeout } = self;
-        let idle = Some(idle_timeout.min(POOLED));
-        match session {
-            HttpSession::H1(mut h1) if !peer.is_tls() => {
-                h1.respect_keepalive();
-                if let Some(stream) = h1.reuse().await {
-                    pools.plain.put(&peer, stream);
-                }
-            }
-            session @ (HttpSession::H1(_) | HttpSession::H2(_) | HttpSession::Custom(())) => {
-                pools.secure.release_http_session(session, &*peer, idle).await;
-            }
-        }
-    }
-}
-
-fn is_timeout(err: &pingora::Error) -> bool {
+pub(super) fn is_timeout(err: &pingora::Error) -> bool {
     matches!(
         err.etype(),
         pingora::ErrorType::ReadTimedout | pingora::ErrorType::WriteTimedout | pingora::ErrorType::ConnectTimedout

@@ -1,6 +1,8 @@
 //! Where requests go.
 //!
 //! - `http`: a provider or an internal server, over pooled connections
+//! - `answer`: what comes back
+//! - `http1`: the same over HTTP/1.1 in the clear, without a copy
 //! - `provider`: what each provider wants around a body
 //! - `socket`: a WebSocket at a provider
 //! - `plain`: idle connections in the clear
@@ -8,9 +10,11 @@
 //! - `health`: what recent answers say of an upstream
 //! - `echo`: built in, answers with what it was asked
 
+mod answer;
 pub(crate) mod echo;
 pub(crate) mod health;
 pub(crate) mod http;
+mod http1;
 mod peer;
 mod plain;
 pub(crate) mod provider;
@@ -22,6 +26,7 @@ use openclawmu_store::Store;
 use tokio::sync::OnceCell;
 
 use crate::config::UpstreamConfig;
+pub(crate) use answer::{Answer, NotWhole};
 use health::Health;
 use http::{HttpUpstream, Pools};
 use provider::{Api, Provider};
