@@ -2,6 +2,7 @@
 //!
 //! - `scan`: the top level of a JSON object, without parsing what lies below it
 //! - `form`: the one form that every dialect is turned into and made from
+//! - `json`: JSON itself, as it is taken apart and written
 //! - `object`: a request's JSON taken apart, each refusal with the field's whole path
 //! - `anthropic`: the Anthropic Messages dialect
 //! - `ask`: what a request asks for, in whatever dialect
@@ -27,6 +28,7 @@ pub(crate) mod form;
 pub(crate) mod gemini;
 #[cfg(test)]
 pub(crate) mod golden;
+pub(crate) mod json;
 pub(crate) mod object;
 pub(crate) mod openai;
 pub(crate) mod responses;

@@ -2,30 +2,33 @@
 //!
 //! Every refusal names the field by its whole path (`messages[2].content[0].image_url`). A member that is null is absent.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
+use super::json::{self, Json, Members};
 use crate::refusal::Refusal;
 
 /// An object and where it stands.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub(crate) struct Object<'a> {
     path: String,
-    members: Map<String, Value>,
+    members: Members<'a>,
 }
 
-impl Object {
+impl<'a> Object<'a> {
     /// A whole body.
-    pub(crate) fn parse(body: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(body: &'a str) -> Result<Self, Refusal> {
         match serde_json::from_str(body) {
-            Ok(Value::Object(members)) => Ok(Self { path: String::new(), members }),
+            Ok(Json::Object(members)) => Ok(Self { path: String::new(), members }),
             Ok(_) => Err(not_json("it is not an object")),
             Err(err) => Err(not_json(&err.to_string())),
         }
     }
 
     /// A value that must be an object; `path` is its name.
-    pub(crate) fn of(value: Value, path: String) -> Result<Self, Refusal> {
-        let Value::Object(members) = value else { return Err(must_be(path, "an object")) };
+    pub(crate) fn of(value: Json<'a>, path: String) -> Result<Self, Refusal> {
+        let Json::Object(members) = value else { return Err(must_be(path, "an object")) };
         Ok(Self { path, members })
     }
 
@@ -40,15 +43,29 @@ impl Object {
     }
 
     /// A member as it is.
-    pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
-        self.members.shift_remove(key).filter(|value| !value.is_null())
+    pub(crate) fn value(&mut self, key: &str) -> Option<Json<'a>> {
+        let mut found = None;
+        // The last one counts, as it does for other parsers.
+        self.members.retain_mut(|(name, value)| {
+            let other = name != key;
+            if !other {
+                found = Some(std::mem::replace(value, Json::Null));
+            }
+            other
+        });
+        found.filter(|value| !value.is_null())
     }
 
     /// A string.
     pub(crate) fn string(&mut self, key: &str) -> Result<Option<String>, Refusal> {
+        Ok(self.text(key)?.map(Cow::into_owned))
+    }
+
+    /// A string as it stands in the body, where it holds no escape.
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Json::Text(text)) => Ok(Some(text)),
             Some(_) => Err(must_be(self.name(key), "a string")),
         }
     }
@@ -56,6 +73,11 @@ impl Object {
     /// A string that must be there.
     pub(crate) fn need_string(&mut self, key: &str) -> Result<String, Refusal> {
         self.string(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A string that must be there, as it stands in the body where it holds no escape.
+    pub(crate) fn need_text(&mut self, key: &str) -> Result<Cow<'a, str>, Refusal> {
+        self.text(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// One of some words.
@@ -73,7 +95,7 @@ impl Object {
     pub(crate) fn boolean(&mut self, key: &str) -> Result<Option<bool>, Refusal> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(Json::Bool(value)) => Ok(Some(value)),
             Some(_) => Err(must_be(self.name(key), "a boolean")),
         }
     }
@@ -82,7 +104,7 @@ impl Object {
     pub(crate) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(number)),
+            Some(Json::Number(number)) => Ok(Some(number)),
             Some(_) => Err(must_be(self.name(key), "a number")),
         }
     }
@@ -90,7 +112,10 @@ impl Object {
     /// A whole number within bounds.
     pub(crate) fn whole(&mut self, key: &str, least: u32, most: u32) -> Result<Option<u32>, Refusal> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = match &value {
+            Json::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+            Json::Null | Json::Bool(_) | Json::Text(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => None,
+        };
         match number.filter(|number| (least..=most).contains(number)) {
             Some(number) => Ok(Some(number)),
             None => Err(must_be(self.name(key), &format!("a whole number from {least} to {most}"))),
@@ -112,13 +137,13 @@ impl Object {
     pub(crate) fn map(&mut self, key: &str) -> Result<Option<Map<String, Value>>, Refusal> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Object(members)) => Ok(Some(members)),
+            Some(Json::Object(members)) => Ok(Some(json::map(members))),
             Some(_) => Err(must_be(self.name(key), "an object")),
         }
     }
 
     /// A list, each element with its name.
-    pub(crate) fn list(&mut self, key: &str) -> Result<Option<Vec<(String, Value)>>, Refusal> {
+    pub(crate) fn list(&mut self, key: &str) -> Result<Option<Vec<(String, Json<'a>)>>, Refusal> {
         let path = self.name(key);
         self.value(key).map(|value| list(value, &path)).transpose()
     }
@@ -133,13 +158,13 @@ impl Object {
     pub(crate) fn strings(&mut self, key: &str) -> Result<Vec<String>, Refusal> {
         let list = match self.value(key) {
             None => return Ok(Vec::new()),
-            Some(Value::String(text)) => return Ok(vec![text]),
-            Some(Value::Array(list)) => list,
+            Some(Json::Text(text)) => return Ok(vec![text.into_owned()]),
+            Some(Json::List(list)) => list,
             Some(_) => return Err(must_be(self.name(key), "a string or a list of strings")),
         };
         let text = |value| match value {
-            Value::String(text) => Ok(text),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Json::Text(text) => Ok(text.into_owned()),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => {
                 Err(must_be(self.name(key), "a string or a list of strings"))
             }
         };
@@ -148,9 +173,7 @@ impl Object {
 
     /// Drops members whose meaning is a hint that nothing depends on.
     pub(crate) fn ignore(&mut self, hints: &[&str]) {
-        for hint in hints {
-            self.members.shift_remove(*hint);
-        }
+        self.members.retain(|(name, _)| !hints.contains(&name.as_ref()));
     }
 
     /// Refuses members by name, each with its reason, unless they ask for nothing (null, false, empty).
@@ -188,8 +211,8 @@ impl Object {
 }
 
 /// The elements of a list, each with its name.
-pub(crate) fn list(value: Value, path: &str) -> Result<Vec<(String, Value)>, Refusal> {
-    let Value::Array(list) = value else { return Err(must_be(path.to_owned(), "a list")) };
+pub(crate) fn list<'a>(value: Json<'a>, path: &str) -> Result<Vec<(String, Json<'a>)>, Refusal> {
+    let Json::List(list) = value else { return Err(must_be(path.to_owned(), "a list")) };
     Ok(list.into_iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)).collect())
 }
 
@@ -199,12 +222,12 @@ pub(crate) fn must_be(name: String, what: &str) -> Refusal {
     Refusal::Bad { status: 400, param: Some(name.into()), code: Some("invalid_type"), message }
 }
 
-fn asks_nothing(value: &Value) -> bool {
+fn asks_nothing(value: &Json<'_>) -> bool {
     match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(members) => members.is_empty(),
-        Value::Bool(true) | Value::Number(_) | Value::String(_) => false,
+        Json::Null | Json::Bool(false) => true,
+        Json::List(list) => list.is_empty(),
+        Json::Object(members) => members.is_empty(),
+        Json::Bool(true) | Json::Number(_) | Json::Text(_) | Json::Known(_) => false,
     }
 }
 

@@ -8,19 +8,21 @@ use super::stop::{self, Calls};
 use super::usage::{self, Counts};
 use crate::dialect::Shown;
 use crate::dialect::form::{Choice, Part, Reply};
+use crate::dialect::json::{self, Json};
 
 /// The key under which Anthropic's guide tells to hand on the text of arguments that are no JSON object.
 const INVALID_JSON: &str = "INVALID_JSON";
 
 #[derive(Deserialize)]
-struct Message {
+struct Message<'a> {
     #[serde(rename = "type", default)]
     kind: Option<String>,
     #[serde(default)]
     id: String,
     #[serde(default)]
     model: String,
-    content: Vec<Value>,
+    #[serde(borrow)]
+    content: Vec<Json<'a>>,
     #[serde(default)]
     stop_reason: Option<String>,
     #[serde(default)]
@@ -31,7 +33,7 @@ struct Message {
 
 /// Reads a whole answer; `None` when it is none. Blocks that the form has no place for were never asked for and are left out.
 pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
-    let message: Message = serde_json::from_slice(body).ok()?;
+    let message: Message<'_> = serde_json::from_slice(body).ok()?;
     if message.kind.is_some_and(|kind| kind != "message") {
         return None;
     }
@@ -47,9 +49,14 @@ pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
 }
 
 /// A block of an answer.
-fn part(mut block: Value) -> Option<Part> {
-    let mut text = |key: &str| match block.get_mut(key).map(Value::take) {
-        Some(Value::String(text)) => Some(text),
+fn part(block: Json<'_>) -> Option<Part> {
+    let Json::Object(mut members) = block else { return None };
+    let mut take = |key: &str| {
+        let (_, value) = members.iter_mut().rfind(|(name, _)| name == key)?;
+        Some(std::mem::replace(value, Json::Null))
+    };
+    let mut text = |key: &str| match take(key) {
+        Some(Json::Text(text)) => Some(text.into_owned()),
         _ => None,
     };
     match text("type")?.as_str() {
@@ -61,8 +68,9 @@ fn part(mut block: Value) -> Option<Part> {
         "redacted_thinking" => Some(Part::RedactedThinking { data: text("data")? }),
         "tool_use" => {
             let (id, name, signature) = (text("id")?, text("name")?, text("signature"));
-            let arguments = block.get("input").filter(|input| input.is_object()).map(Value::to_string);
-            Some(Part::ToolCall { id, name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()), signature })
+            let input = take("input").filter(|input| matches!(input, Json::Object(_)));
+            let arguments = input.map_or_else(|| "{}".to_owned(), |input| input.to_string());
+            Some(Part::ToolCall { id, name, arguments, signature })
         }
         _ => None,
     }
@@ -77,7 +85,7 @@ pub(crate) fn write(reply: &Reply, shown: &Shown) -> Vec<u8> {
     message.insert("content".to_owned(), content.into());
     message.insert("stop_reason".to_owned(), reason.into());
     message.insert("stop_sequence".to_owned(), sequence);
-    Value::Object(message).to_string().into_bytes()
+    json::to_bytes(&Value::Object(message))
 }
 
 /// A message that says nothing yet: how a stream begins.
@@ -127,7 +135,7 @@ fn input(arguments: &str) -> Value {
 
 /// The answer to `count_tokens`.
 pub(crate) fn count(input_tokens: u64) -> Vec<u8> {
-    json!({"input_tokens": input_tokens}).to_string().into_bytes()
+    json::to_bytes(&json!({"input_tokens": input_tokens}))
 }
 
 /// What the provider answers to `count_tokens`.

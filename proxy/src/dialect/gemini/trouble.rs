@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::dialect::form::{Trouble, TroubleKind};
+use crate::dialect::json;
 
 /// Each kind with its status, whole and in words.
 const KINDS: [(TroubleKind, u16, &str); 9] = [
@@ -108,7 +109,7 @@ pub(crate) fn write(trouble: &Trouble, request_id: &str) -> Vec<u8> {
         details.push(json!({"@type": format!("{TYPES}BadRequest"), "fieldViolations": [violation]}));
     }
     let error = json!({"code": code, "message": trouble.message, "status": status, "details": details});
-    json!({ "error": error }).to_string().into_bytes()
+    json::to_bytes(&json!({ "error": error }))
 }
 
 /// The same as an event of a stream that has begun.

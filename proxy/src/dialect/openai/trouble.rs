@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::dialect::form::{Trouble, TroubleKind};
+use crate::dialect::json;
 
 /// Each kind with the word that `type` has for it.
 const TYPES: [(TroubleKind, &str); 9] = [
@@ -81,7 +82,7 @@ fn kind_of_words(kind: Option<&str>, code: Option<&str>) -> TroubleKind {
 pub(crate) fn write(trouble: &Trouble, _request_id: &str) -> Vec<u8> {
     let kind = TYPES.iter().find(|(kind, _)| *kind == trouble.kind).map_or("server_error", |(_, word)| word);
     let error = json!({"message": trouble.message, "type": kind, "param": trouble.param, "code": trouble.code});
-    json!({"error": error}).to_string().into_bytes()
+    json::to_bytes(&json!({"error": error}))
 }
 
 /// The same as an event of a stream that has begun.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::REDACTED;
 use crate::dialect::form::{Part, Role, Source, Turn};
+use crate::dialect::json::Json;
 use crate::dialect::object::{self, Object, must_be};
 use crate::dialect::openai::chat;
 use crate::refusal::Refusal;
@@ -49,14 +50,14 @@ impl Earlier {
 const HINTS: [&str; 8] = ["id", "status", "annotations", "logprobs", "phase", "caller", "parsed", "parsed_arguments"];
 
 /// The input as items with their names; a string is the user's message.
-pub(super) fn list(raw: &mut Object) -> Result<Vec<(String, Value)>, Refusal> {
+pub(super) fn list(raw: &mut Object<'_>) -> Result<Vec<(String, Value)>, Refusal> {
     match raw.value("input") {
         None => Err(raw.missing("input")),
-        Some(Value::String(text)) => {
+        Some(Json::Text(text)) => {
             let content = json!([{"type": "input_text", "text": text}]);
             Ok(vec![("input".to_owned(), json!({"type": "message", "role": "user", "content": content}))])
         }
-        Some(value) => object::list(value, "input"),
+        Some(value) => Ok(object::list(value, "input")?.into_iter().map(|(path, item)| (path, item.into())).collect()),
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) fn parse(input: &[(String, Value)], earlier: &Earlier) -> Result<(Vec
                 Refusal::bad(path.clone(), format!("There is no stored item `{id}`; send the item itself."))
             })?,
         };
-        let mut raw = Object::of(earlier.opened(item), path)?;
+        let mut raw = Object::of(earlier.opened(item).into(), path)?;
         let turn = turn(&mut raw)?;
         raw.ignore(&HINTS);
         raw.finish()?;
@@ -109,7 +110,7 @@ pub(super) fn sealed(item: &Value) -> Option<&str> {
     }
 }
 
-fn turn(raw: &mut Object) -> Result<Turn, Refusal> {
+fn turn(raw: &mut Object<'_>) -> Result<Turn, Refusal> {
     let kind = raw.string("type")?.unwrap_or_else(|| "message".to_owned());
     match kind.as_str() {
         "message" => message(raw),
@@ -147,7 +148,7 @@ fn turn(raw: &mut Object) -> Result<Turn, Refusal> {
     }
 }
 
-fn message(raw: &mut Object) -> Result<Turn, Refusal> {
+fn message(raw: &mut Object<'_>) -> Result<Turn, Refusal> {
     let role = raw.need_string("role")?;
     let turn_role = match role.as_str() {
         "user" => Role::User,
@@ -160,19 +161,19 @@ fn message(raw: &mut Object) -> Result<Turn, Refusal> {
     Ok(Turn { role: turn_role, parts: content(value, &name, &role)? })
 }
 
-fn content(value: Value, name: &str, role: &str) -> Result<Vec<Part>, Refusal> {
+fn content(value: Json<'_>, name: &str, role: &str) -> Result<Vec<Part>, Refusal> {
     match value {
-        Value::String(text) => Ok(vec![Part::text(text)]),
-        Value::Array(_) => {
+        Json::Text(text) => Ok(vec![Part::text(text.into_owned())]),
+        Json::List(_) => {
             object::list(value, name)?.into_iter().map(|(path, value)| part(Object::of(value, path)?, role)).collect()
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) | Json::Known(_) => {
             Err(must_be(name.to_owned(), "a string or a list of parts"))
         }
     }
 }
 
-fn part(mut raw: Object, role: &str) -> Result<Part, Refusal> {
+fn part(mut raw: Object<'_>, role: &str) -> Result<Part, Refusal> {
     let kind = raw.need_string("type")?;
     let allowed = match kind.as_str() {
         "input_text" | "text" | "output_text" => true,
@@ -214,7 +215,7 @@ fn part(mut raw: Object, role: &str) -> Result<Part, Refusal> {
     Ok(found)
 }
 
-fn file(raw: &mut Object) -> Result<Source, Refusal> {
+fn file(raw: &mut Object<'_>) -> Result<Source, Refusal> {
     match (raw.string("file_data")?, raw.string("file_id")?, raw.string("file_url")?) {
         (Some(data), None, None) => Ok(match chat::source(data) {
             Source::Url(data) => Source::Data { media_type: "application/pdf".to_owned(), data },
@@ -227,7 +228,7 @@ fn file(raw: &mut Object) -> Result<Source, Refusal> {
 }
 
 /// What a reasoning item holds; nothing where it is only a provider's bookmark.
-fn reasoning(raw: &mut Object) -> Result<Option<Part>, Refusal> {
+fn reasoning(raw: &mut Object<'_>) -> Result<Option<Part>, Refusal> {
     let mut texts = Vec::new();
     for list in ["content", "summary"] {
         for mut part in raw.objects(list)?.unwrap_or_default() {

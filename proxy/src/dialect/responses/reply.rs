@@ -8,6 +8,7 @@ use super::echo::{Echo, State};
 use super::{REDACTED, items, usage};
 use crate::dialect::Shown;
 use crate::dialect::form::{Choice, Part, Reply, Stop};
+use crate::dialect::json;
 
 #[derive(Deserialize)]
 struct Raw<'a> {
@@ -147,7 +148,7 @@ pub(crate) fn write(reply: &Reply, shown: &Shown, completed_at: i64) -> Vec<u8> 
         output: output(choice, &shown.id, status),
         usage: reply.usage,
     };
-    Echo::shown(shown).object(shown, state).to_string().into_bytes()
+    json::to_bytes(&Echo::shown(shown).object(shown, state))
 }
 
 /// The items of an answer. Texts and refusals in a row are one message.

@@ -9,6 +9,7 @@ use super::echo::Echo;
 use super::items::{self, Earlier};
 use crate::dialect::ask::model_name;
 use crate::dialect::form::{Effort, OutputForm, Part, Reasoning, Request, Sampling, Tool, ToolChoice};
+use crate::dialect::json::Json;
 use crate::dialect::object::{Object, must_be};
 use crate::dialect::openai::chat;
 use crate::dialect::openai::service::{self, AskedTier};
@@ -125,7 +126,7 @@ pub(crate) fn parse(body: &str, earlier: &Earlier) -> Result<Asked, Refusal> {
     })
 }
 
-fn sampling(raw: &mut Object) -> Result<Sampling, Refusal> {
+fn sampling(raw: &mut Object<'_>) -> Result<Sampling, Refusal> {
     let include = raw.strings("include")?;
     let top = raw.whole("top_logprobs", 0, MAX_LOGPROBS)?;
     let wanted = include.iter().any(|field| field == "message.output_text.logprobs") || top.is_some_and(|top| top > 0);
@@ -139,7 +140,7 @@ fn sampling(raw: &mut Object) -> Result<Sampling, Refusal> {
     })
 }
 
-fn text(raw: &mut Object) -> Result<(OutputForm, Option<String>), Refusal> {
+fn text(raw: &mut Object<'_>) -> Result<(OutputForm, Option<String>), Refusal> {
     let Some(mut text) = raw.object("text")? else { return Ok((OutputForm::Text, None)) };
     let verbosity = text.word("verbosity", &["low", "medium", "high"])?;
     let output = text.object("format")?.map_or(Ok(OutputForm::Text), format)?;
@@ -147,7 +148,7 @@ fn text(raw: &mut Object) -> Result<(OutputForm, Option<String>), Refusal> {
     Ok((output, verbosity))
 }
 
-fn format(mut format: Object) -> Result<OutputForm, Refusal> {
+fn format(mut format: Object<'_>) -> Result<OutputForm, Refusal> {
     let output = match format.need_string("type")?.as_str() {
         "text" => OutputForm::Text,
         "json_object" => OutputForm::Json,
@@ -163,7 +164,7 @@ fn format(mut format: Object) -> Result<OutputForm, Refusal> {
     Ok(output)
 }
 
-fn reasoning(raw: &mut Object) -> Result<Option<Reasoning>, Refusal> {
+fn reasoning(raw: &mut Object<'_>) -> Result<Option<Reasoning>, Refusal> {
     let Some(mut reasoning) = raw.object("reasoning")? else { return Ok(None) };
     let words = "one of none, minimal, low, medium, high, xhigh, max";
     let effort: Option<Effort> = match reasoning.string("effort")? {
@@ -179,7 +180,7 @@ fn reasoning(raw: &mut Object) -> Result<Option<Reasoning>, Refusal> {
     Ok((found != Reasoning::default()).then_some(found))
 }
 
-fn tools(raw: &mut Object) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
+fn tools(raw: &mut Object<'_>) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
     let mut tools = Vec::new();
     for tool in raw.objects("tools")?.unwrap_or_default() {
         tools.push(tool_of(tool)?);
@@ -187,7 +188,7 @@ fn tools(raw: &mut Object) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
     let words = "none, auto, required, or an object that names a function or allowed tools";
     let choice = match raw.value("tool_choice") {
         None => None,
-        Some(Value::String(word)) => Some(mode(&word).ok_or_else(|| must_be("tool_choice".to_owned(), words))?),
+        Some(Json::Text(word)) => Some(mode(&word).ok_or_else(|| must_be("tool_choice".to_owned(), words))?),
         Some(value) => Some(chosen(Object::of(value, "tool_choice".to_owned())?, &mut tools)?),
     };
     if tools.is_empty() && matches!(choice, Some(ToolChoice::Required | ToolChoice::Tool(_))) {
@@ -206,7 +207,7 @@ fn mode(word: &str) -> Option<ToolChoice> {
 }
 
 /// A choice that names functions. Where several are allowed, the others are not offered at all: every dialect can say that.
-fn chosen(mut choice: Object, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
+fn chosen(mut choice: Object<'_>, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
     let kind = choice.need_string("type")?;
     let found = match kind.as_str() {
         "function" => ToolChoice::Tool(choice.need_string("name")?),
@@ -225,7 +226,7 @@ fn chosen(mut choice: Object, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refus
     Ok(found)
 }
 
-fn tool_of(mut tool: Object) -> Result<Tool, Refusal> {
+fn tool_of(mut tool: Object<'_>) -> Result<Tool, Refusal> {
     let kind = tool.need_string("type")?;
     if kind != "function" {
         let message = format!("Hosted tools such as `{kind}` are not metered and can't be offered; use functions.");

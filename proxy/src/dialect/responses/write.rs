@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::dialect::form::{
     Effort, OutputForm, Part, Reasoning, Request, Role, Sampling, Source, Tool, ToolChoice, Turn,
 };
+use crate::dialect::json;
 use crate::dialect::openai::chat::{data_url, effort_name};
 use crate::refusal::Refusal;
 
@@ -50,7 +51,7 @@ pub(crate) fn write(request: &Request) -> Result<Vec<u8>, Refusal> {
     if request.stream {
         body.insert("stream".into(), true.into());
     }
-    Ok(Value::Object(body).to_string().into_bytes())
+    Ok(json::to_bytes(&Value::Object(body)))
 }
 
 fn refuse(request: &Request) -> Result<(), Refusal> {

@@ -6,24 +6,25 @@ use serde_json::Value;
 
 use super::parse::cache;
 use crate::dialect::form::{Part, Source};
+use crate::dialect::json::Json;
 use crate::dialect::object::{self, Object};
 use crate::refusal::Refusal;
 
 /// Content: a string, or blocks.
-pub(super) fn parts(content: Value, path: &str) -> Result<Vec<Part>, Refusal> {
+pub(super) fn parts(content: Json<'_>, path: &str) -> Result<Vec<Part>, Refusal> {
     match content {
-        Value::String(text) => Ok(vec![Part::text(text)]),
-        Value::Array(_) => {
+        Json::Text(text) => Ok(vec![Part::text(text.into_owned())]),
+        Json::List(_) => {
             object::list(content, path)?.into_iter().map(|(path, value)| part(Object::of(value, path)?)).collect()
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) | Json::Known(_) => {
             Err(object::must_be(path.to_owned(), "a string or a list of content blocks"))
         }
     }
 }
 
 /// Content that is text alone.
-pub(super) fn texts(content: Value, path: &str) -> Result<Vec<Part>, Refusal> {
+pub(super) fn texts(content: Json<'_>, path: &str) -> Result<Vec<Part>, Refusal> {
     let parts = parts(content, path)?;
     match parts.iter().position(|part| !matches!(part, Part::Text { .. })) {
         None => Ok(parts),
@@ -31,7 +32,7 @@ pub(super) fn texts(content: Value, path: &str) -> Result<Vec<Part>, Refusal> {
     }
 }
 
-fn part(mut block: Object) -> Result<Part, Refusal> {
+fn part(mut block: Object<'_>) -> Result<Part, Refusal> {
     let kind = block.need_string("type")?;
     let part = match kind.as_str() {
         "text" => {
@@ -57,7 +58,7 @@ fn part(mut block: Object) -> Result<Part, Refusal> {
     Ok(part)
 }
 
-fn image(block: &mut Object) -> Result<Part, Refusal> {
+fn image(block: &mut Object<'_>) -> Result<Part, Refusal> {
     if let Some(mut transformations) = block.object("transformations")? {
         // `downsize` is the default, and what other providers do.
         transformations.word("oversized_image", &["downsize"])?;
@@ -75,7 +76,7 @@ fn image(block: &mut Object) -> Result<Part, Refusal> {
     Ok(Part::Image { source: parsed, detail: None, cache: cache(block)? })
 }
 
-fn document(block: &mut Object) -> Result<Part, Refusal> {
+fn document(block: &mut Object<'_>) -> Result<Part, Refusal> {
     if let Some(mut citations) = block.object("citations")? {
         if citations.boolean("enabled")? == Some(true) {
             return Err(citations.refuse("enabled", "The provider of this model can't cite documents; leave it out."));
@@ -118,11 +119,11 @@ fn joined(blocks: &[Part]) -> Source {
     Source::Text(all)
 }
 
-fn data(source: &mut Object) -> Result<Source, Refusal> {
+fn data(source: &mut Object<'_>) -> Result<Source, Refusal> {
     Ok(Source::Data { media_type: source.need_string("media_type")?, data: source.need_string("data")? })
 }
 
-fn tool_use(block: &mut Object) -> Result<Part, Refusal> {
+fn tool_use(block: &mut Object<'_>) -> Result<Part, Refusal> {
     // A mark on a call only says where a cache may end.
     block.ignore(&["cache_control"]);
     if let Some(mut caller) = block.object("caller")? {
@@ -139,7 +140,7 @@ fn tool_use(block: &mut Object) -> Result<Part, Refusal> {
     })
 }
 
-fn tool_result(block: &mut Object) -> Result<Part, Refusal> {
+fn tool_result(block: &mut Object<'_>) -> Result<Part, Refusal> {
     let path = block.name("content");
     let content = match block.value("content") {
         Some(content) => parts(content, &path)?,

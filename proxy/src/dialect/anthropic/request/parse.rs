@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{blocks, thinking};
 use crate::dialect::form::{Cache, OutputForm, Part, Request, Role, Sampling, Tool, ToolChoice, Turn};
+use crate::dialect::json::Json;
 use crate::dialect::object::{self, Object};
 use crate::refusal::Refusal;
 
@@ -52,7 +53,7 @@ pub(crate) fn parse_count(body: &str) -> Result<Request, Refusal> {
 }
 
 /// What both have; takes the rest of the body.
-fn prompt(mut body: Object, mut request: Request) -> Result<Request, Refusal> {
+fn prompt(mut body: Object<'_>, mut request: Request) -> Result<Request, Refusal> {
     request.model = body.need_string("model")?;
     if body.word("speed", &["standard", "fast"])?.is_some_and(|speed| speed == "fast") {
         return Err(body.refuse("speed", "The speed `fast` is not priced by the rate card; leave `speed` out."));
@@ -90,7 +91,7 @@ fn prompt(mut body: Object, mut request: Request) -> Result<Request, Refusal> {
     Ok(request)
 }
 
-fn sampling(body: &mut Object) -> Result<Sampling, Refusal> {
+fn sampling(body: &mut Object<'_>) -> Result<Sampling, Refusal> {
     Ok(Sampling {
         temperature: body.number("temperature")?,
         top_p: body.number("top_p")?,
@@ -103,16 +104,16 @@ fn sampling(body: &mut Object) -> Result<Sampling, Refusal> {
     })
 }
 
-fn text(name: String, value: Value) -> Result<String, Refusal> {
+fn text(name: String, value: Json<'_>) -> Result<String, Refusal> {
     match value {
-        Value::String(text) => Ok(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+        Json::Text(text) => Ok(text.into_owned()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => {
             Err(object::must_be(name, "a string"))
         }
     }
 }
 
-fn turns(messages: Value) -> Result<Vec<Turn>, Refusal> {
+fn turns(messages: Json<'_>) -> Result<Vec<Turn>, Refusal> {
     let list = object::list(messages, "messages")?;
     if list.is_empty() {
         return Err(Refusal::bad("messages", "`messages` must hold at least one message."));
@@ -137,7 +138,7 @@ fn turns(messages: Value) -> Result<Vec<Turn>, Refusal> {
 }
 
 /// A `cache_control` member.
-pub(super) fn cache(object: &mut Object) -> Result<Option<Cache>, Refusal> {
+pub(super) fn cache(object: &mut Object<'_>) -> Result<Option<Cache>, Refusal> {
     let Some(mut control) = object.object("cache_control")? else { return Ok(None) };
     if control.word("type", &["ephemeral"])?.is_none() {
         return Err(control.missing("type"));
@@ -169,7 +170,7 @@ fn mark_last(turns: &mut [Turn], mark: Cache) {
     }
 }
 
-fn tool(mut tool: Object) -> Result<Tool, Refusal> {
+fn tool(mut tool: Object<'_>) -> Result<Tool, Refusal> {
     if let Some(kind) = tool.string("type")?
         && kind != "custom"
     {
@@ -179,7 +180,7 @@ fn tool(mut tool: Object) -> Result<Tool, Refusal> {
         return Err(tool.refuse("type", message));
     }
     tool.ignore(&TOOL_HINTS);
-    let direct = Value::from(vec!["direct"]);
+    let direct = Json::from(vec![Json::from("direct")]);
     if tool.value("allowed_callers").is_some_and(|callers| callers != direct) {
         return Err(tool.refuse("allowed_callers", "Only the model itself may call a tool here: `[\"direct\"]`."));
     }
@@ -197,7 +198,7 @@ fn tool(mut tool: Object) -> Result<Tool, Refusal> {
     Ok(parsed)
 }
 
-fn tool_choice(mut choice: Object, request: &mut Request) -> Result<(), Refusal> {
+fn tool_choice(mut choice: Object<'_>, request: &mut Request) -> Result<(), Refusal> {
     let kind = choice.word("type", &["auto", "any", "tool", "none"])?.ok_or_else(|| choice.missing("type"))?;
     let parsed = match kind.as_str() {
         "any" => ToolChoice::Required,
@@ -212,7 +213,7 @@ fn tool_choice(mut choice: Object, request: &mut Request) -> Result<(), Refusal>
     choice.finish()
 }
 
-fn output_form(format: Option<Object>) -> Result<OutputForm, Refusal> {
+fn output_form(format: Option<Object<'_>>) -> Result<OutputForm, Refusal> {
     let Some(mut format) = format else { return Ok(OutputForm::Text) };
     if format.word("type", &["json_schema"])?.is_none() {
         return Err(format.missing("type"));

@@ -60,14 +60,14 @@ impl Takes {
 }
 
 /// The effort in `output_config`.
-pub(super) fn effort(config: &mut Object) -> Result<Option<Effort>, Refusal> {
+pub(super) fn effort(config: &mut Object<'_>) -> Result<Option<Effort>, Refusal> {
     let words = EFFORTS.map(|(word, _)| word);
     let word = config.word("effort", &words)?;
     Ok(word.and_then(|word| EFFORTS.iter().find(|(known, _)| *known == word).map(|(_, effort)| *effort)))
 }
 
 /// A client's `thinking`, with the effort that it stated.
-pub(super) fn parse(thinking: Option<Object>, effort: Option<Effort>) -> Result<Option<Reasoning>, Refusal> {
+pub(super) fn parse(thinking: Option<Object<'_>>, effort: Option<Effort>) -> Result<Option<Reasoning>, Refusal> {
     let Some(mut thinking) = thinking else {
         return Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
     };
@@ -91,7 +91,7 @@ pub(super) fn parse(thinking: Option<Object>, effort: Option<Effort>) -> Result<
     Ok(Some(reasoning))
 }
 
-fn shown(thinking: &mut Object) -> Result<Option<bool>, Refusal> {
+fn shown(thinking: &mut Object<'_>) -> Result<Option<bool>, Refusal> {
     Ok(thinking.word("display", &["summarized", "omitted"])?.map(|display| display == "summarized"))
 }
 

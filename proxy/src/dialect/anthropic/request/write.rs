@@ -1,9 +1,10 @@
 //! Form to the provider's body. What the provider can't be told is refused by name, but for what has no bearing on the answer.
 
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Number, Value};
 
 use super::{content, thinking};
 use crate::dialect::form::{OutputForm, Request, Tool, ToolChoice};
+use crate::dialect::json::{Json, Members, member, object};
 use crate::refusal::Refusal;
 
 /// The first version of the API that takes no sampling parameters, not even at their defaults.
@@ -16,53 +17,37 @@ const WITHOUT_SAMPLING: &str = "2026-10-21";
 /// 400 with the field that the provider can't be told.
 pub(crate) fn write(request: &Request, version: &str) -> Result<Vec<u8>, Refusal> {
     refuse_foreign(request)?;
-    let mut body = Map::new();
-    let mut set = |key: &str, value: Value| body.insert(key.to_owned(), value);
-    set("model", request.model.as_str().into());
-    if let Some(cap) = request.max_output {
-        set("max_tokens", cap.into());
-    }
-    if let Some(system) = content::system(&request.system)? {
-        set("system", system);
-    }
-    set("messages", content::messages(&request.turns)?.into());
+    let mut body = Vec::with_capacity(12);
+    body.push(member("model", &request.model));
+    body.extend(request.max_output.map(|cap| member("max_tokens", cap)));
+    body.extend(content::system(&request.system)?.map(|system| member("system", system)));
+    body.push(member("messages", content::messages(&request.turns)?));
     if !request.tools.is_empty() {
-        let tools: Vec<Value> = request.tools.iter().map(tool).collect::<Result<_, _>>()?;
-        set("tools", tools.into());
-        if let Some(choice) = tool_choice(request) {
-            set("tool_choice", choice);
-        }
+        let tools: Vec<Json<'_>> = request.tools.iter().map(tool).collect::<Result<_, _>>()?;
+        body.push(member("tools", tools));
+        body.extend(tool_choice(request).map(|choice| member("tool_choice", choice)));
     }
-    for (key, value) in sampling(request, version)? {
-        set(key, value.clone().into());
-    }
+    body.extend(sampling(request, version)?.into_iter().map(|(key, value)| member(key, value)));
     if !request.sampling.stop.is_empty() {
-        set("stop_sequences", request.sampling.stop.clone().into());
+        let stop: Vec<Json<'_>> = request.sampling.stop.iter().map(Json::from).collect();
+        body.push(member("stop_sequences", stop));
     }
     let told = match &request.reasoning {
         Some(reasoning) => thinking::write(reasoning, &request.model, request.max_output)?,
         None => thinking::Told::default(),
     };
-    if let Some(thinking) = told.thinking {
-        set("thinking", thinking);
-    }
-    let mut config = Map::new();
-    if let Some(effort) = told.effort {
-        config.insert("effort".to_owned(), effort.into());
-    }
+    body.extend(told.thinking.map(|thinking| member("thinking", thinking)));
+    let mut config = Members::new();
+    config.extend(told.effort.map(|effort| member("effort", effort)));
     if let OutputForm::Schema { schema, .. } = &request.output {
-        config.insert("format".to_owned(), json!({"type": "json_schema", "schema": schema}));
+        config.push(member("format", object! {"type": "json_schema", "schema": schema}));
     }
     if !config.is_empty() {
-        set("output_config", config.into());
+        body.push(member("output_config", Json::Object(config)));
     }
-    if let Some(user) = &request.user {
-        set("metadata", json!({"user_id": user}));
-    }
-    if request.stream {
-        set("stream", true.into());
-    }
-    Ok(Value::Object(body).to_string().into_bytes())
+    body.extend(request.user.as_ref().map(|user| member("metadata", object! {"user_id": user})));
+    body.extend(request.stream.then(|| member("stream", true)));
+    Ok(Json::Object(body).to_bytes())
 }
 
 /// What this provider can't be told at all, unless it asks for what happens anyway.
@@ -115,44 +100,38 @@ fn sampling<'a>(request: &'a Request, version: &str) -> Result<Vec<(&'static str
     Ok(said)
 }
 
-fn tool(tool: &Tool) -> Result<Value, Refusal> {
-    let mut schema = match &tool.parameters {
-        Value::Object(schema) => schema.clone(),
-        Value::Null => Map::new(),
+fn tool(tool: &Tool) -> Result<Json<'_>, Refusal> {
+    let schema = match &tool.parameters {
+        Value::Object(schema) if schema.contains_key("type") => Json::from(&tool.parameters),
+        Value::Object(schema) => {
+            let mut members: Members<'_> = schema.iter().map(|(key, value)| (key.into(), value.into())).collect();
+            members.push(member("type", "object"));
+            Json::Object(members)
+        }
+        Value::Null => object! {"type": "object"},
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             return Err(Refusal::bad("tools", format!("The parameters of the tool `{}` must be a schema.", tool.name)));
         }
     };
-    if !schema.contains_key("type") {
-        schema.insert("type".to_owned(), "object".into());
-    }
-    let mut object = json!({"name": tool.name});
-    if let Some(object) = object.as_object_mut() {
-        if let Some(description) = &tool.description {
-            object.insert("description".to_owned(), description.as_str().into());
-        }
-        object.insert("input_schema".to_owned(), schema.into());
-        if let Some(strict) = tool.strict {
-            object.insert("strict".to_owned(), strict.into());
-        }
-        content::mark(object, tool.cache);
-    }
-    Ok(object)
+    let mut members = vec![member("name", &tool.name)];
+    members.extend(tool.description.as_ref().map(|description| member("description", description)));
+    members.push(member("input_schema", schema));
+    members.extend(tool.strict.map(|strict| member("strict", strict)));
+    content::mark(&mut members, tool.cache);
+    Ok(Json::Object(members))
 }
 
-fn tool_choice(request: &Request) -> Option<Value> {
+fn tool_choice(request: &Request) -> Option<Json<'_>> {
     let one_by_one = request.parallel_tools == Some(false);
     let mut choice = match request.tool_choice.as_ref() {
         None if !one_by_one => return None,
-        None | Some(ToolChoice::Auto) => json!({"type": "auto"}),
-        Some(ToolChoice::Required) => json!({"type": "any"}),
-        Some(ToolChoice::Tool(name)) => json!({"type": "tool", "name": name}),
-        Some(ToolChoice::None) => return Some(json!({"type": "none"})),
+        None | Some(ToolChoice::Auto) => vec![member("type", "auto")],
+        Some(ToolChoice::Required) => vec![member("type", "any")],
+        Some(ToolChoice::Tool(name)) => vec![member("type", "tool"), member("name", name)],
+        Some(ToolChoice::None) => return Some(object! {"type": "none"}),
     };
-    if let (Some(parallel), Some(choice)) = (request.parallel_tools, choice.as_object_mut()) {
-        choice.insert("disable_parallel_tool_use".to_owned(), (!parallel).into());
-    }
-    Some(choice)
+    choice.extend(request.parallel_tools.map(|parallel| member("disable_parallel_tool_use", !parallel)));
+    Some(Json::Object(choice))
 }
 
 #[cfg(test)]

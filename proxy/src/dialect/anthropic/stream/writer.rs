@@ -9,6 +9,7 @@ use crate::dialect::Shown;
 use crate::dialect::anthropic::stop::{self, Calls};
 use crate::dialect::anthropic::{reply, trouble, usage};
 use crate::dialect::form::{Delta, Event, Opening, Stop};
+use crate::dialect::json;
 
 /// Writes events one by one. A client of this dialect asks for one answer, so only the first choice is written.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ fn say(name: &str, event: &Value, out: &mut Vec<u8>) {
     out.extend(b"event: ");
     out.extend(name.as_bytes());
     out.extend(b"\ndata: ");
-    out.extend(event.to_string().into_bytes());
+    json::write(event, out);
     out.extend(b"\n\n");
 }
 

@@ -1,9 +1,8 @@
 //! The messages of a chat request as the form's turns.
 
-use serde_json::Value;
-
 use super::parse::cache;
 use crate::dialect::form::{Part, Role, Source, Turn};
+use crate::dialect::json::Json;
 use crate::dialect::object::{Object, list, must_be};
 use crate::refusal::Refusal;
 
@@ -20,14 +19,14 @@ const HINTS: [&str; 8] = [
 ];
 
 /// The system prompt and the turns.
-pub(super) fn parse(messages: Vec<Object>) -> Result<(Vec<Part>, Vec<Turn>), Refusal> {
+pub(super) fn parse(messages: Vec<Object<'_>>) -> Result<(Vec<Part>, Vec<Turn>), Refusal> {
     if messages.is_empty() {
         return Err(Refusal::bad("messages", "`messages` must hold at least one message."));
     }
     let (mut system, mut turns) = (Vec::new(), Vec::new());
     for mut message in messages {
-        let role = message.need_string("role")?;
-        let turn = match role.as_str() {
+        let role = message.need_text("role")?;
+        let turn = match role.as_ref() {
             "system" | "developer" => Turn { role: Role::System, parts: content(&mut message, &role)? },
             "user" => Turn { role: Role::User, parts: content(&mut message, &role)? },
             "assistant" => Turn { role: Role::Assistant, parts: assistant(&mut message)? },
@@ -49,33 +48,33 @@ pub(super) fn parse(messages: Vec<Object>) -> Result<(Vec<Part>, Vec<Turn>), Ref
 }
 
 /// A message's content; it must be there.
-fn content(message: &mut Object, role: &str) -> Result<Vec<Part>, Refusal> {
+fn content(message: &mut Object<'_>, role: &str) -> Result<Vec<Part>, Refusal> {
     let name = message.name("content");
     let value = message.value("content").ok_or_else(|| message.missing("content"))?;
     parts(value, &name, role)
 }
 
-fn parts(value: Value, name: &str, role: &str) -> Result<Vec<Part>, Refusal> {
+fn parts(value: Json<'_>, name: &str, role: &str) -> Result<Vec<Part>, Refusal> {
     match value {
-        Value::String(text) => Ok(vec![Part::text(text)]),
-        Value::Array(_) => {
+        Json::Text(text) => Ok(vec![Part::text(text.into_owned())]),
+        Json::List(_) => {
             list(value, name)?.into_iter().map(|(path, value)| part(Object::of(value, path)?, role)).collect()
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) | Json::Known(_) => {
             Err(must_be(name.to_owned(), "a string or a list of parts"))
         }
     }
 }
 
-fn part(mut raw: Object, role: &str) -> Result<Part, Refusal> {
-    let kind = raw.need_string("type")?;
-    let text = matches!(kind.as_str(), "text") || (kind == "refusal" && role == "assistant");
+fn part(mut raw: Object<'_>, role: &str) -> Result<Part, Refusal> {
+    let kind = raw.need_text("type")?;
+    let text = kind == "text" || (kind == "refusal" && role == "assistant");
     if !text && !matches!(role, "user" | "tool") {
         let message = format!("A message of the role `{role}` can't hold a part of type `{kind}`.");
         return Err(raw.refuse("type", message));
     }
     let cache = cache(&mut raw)?;
-    let found = match kind.as_str() {
+    let found = match kind.as_ref() {
         "text" => Part::Text { text: raw.need_string("text")?, cache },
         "refusal" => Part::Refusal { text: raw.need_string("refusal")? },
         "image_url" => {
@@ -99,11 +98,11 @@ fn part(mut raw: Object, role: &str) -> Result<Part, Refusal> {
 }
 
 /// The address and the detail; some clients give the address alone.
-fn image(raw: &mut Object) -> Result<(String, Option<String>), Refusal> {
+fn image(raw: &mut Object<'_>) -> Result<(String, Option<String>), Refusal> {
     let name = raw.name("image_url");
     let value = raw.value("image_url").ok_or_else(|| raw.missing("image_url"))?;
-    if let Value::String(url) = value {
-        return Ok((url, None));
+    if let Json::Text(url) = value {
+        return Ok((url.into_owned(), None));
     }
     let mut image = Object::of(value, name)?;
     let url = image.need_string("url")?;
@@ -112,7 +111,7 @@ fn image(raw: &mut Object) -> Result<(String, Option<String>), Refusal> {
     Ok((url, detail))
 }
 
-fn file(mut file: Object) -> Result<(Source, Option<String>), Refusal> {
+fn file(mut file: Object<'_>) -> Result<(Source, Option<String>), Refusal> {
     let (data, id) = (file.string("file_data")?, file.string("file_id")?);
     let found = match (data, id) {
         (Some(data), None) => match source(data) {
@@ -138,13 +137,13 @@ pub(crate) fn source(url: String) -> Source {
     }
 }
 
-fn result(message: &mut Object) -> Result<Part, Refusal> {
+fn result(message: &mut Object<'_>) -> Result<Part, Refusal> {
     let cache = cache(message)?;
     let id = message.need_string("tool_call_id")?;
     Ok(Part::ToolResult { id, content: content(message, "tool")?, is_error: false, cache })
 }
 
-fn assistant(message: &mut Object) -> Result<Vec<Part>, Refusal> {
+fn assistant(message: &mut Object<'_>) -> Result<Vec<Part>, Refusal> {
     message.forbid(&[
         ("function_call", "`function_call` is the old form of `tool_calls`; use `tool_calls`."),
         ("audio", "This model's provider knows no earlier audio answers; give their text."),
@@ -163,7 +162,7 @@ fn assistant(message: &mut Object) -> Result<Vec<Part>, Refusal> {
     Ok(found)
 }
 
-fn thinking(message: &mut Object) -> Result<Vec<Part>, Refusal> {
+fn thinking(message: &mut Object<'_>) -> Result<Vec<Part>, Refusal> {
     let (one, other) = (message.string("reasoning_content")?, message.string("reasoning")?);
     let blocks = message.objects("thinking_blocks")?.unwrap_or_default();
     if blocks.is_empty() {
@@ -173,7 +172,7 @@ fn thinking(message: &mut Object) -> Result<Vec<Part>, Refusal> {
     blocks.into_iter().map(thinking_block).collect()
 }
 
-fn thinking_block(mut block: Object) -> Result<Part, Refusal> {
+fn thinking_block(mut block: Object<'_>) -> Result<Part, Refusal> {
     let kind = block.need_string("type")?;
     let found = match kind.as_str() {
         "thinking" => Part::Thinking {
@@ -188,7 +187,7 @@ fn thinking_block(mut block: Object) -> Result<Part, Refusal> {
     Ok(found)
 }
 
-fn tool_call(mut call: Object) -> Result<Part, Refusal> {
+fn tool_call(mut call: Object<'_>) -> Result<Part, Refusal> {
     let kind = call.string("type")?.unwrap_or_else(|| "function".to_owned());
     if kind != "function" {
         return Err(call.refuse("type", format!("Calls of type `{kind}` can't be told this model's provider.")));
@@ -196,7 +195,7 @@ fn tool_call(mut call: Object) -> Result<Part, Refusal> {
     let mut function = call.need_object("function")?;
     let arguments = match function.value("arguments") {
         None => String::new(),
-        Some(Value::String(text)) => text,
+        Some(Json::Text(text)) => text.into_owned(),
         Some(_) => return Err(must_be(function.name("arguments"), "a string of JSON")),
     };
     let found = Part::ToolCall {
@@ -213,7 +212,7 @@ fn tool_call(mut call: Object) -> Result<Part, Refusal> {
 }
 
 /// Google's place for a call's signature; and `LiteLLM`'s.
-fn call_signature(call: &mut Object) -> Result<Option<String>, Refusal> {
+fn call_signature(call: &mut Object<'_>) -> Result<Option<String>, Refusal> {
     let google = match call.object("extra_content")? {
         Some(mut extra) => extra.object("google")?,
         None => None,

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::messages;
 use crate::dialect::form::{Cache, Effort, OutputForm, Reasoning, Request, Sampling, Tool, ToolChoice};
+use crate::dialect::json::Json;
 use crate::dialect::object::{Object, must_be};
 use crate::refusal::Refusal;
 
@@ -67,14 +68,14 @@ pub(crate) fn parse(body: &str) -> Result<Request, Refusal> {
     Ok(request)
 }
 
-fn text_only(raw: &mut Object) -> Result<(), Refusal> {
+fn text_only(raw: &mut Object<'_>) -> Result<(), Refusal> {
     match raw.strings("modalities")?.iter().find(|modality| *modality != "text") {
         None => Ok(()),
         Some(_) => Err(raw.refuse("modalities", "This model's provider answers this route with text alone.")),
     }
 }
 
-fn max_output(raw: &mut Object) -> Result<Option<u32>, Refusal> {
+fn max_output(raw: &mut Object<'_>) -> Result<Option<u32>, Refusal> {
     let old = raw.whole("max_tokens", 1, u32::MAX >> 1)?;
     let new = raw.whole("max_completion_tokens", 1, u32::MAX >> 1)?;
     match (old, new) {
@@ -85,7 +86,7 @@ fn max_output(raw: &mut Object) -> Result<Option<u32>, Refusal> {
     }
 }
 
-fn sampling(raw: &mut Object) -> Result<Sampling, Refusal> {
+fn sampling(raw: &mut Object<'_>) -> Result<Sampling, Refusal> {
     let wanted = raw.boolean("logprobs")?;
     let top = raw.whole("top_logprobs", 0, MAX_LOGPROBS)?;
     if top.is_some() && wanted != Some(true) {
@@ -103,7 +104,7 @@ fn sampling(raw: &mut Object) -> Result<Sampling, Refusal> {
     })
 }
 
-fn output(raw: &mut Object) -> Result<OutputForm, Refusal> {
+fn output(raw: &mut Object<'_>) -> Result<OutputForm, Refusal> {
     let Some(mut format) = raw.object("response_format")? else { return Ok(OutputForm::Text) };
     let output = match format.need_string("type")?.as_str() {
         "text" => OutputForm::Text,
@@ -153,7 +154,7 @@ pub(crate) fn effort_name(effort: Effort) -> &'static str {
 }
 
 /// `reasoning_effort`, or one of the two ways in which other gateways let a client state a budget.
-fn reasoning(raw: &mut Object) -> Result<Option<Reasoning>, Refusal> {
+fn reasoning(raw: &mut Object<'_>) -> Result<Option<Reasoning>, Refusal> {
     let named = |name: Option<String>, path: String| match name {
         None => Ok(None),
         Some(name) => {
@@ -191,14 +192,14 @@ fn reasoning(raw: &mut Object) -> Result<Option<Reasoning>, Refusal> {
     Ok(found)
 }
 
-fn tools(raw: &mut Object) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
+fn tools(raw: &mut Object<'_>) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
     let mut tools = Vec::new();
     for tool in raw.objects("tools")?.unwrap_or_default() {
         tools.push(tool_of(tool)?);
     }
     let choice = match raw.value("tool_choice") {
         None => None,
-        Some(Value::String(word)) => Some(mode(&word).ok_or_else(|| bad_choice(raw))?),
+        Some(Json::Text(word)) => Some(mode(&word).ok_or_else(|| bad_choice(raw))?),
         Some(value) => Some(chosen(Object::of(value, "tool_choice".to_owned())?, &mut tools)?),
     };
     if tools.is_empty() && matches!(choice, Some(ToolChoice::Required | ToolChoice::Tool(_))) {
@@ -207,7 +208,7 @@ fn tools(raw: &mut Object) -> Result<(Vec<Tool>, Option<ToolChoice>), Refusal> {
     Ok((tools, choice))
 }
 
-fn bad_choice(raw: &Object) -> Refusal {
+fn bad_choice(raw: &Object<'_>) -> Refusal {
     must_be(raw.name("tool_choice"), "none, auto, required, or an object that names a function or allowed tools")
 }
 
@@ -221,7 +222,7 @@ fn mode(word: &str) -> Option<ToolChoice> {
 }
 
 /// A choice that names functions. Where several are allowed, the others are not offered at all: every dialect can say that.
-fn chosen(mut choice: Object, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
+fn chosen(mut choice: Object<'_>, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
     let kind = choice.need_string("type")?;
     let found = match kind.as_str() {
         "function" => ToolChoice::Tool(choice.need_object("function")?.need_string("name")?),
@@ -241,7 +242,7 @@ fn chosen(mut choice: Object, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refus
     Ok(found)
 }
 
-fn tool_of(mut tool: Object) -> Result<Tool, Refusal> {
+fn tool_of(mut tool: Object<'_>) -> Result<Tool, Refusal> {
     let kind = tool.need_string("type")?;
     if kind != "function" {
         let message = format!("Tools of type `{kind}` can't be offered to this model's provider; use functions.");
@@ -263,7 +264,7 @@ fn tool_of(mut tool: Object) -> Result<Tool, Refusal> {
 }
 
 /// Where a prompt is to be cached: in `OpenAI`'s words or in those of the dialects that gateways carry along.
-pub(crate) fn cache(part: &mut Object) -> Result<Option<Cache>, Refusal> {
+pub(crate) fn cache(part: &mut Object<'_>) -> Result<Option<Cache>, Refusal> {
     let breakpoint = part.object("prompt_cache_breakpoint")?.map(|_| Cache::Short);
     let Some(mut control) = part.object("cache_control")? else { return Ok(breakpoint) };
     control.word("type", &["ephemeral"])?;

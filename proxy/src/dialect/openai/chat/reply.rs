@@ -1,11 +1,14 @@
 //! A whole chat answer, both ways.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::dialect::Shown;
 use crate::dialect::form::{Choice, Part, Reply, Stop};
+use crate::dialect::json::{Json, member, object};
 use crate::dialect::openai::{reply, usage};
 
 #[derive(Deserialize)]
@@ -205,62 +208,62 @@ pub(super) fn finish_reason(stop: &Stop, refused_in_words: bool) -> &'static str
 
 /// The answer as a client of this dialect reads it.
 pub(crate) fn write(reply: &Reply, shown: &Shown) -> Vec<u8> {
-    let choices: Vec<Value> = (0_u32..).zip(&reply.choices).map(|(index, choice)| written(index, choice)).collect();
-    let mut body = json!({
-        "id": format!("chatcmpl-{}", shown.id),
-        "object": "chat.completion",
-        "created": shown.created,
-        "model": shown.model,
-        "choices": choices,
-    });
-    if let (Some(usage), Some(body)) = (&reply.usage, body.as_object_mut()) {
-        body.insert("usage".into(), usage::write(usage));
-    }
-    body.to_string().into_bytes()
+    let choices: Vec<Json<'_>> = (0_u32..).zip(&reply.choices).map(|(index, choice)| written(index, choice)).collect();
+    let mut body = vec![
+        member("id", format!("chatcmpl-{}", shown.id)),
+        member("object", "chat.completion"),
+        member("created", shown.created),
+        member("model", &shown.model),
+        member("choices", choices),
+    ];
+    body.extend(reply.usage.as_ref().map(|used| member("usage", usage::write(used))));
+    Json::Object(body).to_bytes()
 }
 
-fn written(index: u32, choice: &Choice) -> Value {
-    let (mut text, mut refusal, mut thought) = (None::<String>, None::<String>, None::<String>);
+fn written(index: u32, choice: &Choice) -> Json<'_> {
+    let (mut text, mut refusal, mut thought) = (None::<Cow<'_, str>>, None::<Cow<'_, str>>, None::<Cow<'_, str>>);
     let (mut blocks, mut calls, mut must_return) = (Vec::new(), Vec::new(), false);
     for part in &choice.parts {
         match part {
-            Part::Text { text: more, .. } => text.get_or_insert_default().push_str(more),
-            Part::Refusal { text: more } => refusal.get_or_insert_default().push_str(more),
+            Part::Text { text: more, .. } => append(&mut text, more),
+            Part::Refusal { text: more } => append(&mut refusal, more),
             Part::Thinking { text: more, signature } => {
-                thought.get_or_insert_default().push_str(more);
+                append(&mut thought, more);
                 must_return |= signature.is_some();
-                blocks.push(thinking_block(more, signature.as_deref()));
+                blocks.push(thinking_block(more, signature.as_deref()).into());
             }
             Part::RedactedThinking { data } => {
                 must_return = true;
-                blocks.push(json!({"type": "redacted_thinking", "data": data}));
+                blocks.push(object! {"type": "redacted_thinking", "data": data});
             }
             Part::ToolCall { id, name, arguments, signature } => {
-                let mut call =
-                    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
-                sign(&mut call, signature.as_deref());
-                calls.push(call);
+                let function = object! {"name": name, "arguments": arguments};
+                let mut call = vec![member("id", id), member("type", "function"), member("function", function)];
+                let signature = signature.as_ref().map(|signature| object! {"thought_signature": signature});
+                call.extend(signature.map(|signature| member("extra_content", object! {"google": signature})));
+                calls.push(Json::Object(call));
             }
             // No model answers with these in this dialect.
             Part::Image { .. } | Part::Document { .. } | Part::Audio { .. } | Part::ToolResult { .. } => {}
         }
     }
     let refused_in_words = refusal.is_some();
-    let mut message = Map::new();
-    message.insert("role".into(), "assistant".into());
-    message.insert("content".into(), text.into());
-    message.insert("refusal".into(), refusal.into());
-    if let Some(thought) = thought.filter(|thought| !thought.is_empty()) {
-        message.insert("reasoning_content".into(), thought.into());
-    }
-    if must_return {
-        message.insert("thinking_blocks".into(), blocks.into());
-    }
-    if !calls.is_empty() {
-        message.insert("tool_calls".into(), calls.into());
-    }
+    let mut message = vec![member("role", "assistant"), member("content", text), member("refusal", refusal)];
+    let thought = thought.filter(|thought| !thought.is_empty());
+    message.extend(thought.map(|thought| member("reasoning_content", thought)));
+    message.extend(must_return.then(|| member("thinking_blocks", blocks)));
+    message.extend((!calls.is_empty()).then(|| member("tool_calls", calls)));
     let reason = choice.stop.as_ref().map_or("stop", |stop| finish_reason(stop, refused_in_words));
-    json!({"index": index, "message": message, "logprobs": choice.logprobs, "finish_reason": reason})
+    let message = Json::Object(message);
+    object! {"index": index, "message": message, "logprobs": choice.logprobs.as_ref(), "finish_reason": reason}
+}
+
+/// Adds to a text; one that is whole at once is not copied.
+fn append<'a>(text: &mut Option<Cow<'a, str>>, more: &'a str) {
+    match text {
+        Some(text) => text.to_mut().push_str(more),
+        None => *text = Some(Cow::Borrowed(more)),
+    }
 }
 
 pub(super) fn thinking_block(text: &str, signature: Option<&str>) -> Value {

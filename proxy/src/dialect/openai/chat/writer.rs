@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::reply::{finish_reason, sign, thinking_block};
 use crate::dialect::Shown;
 use crate::dialect::form::{Delta, Event, Opening};
+use crate::dialect::json;
 use crate::dialect::openai::{trouble, usage};
 
 /// Writes a stream event by event.
@@ -102,7 +103,7 @@ impl Writer {
             said.extend(rest.clone());
         }
         out.extend(&self.head);
-        out.extend(said.to_string().as_bytes());
+        json::write(&said, out);
         out.extend(self.tail.as_bytes());
     }
 

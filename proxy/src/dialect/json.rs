@@ -1,0 +1,429 @@
+//! JSON as requests and answers are taken apart and written: members in their order, texts borrowed where they can be.
+//!
+//! An object is a list of members and no map: one of a request has a handful, and each is asked for once or twice. A member
+//! that is there twice counts as it does elsewhere: the last one.
+
+use std::borrow::Cow;
+use std::fmt::{self, Formatter};
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
+
+/// Bytes that are looked at together for one that must be escaped.
+const BLOCK_BYTES: usize = 32;
+/// Elements that are made room for before the first one is there.
+const MEMBERS: usize = 8;
+
+/// The members of an object, in their order.
+pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Json<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A list.
+    List(Vec<Json<'a>>),
+    /// An object.
+    Object(Members<'a>),
+    /// What the form holds and is written as it is; never read.
+    Known(&'a Value),
+}
+
+impl Json<'_> {
+    /// Whether it is `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null | Self::Known(Value::Null))
+    }
+
+    /// As bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size());
+        self.write(&mut out);
+        out
+    }
+
+    /// About how many bytes it is.
+    fn size(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 5,
+            Self::Number(_) => 12,
+            // A line's end each 16 letters.
+            Self::Text(text) => text.len() + text.len() / 16 + 3,
+            Self::List(list) => list.iter().map(Self::size).sum::<usize>() + 2,
+            Self::Object(members) => members.iter().map(|(key, value)| key.len() + 4 + value.size()).sum::<usize>() + 2,
+            Self::Known(_) => 128,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Self::Text(text) => escape(text, out),
+            Self::List(list) => {
+                out.push(b'[');
+                for (at, value) in list.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    value.write(out);
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                out.push(b'{');
+                for (at, (key, value)) in members.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    escape(key, out);
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+            Self::Known(value) => write(value, out),
+        }
+    }
+}
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.to_bytes()))
+    }
+}
+
+/// A value of the form as bytes.
+pub(crate) fn to_bytes(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write(value, &mut out);
+    out
+}
+
+/// A value of the form, behind what is there.
+pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::String(text) => escape(text, out),
+        Value::Array(list) => {
+            out.push(b'[');
+            for (at, value) in list.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write(value, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => {
+            out.push(b'{');
+            for (at, (key, value)) in members.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                escape(key, out);
+                out.push(b':');
+                write(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// A text in quotes (RFC 8259, section 7).
+fn escape(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_bytes(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, later)) = special.split_first() else { break };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
+        }
+        rest = later;
+    }
+    out.push(b'"');
+}
+
+/// How many bytes stand before the first one that must be escaped.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    // Without a branch inside, a block is looked at in a few instructions.
+    let has_special = |block: &&[u8]| block.iter().fold(false, |found, byte| found | special(byte));
+    let clean = bytes.chunks_exact(BLOCK_BYTES).take_while(|block| !has_special(block)).count() * BLOCK_BYTES;
+    let rest = bytes.get(clean..).unwrap_or_default();
+    clean + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+impl<'a> From<&'a str> for Json<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<&'a String> for Json<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Json<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Json<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<bool> for Json<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u32> for Json<'_> {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<u64> for Json<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<i64> for Json<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<&Number> for Json<'_> {
+    fn from(number: &Number) -> Self {
+        Self::Number(number.clone())
+    }
+}
+
+impl<'a> From<Vec<Json<'a>>> for Json<'a> {
+    fn from(list: Vec<Json<'a>>) -> Self {
+        Self::List(list)
+    }
+}
+
+impl<'a> From<&'a Value> for Json<'a> {
+    fn from(value: &'a Value) -> Self {
+        Self::Known(value)
+    }
+}
+
+impl<'a, T: Into<Json<'a>>> From<Option<T>> for Json<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl From<Value> for Json<'_> {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => Self::Number(number),
+            Value::String(text) => Self::Text(Cow::Owned(text)),
+            Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
+            Value::Object(members) => {
+                Self::Object(members.into_iter().map(|(key, value)| (Cow::Owned(key), Self::from(value))).collect())
+            }
+        }
+    }
+}
+
+impl From<Json<'_>> for Value {
+    fn from(json: Json<'_>) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(value),
+            Json::Number(number) => Self::Number(number),
+            Json::Text(text) => Self::String(text.into_owned()),
+            Json::List(list) => Self::Array(list.into_iter().map(Self::from).collect()),
+            Json::Object(members) => Self::Object(map(members)),
+            Json::Known(value) => value.clone(),
+        }
+    }
+}
+
+/// A member of an object.
+pub(crate) fn member<'a>(key: &'static str, value: impl Into<Json<'a>>) -> (Cow<'a, str>, Json<'a>) {
+    (Cow::Borrowed(key), value.into())
+}
+
+/// Members as a map.
+pub(crate) fn map(members: Members<'_>) -> Map<String, Value> {
+    members.into_iter().map(|(key, value)| (key.into_owned(), value.into())).collect()
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A key, borrowed where it holds no escape.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_str(Reader)? {
+            Json::Text(text) => Ok(Self(text)),
+            _ => Err(serde::de::Error::custom("a key is a text")),
+        }
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Number::from_f64(number).map_or(Json::Null, Json::Number))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Json::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::with_capacity(MEMBERS);
+        while let Some((Key(key), value)) = members.next_entry()? {
+            found.push((key, value));
+        }
+        Ok(Json::Object(found))
+    }
+}
+
+/// An object of literal keys: `object!{"type": "text", "text": text}`.
+macro_rules! object {
+    ($($key:literal: $value:expr),* $(,)?) => {
+        $crate::dialect::json::Json::Object(vec![
+            $((std::borrow::Cow::Borrowed($key), $crate::dialect::json::Json::from($value))),*
+        ])
+    };
+}
+pub(crate) use object;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[ -~]{0,40}[\"\\\\\n\u{0}-\u{20}\u{7f}é]{0,3}[ -~]{0,40}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_and_written_is_what_serde_json_reads_and_writes(value in any_json()) {
+            let text = value.to_string();
+            prop_assert_eq!(String::from_utf8(to_bytes(&value)).unwrap(), text.as_str());
+            prop_assert_eq!(Json::Known(&value).to_bytes(), text.as_bytes());
+            prop_assert_eq!(&Value::from(Json::from(value.clone())), &value);
+            let (ours, theirs): (Json<'_>, Value) =
+                (serde_json::from_str(&text).unwrap(), serde_json::from_str(&text).unwrap());
+            prop_assert_eq!(String::from_utf8(ours.to_bytes()).unwrap(), theirs.to_string());
+            prop_assert_eq!(Value::from(ours), theirs);
+        }
+    }
+
+    #[test]
+    fn every_letter_is_escaped_as_serde_json_does_wherever_it_stands() {
+        for letter in (0..=0x80).filter_map(char::from_u32) {
+            for before in [0, 1, 31, 32, 33, 64] {
+                let text = format!("{}{letter}{}", "a".repeat(before), "b".repeat(40));
+                let mut out = Vec::new();
+                escape(&text, &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn literal_objects_keep_their_order_and_borrow() {
+        let (schema, none) = (json!({"b": 1, "a": [true, null]}), None::<&str>);
+        let object = object! {"z": "1", "a": none, "n": 7_u32, "list": vec![Json::from(&schema)]};
+        assert_eq!(object.to_bytes(), br#"{"z":"1","a":null,"n":7,"list":[{"b":1,"a":[true,null]}]}"#);
+        assert!(matches!(serde_json::from_str(r#""a b""#).unwrap(), Json::Text(Cow::Borrowed("a b"))));
+    }
+}
