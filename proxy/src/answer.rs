@@ -1,9 +1,9 @@
 //! Writing answers: heads, bodies, refusals. The only code that decides which headers a client gets.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing, UnixMs};
 use pingora::http::ResponseHeader;
@@ -18,6 +18,9 @@ use crate::refusal::Told;
 const DRAIN_BYTES: usize = 64 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the values of a usual head take, in bytes.
+const VALUE_BYTES: usize = 256;
 
 /// The header that says what is left of the budget.
 pub(crate) const BUDGET_REMAINING: &str = "x-openclawmu-budget-remaining-usd";
@@ -42,13 +45,15 @@ const ANTHROPIC_RATES: [[&str; 3]; 2] = [
 pub(crate) struct Head {
     inner: Box<ResponseHeader>,
     dialect: Dialect,
+    /// Room for values, which are cut off it.
+    values: BytesMut,
 }
 
 impl Head {
     /// A head with what every answer carries.
     pub(crate) fn new(status: u16, request_id: RequestId) -> pingora::Result<Self> {
         let inner = Box::new(ResponseHeader::build_no_case(status, Some(16))?);
-        let mut head = Self { inner, dialect: Dialect::default() };
+        let mut head = Self { inner, dialect: Dialect::default(), values: BytesMut::with_capacity(VALUE_BYTES) };
         head.set("x-request-id", request_id);
         Ok(head)
     }
@@ -65,7 +70,9 @@ impl Head {
 
     /// Sets a header; a value that is no header value is left out.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Display) {
-        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        let written = write!(self.values, "{value}");
+        let text = self.values.split().freeze();
+        if let (Ok(()), Ok(value)) = (written, HeaderValue::from_maybe_shared(text)) {
             self.put(name, value);
         }
     }

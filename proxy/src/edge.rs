@@ -14,6 +14,7 @@ mod frames;
 mod guarded;
 mod messages;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,13 +147,20 @@ impl ServerApp for Edge {
     }
 }
 
-#[async_trait]
+/// What `async_trait` makes of a method.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+// Written out, since a session that went through one more future would be moved and put on the heap once more.
 impl HttpServerApp for Requests {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    fn process_new_http<'life0, 'life1, 'a>(
+        self: &'life0 Arc<Self>,
         mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
+        shutdown: &'life1 ShutdownWatch,
+    ) -> Boxed<'a, Option<ReusedHttpStream>>
+    where
+        'life0: 'a,
+        'life1: 'a,
+    {
         if !session.is_http2() {
             if session.get_keepalive().is_some() {
                 session.set_keepalive(Some(self.keepalive));
@@ -163,7 +171,7 @@ impl HttpServerApp for Requests {
             let idle = Duration::from_secs(self.keepalive);
             let _ = CONNECTION.try_with(|connection| connection.owe(idle));
         }
-        self.proxy.process_new_http(session, shutdown).await
+        self.proxy.process_new_http(session, shutdown)
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -181,7 +189,10 @@ impl HttpServerApp for Requests {
         Some(&self.options)
     }
 
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+    fn http_cleanup<'life0, 'a>(&'life0 self) -> Boxed<'a, ()>
+    where
+        'life0: 'a,
+    {
+        self.proxy.http_cleanup()
     }
 }

@@ -4,6 +4,7 @@
 //! request that two servers could read differently never passes (RFC 9112, sections 2.2, 5.2 and 6).
 
 use http::{HeaderMap, Version, header};
+use memchr::{memchr, memchr2};
 use pingora::http::RequestHeader;
 
 use crate::refusal::{MALFORMED, Refusal};
@@ -21,15 +22,21 @@ pub(crate) fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
     }
     let mut lengths = 0;
     let mut encodings = 0;
-    for (number, line) in raw.split(|&byte| byte == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\r") else {
-            // Only what follows the last line may lack its CR: nothing.
-            if line.is_empty() {
-                continue;
+    let mut rest = raw;
+    for number in 0.. {
+        // Only what follows the last line may lack its CR LF: nothing.
+        let Some(end) = memchr(b'\n', rest) else {
+            if rest.is_empty() {
+                break;
             }
             return Err(malformed("a line ends without CR LF"));
         };
-        if line.contains(&b'\r') || line.contains(&0) {
+        let (line, later) = rest.split_at_checked(end + 1).unwrap_or((rest, &[]));
+        rest = later;
+        let Some(line) = line.strip_suffix(b"\r\n") else {
+            return Err(malformed("a line ends without CR LF"));
+        };
+        if memchr2(b'\r', 0, line).is_some() {
             return Err(malformed("a line holds a bare CR or a NUL"));
         }
         // A URL's fragment is the client's own (RFC 9110, section 4.1): servers differ in what they take it for.
@@ -42,7 +49,7 @@ pub(crate) fn check_raw(raw: &[u8]) -> Result<(), Refusal> {
         if line.first().is_some_and(|&byte| byte == b' ' || byte == b'\t') {
             return Err(malformed("a header is folded over two lines"));
         }
-        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        let name = memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or(line);
         if name.last().is_some_and(|&byte| byte == b' ' || byte == b'\t') {
             return Err(malformed("a header's name is followed by white space"));
         }
@@ -85,7 +92,14 @@ fn check_host(head: &RequestHeader) -> Result<(), Refusal> {
     if another.is_some() || (host.is_none() && head.version != Version::HTTP_10) {
         return Err(malformed("there is not exactly one Host header"));
     }
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let names_host = |host: &http::HeaderValue| {
+        let bytes = host.as_bytes();
+        let (name, port) = bytes.split_at(memchr(b':', bytes).unwrap_or(bytes.len()));
+        // Nearly every one; the rest is parsed.
+        if !name.is_empty() && name.iter().all(plain) && port.iter().skip(1).all(u8::is_ascii_digit) && port.len() < 6 {
+            return true;
+        }
         let authority = http::uri::Authority::try_from(host.as_bytes());
         authority.is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty())
     };

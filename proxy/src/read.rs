@@ -97,7 +97,7 @@ pub(crate) async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Byt
     let mut pieces = Pieces::within(limit);
     loop {
         // Over HTTP/2 the session has no timeout of its own.
-        let read = tokio::time::timeout(edge.body_timeout, session.as_downstream_mut().read_request_body());
+        let read = pingora_timeout::timeout(edge.body_timeout, session.as_downstream_mut().read_request_body());
         let piece = match read.await {
             Ok(Ok(Some(piece))) => piece,
             Ok(Ok(None)) => return Ok(pieces.join()),

@@ -3,17 +3,15 @@
 //! An object is a list of members and no map: one of a request has a handful, and each is asked for once or twice. A member
 //! that is there twice counts as it does elsewhere: the last one.
 
+mod read;
+
 use std::borrow::Cow;
 use std::fmt::{self, Formatter};
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use memchr::memchr3;
 use serde_json::{Map, Number, Value};
 
-/// Bytes that are looked at together for one that must be escaped.
-const BLOCK_BYTES: usize = 32;
-/// Elements that are made room for before the first one is there.
-const MEMBERS: usize = 8;
+pub(crate) use read::NotJson;
 
 /// The members of an object, in their order.
 pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
@@ -35,6 +33,16 @@ pub(crate) enum Json<'a> {
     Object(Members<'a>),
     /// What the form holds and is written as it is; never read.
     Known(&'a Value),
+}
+
+impl<'a> Json<'a> {
+    /// Reads a text; [`read`] says how.
+    ///
+    /// # Errors
+    /// Where it is no JSON.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, NotJson> {
+        read::value(text)
+    }
 }
 
 impl Json<'_> {
@@ -146,32 +154,37 @@ fn escape(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     loop {
-        let (plain, special) = rest.split_at(plain_bytes(rest));
-        out.extend_from_slice(plain);
-        let Some((byte, later)) = special.split_first() else { break };
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
+        // Nearly all that must be escaped is one of three.
+        let (plain, special) = rest.split_at(memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len()));
+        if has_control(plain) {
+            plain.iter().for_each(|byte| escape_byte(*byte, out));
+        } else {
+            out.extend_from_slice(plain);
         }
+        let Some((byte, later)) = special.split_first() else { break };
+        escape_byte(*byte, out);
         rest = later;
     }
     out.push(b'"');
 }
 
-/// How many bytes stand before the first one that must be escaped.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-    // Without a branch inside, a block is looked at in a few instructions.
-    let has_special = |block: &&[u8]| block.iter().fold(false, |found, byte| found | special(byte));
-    let clean = bytes.chunks_exact(BLOCK_BYTES).take_while(|block| !has_special(block)).count() * BLOCK_BYTES;
-    let rest = bytes.get(clean..).unwrap_or_default();
-    clean + rest.iter().position(special).unwrap_or(rest.len())
+fn escape_byte(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        0x08 => out.extend_from_slice(b"\\b"),
+        0x0c => out.extend_from_slice(b"\\f"),
+        0..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+        _ => out.push(byte),
+    }
+}
+
+/// Whether any byte is a control character. Looks at each, without a branch: that is several at once.
+fn has_control(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, byte| found | (*byte < b' '))
 }
 
 impl<'a> From<&'a str> for Json<'a> {
@@ -285,78 +298,6 @@ pub(crate) fn map(members: Members<'_>) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.into_owned(), value.into())).collect()
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-/// A key, borrowed where it holds no escape.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_str(Reader)? {
-            Json::Text(text) => Ok(Self(text)),
-            _ => Err(serde::de::Error::custom("a key is a text")),
-        }
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Json::Number(number.into()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Json::Number(number.into()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Number::from_f64(number).map_or(Json::Null, Json::Number))
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Json::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Json::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            values.push(value);
-        }
-        Ok(Json::List(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::with_capacity(MEMBERS);
-        while let Some((Key(key), value)) = members.next_entry()? {
-            found.push((key, value));
-        }
-        Ok(Json::Object(found))
-    }
-}
-
 /// An object of literal keys: `object!{"type": "text", "text": text}`.
 macro_rules! object {
     ($($key:literal: $value:expr),* $(,)?) => {
@@ -400,8 +341,7 @@ mod tests {
             prop_assert_eq!(String::from_utf8(to_bytes(&value)).unwrap(), text.as_str());
             prop_assert_eq!(Json::Known(&value).to_bytes(), text.as_bytes());
             prop_assert_eq!(&Value::from(Json::from(value.clone())), &value);
-            let (ours, theirs): (Json<'_>, Value) =
-                (serde_json::from_str(&text).unwrap(), serde_json::from_str(&text).unwrap());
+            let (ours, theirs) = (Json::parse(&text).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
             prop_assert_eq!(String::from_utf8(ours.to_bytes()).unwrap(), theirs.to_string());
             prop_assert_eq!(Value::from(ours), theirs);
         }
@@ -424,6 +364,6 @@ mod tests {
         let (schema, none) = (json!({"b": 1, "a": [true, null]}), None::<&str>);
         let object = object! {"z": "1", "a": none, "n": 7_u32, "list": vec![Json::from(&schema)]};
         assert_eq!(object.to_bytes(), br#"{"z":"1","a":null,"n":7,"list":[{"b":1,"a":[true,null]}]}"#);
-        assert!(matches!(serde_json::from_str(r#""a b""#).unwrap(), Json::Text(Cow::Borrowed("a b"))));
+        assert_eq!(Json::parse(r#""a b""#), Ok(Json::Text(Cow::Borrowed("a b"))));
     }
 }

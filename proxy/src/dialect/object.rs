@@ -19,7 +19,7 @@ pub(crate) struct Object<'a> {
 impl<'a> Object<'a> {
     /// A whole body.
     pub(crate) fn parse(body: &'a str) -> Result<Self, Refusal> {
-        match serde_json::from_str(body) {
+        match Json::parse(body) {
             Ok(Json::Object(members)) => Ok(Self { path: String::new(), members }),
             Ok(_) => Err(not_json("it is not an object")),
             Err(err) => Err(not_json(&err.to_string())),

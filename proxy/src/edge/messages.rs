@@ -83,7 +83,7 @@ impl Messages {
                 State::First | State::Head | State::Chunk | State::DataEnd | State::Trailer => {
                     let end = memchr(b'\n', rest).map(|end| end + 1);
                     let piece = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
-                    if !self.gather(piece) || (end.is_some() && !self.line()) {
+                    if !self.piece(piece, end.is_some()) {
                         return Err(at);
                     }
                     at += piece.len();
@@ -93,33 +93,54 @@ impl Messages {
         Ok(())
     }
 
+    /// Takes more of a line, perhaps its end; false when it may not go on.
+    fn piece(&mut self, piece: &[u8], is_end: bool) -> bool {
+        let kept = if self.in_body() { MAX_LINE_BYTES } else { KEPT_BYTES };
+        if is_end && self.length == 0 && piece.len() <= kept {
+            // Most lines come whole, and are looked at where they are.
+            return self.line(piece, piece.len());
+        }
+        if !self.gather(piece) {
+            return false;
+        }
+        if !is_end {
+            return true;
+        }
+        let (line, length) = (std::mem::take(&mut self.line), std::mem::take(&mut self.length));
+        let goes_on = self.line(&line, length);
+        self.line = line;
+        self.line.clear();
+        goes_on
+    }
+
+    fn in_body(&self) -> bool {
+        matches!(self.state, State::Chunk | State::DataEnd | State::Trailer)
+    }
+
     /// Takes more of a line; false when it is too long.
     fn gather(&mut self, piece: &[u8]) -> bool {
         self.length = self.length.saturating_add(piece.len());
-        let in_body = matches!(self.state, State::Chunk | State::DataEnd | State::Trailer);
+        let in_body = self.in_body();
         let kept = if in_body { MAX_LINE_BYTES } else { KEPT_BYTES };
         let room = kept.saturating_sub(self.line.len()).min(piece.len());
         self.line.extend_from_slice(piece.get(..room).unwrap_or_default());
         !in_body || self.length <= MAX_LINE_BYTES
     }
 
-    /// A line is whole; false when it may not go on.
-    fn line(&mut self) -> bool {
-        let (line, length) = (std::mem::take(&mut self.line), std::mem::take(&mut self.length));
-        let content = line.strip_suffix(b"\r\n").unwrap_or(&line);
+    /// A line is whole, of which this much was kept; false when it may not go on.
+    fn line(&mut self, line: &[u8], length: usize) -> bool {
+        let content = line.strip_suffix(b"\r\n").unwrap_or(line);
         let kept_whole = line.len() == length;
-        let is_plain = kept_whole && content.len() + 2 == length && !content.iter().any(|byte| is_control(*byte));
+        let is_plain = || kept_whole && content.len() + 2 == length && !content.iter().any(|byte| is_control(*byte));
         let next = match self.state {
             State::First => self.first(content),
             State::Head => Some(self.head(content, kept_whole)),
-            State::Chunk if is_plain => self.chunk(content),
-            State::DataEnd if is_plain && content.is_empty() => Some(State::Chunk),
-            State::Trailer if is_plain => self.trailer(content),
+            State::Chunk if is_plain() => self.chunk(content),
+            State::DataEnd if is_plain() && content.is_empty() => Some(State::Chunk),
+            State::Trailer if is_plain() => self.trailer(content),
             State::Chunk | State::DataEnd | State::Trailer => None,
             State::Sized(_) | State::Data(_) | State::Opaque => Some(State::Opaque),
         };
-        self.line = line;
-        self.line.clear();
         match next {
             Some(next) => self.state = next,
             None => return false,

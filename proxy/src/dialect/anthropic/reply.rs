@@ -1,6 +1,7 @@
 //! A whole answer, to form and back.
 
 use openclawmu_store::Usage;
+#[cfg(test)]
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -8,57 +9,55 @@ use super::stop::{self, Calls};
 use super::usage::{self, Counts};
 use crate::dialect::Shown;
 use crate::dialect::form::{Choice, Part, Reply};
-use crate::dialect::json::{self, Json};
+use crate::dialect::json::{self, Json, Members};
 
 /// The key under which Anthropic's guide tells to hand on the text of arguments that are no JSON object.
 const INVALID_JSON: &str = "INVALID_JSON";
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    model: String,
-    #[serde(borrow)]
-    content: Vec<Json<'a>>,
-    #[serde(default)]
-    stop_reason: Option<String>,
-    #[serde(default)]
-    stop_sequence: Option<String>,
-    #[serde(default)]
-    usage: Option<Counts>,
-}
-
 /// Reads a whole answer; `None` when it is none. Blocks that the form has no place for were never asked for and are left out.
 pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
-    let message: Message<'_> = serde_json::from_slice(body).ok()?;
-    if message.kind.is_some_and(|kind| kind != "message") {
+    let Json::Object(mut members) = Json::parse(std::str::from_utf8(body).ok()?).ok()? else { return None };
+    let mut message = Block(&mut members);
+    if message.text("type").is_some_and(|kind| kind != "message") {
         return None;
     }
-    let parts = message.content.into_iter().filter_map(part).collect();
-    let sequence = message.stop_sequence;
-    let stop = message.stop_reason.map(|reason| stop::parse(&reason, sequence));
+    let (Some(Json::List(content)), usage) = (message.take("content"), message.take("usage")) else { return None };
+    let parts = content.into_iter().filter_map(part).collect();
+    let (reason, sequence) = (message.text("stop_reason"), message.text("stop_sequence"));
+    let counts: Option<Counts> = match usage {
+        Some(usage) if !usage.is_null() => Some(serde_json::from_value(usage.into()).ok()?),
+        _ => None,
+    };
     Some(Reply {
-        id: message.id,
-        model: message.model,
-        choices: vec![Choice { parts, stop, logprobs: None }],
-        usage: message.usage.and_then(|counts| counts.usage()),
+        id: message.text("id").unwrap_or_default(),
+        model: message.text("model").unwrap_or_default(),
+        choices: vec![Choice { parts, stop: reason.map(|reason| stop::parse(&reason, sequence)), logprobs: None }],
+        usage: counts.and_then(|counts| counts.usage()),
     })
+}
+
+/// An object of an answer: what it says is taken out, the rest is left.
+struct Block<'m, 'a>(&'m mut Members<'a>);
+
+impl<'a> Block<'_, 'a> {
+    fn take(&mut self, key: &str) -> Option<Json<'a>> {
+        let (_, value) = self.0.iter_mut().rfind(|(name, _)| name == key)?;
+        Some(std::mem::replace(value, Json::Null))
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.take(key) {
+            Some(Json::Text(text)) => Some(text.into_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// A block of an answer.
 fn part(block: Json<'_>) -> Option<Part> {
     let Json::Object(mut members) = block else { return None };
-    let mut take = |key: &str| {
-        let (_, value) = members.iter_mut().rfind(|(name, _)| name == key)?;
-        Some(std::mem::replace(value, Json::Null))
-    };
-    let mut text = |key: &str| match take(key) {
-        Some(Json::Text(text)) => Some(text.into_owned()),
-        _ => None,
-    };
+    let mut block = Block(&mut members);
+    let mut text = |key: &str| block.text(key);
     match text("type")?.as_str() {
         "text" => Some(Part::text(text("text")?)),
         "thinking" => {
@@ -68,7 +67,7 @@ fn part(block: Json<'_>) -> Option<Part> {
         "redacted_thinking" => Some(Part::RedactedThinking { data: text("data")? }),
         "tool_use" => {
             let (id, name, signature) = (text("id")?, text("name")?, text("signature"));
-            let input = take("input").filter(|input| matches!(input, Json::Object(_)));
+            let input = block.take("input").filter(|input| matches!(input, Json::Object(_)));
             let arguments = input.map_or_else(|| "{}".to_owned(), |input| input.to_string());
             Some(Part::ToolCall { id, name, arguments, signature })
         }

@@ -127,7 +127,7 @@ fn input<'a>(arguments: &'a str, path: &dyn Fn() -> String) -> Result<Json<'a>, 
     if arguments.trim().is_empty() {
         return Ok(Json::Object(Vec::new()));
     }
-    match serde_json::from_str(arguments) {
+    match Json::parse(arguments) {
         Ok(Json::Object(input)) => Ok(Json::Object(input)),
         _ => Err(Refusal::bad(path(), "The arguments of a call must be the text of a JSON object.")),
     }
