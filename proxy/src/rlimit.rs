@@ -1,7 +1,10 @@
-//! What the system allows this process: as many open files as it may have, since each connection is one; and no core dump,
-//! which would hold the keys of every upstream (check A-10).
+//! What the system allows this process: as many open files as it may have, since each connection is one; no core dump,
+//! which would hold the keys of every upstream (check A-10); and no huge pages, of which each thread's first allocation would
+//! take one whole.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+#[cfg(target_os = "linux")]
+use rustix::thread::disable_transparent_huge_pages;
 
 /// Open files beside clients' connections: database, logs, connections to upstreams.
 const RESERVE: u64 = 1_024;
@@ -11,6 +14,10 @@ pub(crate) fn prepare() {
     let files = getrlimit(Resource::Nofile);
     if let Err(err) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
         tracing::warn!(%err, "the limit of open files can't be raised to what the system allows");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(err) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%err, "huge pages can't be turned off; the gateway takes more memory");
     }
     if let Err(err) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum })
     {

@@ -27,7 +27,7 @@ pub(super) enum Source {
     /// A connection in the clear.
     Own(Http1<Stream>),
     /// One over TLS: HTTP/2, or HTTP/1.1 where the upstream speaks nothing newer.
-    Pingora(HttpSession),
+    Pingora(Box<HttpSession>),
 }
 
 /// Why there is no whole body.
@@ -118,7 +118,7 @@ impl Answer {
                 }
             }
             Source::Pingora(session) => {
-                pools.secure.release_http_session(session, &*peer, Some(idle_timeout.min(POOLED))).await;
+                pools.secure.release_http_session(*session, &*peer, Some(idle_timeout.min(POOLED))).await;
             }
         }
     }

@@ -245,7 +245,7 @@ impl HttpUpstream {
         session.write_request_header(Box::new(header)).await.map_err(broken)?;
         session.write_request_body(outgoing.body.clone(), true).await.map_err(broken)?;
         session.finish_request_body().await.map_err(broken)?;
-        self.answer(session).await.map(Source::Pingora)
+        self.answer(session).await.map(|session| Source::Pingora(Box::new(session)))
     }
 
     /// Head and body in one write: a send to the kernel costs as much as anything else that the gateway does.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::reply::{finish_reason, sign, thinking_block};
 use crate::dialect::Shown;
 use crate::dialect::form::{Delta, Event, Opening};
-use crate::dialect::json;
+use crate::dialect::json::{self, Json};
 use crate::dialect::openai::{trouble, usage};
 
 /// Writes a stream event by event.
@@ -187,7 +187,7 @@ impl Writer {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         if self.wants_usage {
-            let usage = self.usage.map_or(Value::Null, |usage| usage::write(&usage));
+            let usage = Json::from(self.usage.map(|usage| usage::write(&usage)));
             out.extend(&self.head);
             out.extend(format!("],\"usage\":{usage}}}\n\n").as_bytes());
         }
