@@ -10,13 +10,15 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 
 # Words for `openclawmu serve` or `openclawmu-bench run`: make run ARGS="--edge 127.0.0.1:9080"
 ARGS ?=
+# What `profile` looks at; `make profile SCENARIO=` lists them.
+SCENARIO ?= closed_1k
 # Seconds that `fuzz-long` takes.
 TIME ?= 900
 
 .DEFAULT_GOAL := help
 # The steps of `test` share one build directory and stop at the first that fails: never at once.
 .NOTPARALLEL:
-.PHONY: help run test soak fuzz fuzz-long bench bench-scale fmt lint audit install-run install-test check-fmt check-docs check-deny build unit
+.PHONY: help run test soak fuzz fuzz-long bench bench-scale bench-soak stages profile fmt lint audit install-run install-test install-bench check-fmt check-docs check-deny build unit
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,13 +40,26 @@ fuzz: install-test ## what parsers and translators must hold, on bytes that libF
 fuzz-long: install-test ## the same for TIME seconds, or of some targets alone: make fuzz-long TIME=3600 ARGS="stream request"
 	@proxy/fuzz/run $(TIME) $(ARGS)
 
-bench: install-run ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)
+stages: install-test build ## instructions of each stage of a request, beside the committed counts (ARGS=--bless writes them)
+	@echo "== stages"
+	cargo build --locked --profile stages -p openclawmu-proxy --bin openclawmu --features openclawmu-sandbox/walk
+	@target/debug/openclawmu-bench stages $(ARGS)
+
+profile: install-test ## the functions that a request spends its instructions in: make profile SCENARIO=translated_1k
+	cargo build --locked --release --workspace --features openclawmu-sandbox/walk
+	@target/release/openclawmu-bench stages --gateway target/release/openclawmu --profile "$(SCENARIO)" $(ARGS)
+
+bench: install-bench ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)
 	cargo build --locked --release --workspace
 	target/release/openclawmu-bench run $(ARGS)
 
-bench-scale: install-run ## start-up, admission and reports with 100,000 tenants and 10 million rows (ARGS as for `scale`)
+bench-scale: install-run ## memory, a second worker, and 100,000 tenants with 10 million rows (ARGS as for `scale`)
 	cargo build --locked --release --workspace
 	target/release/openclawmu-bench scale $(ARGS)
+
+bench-soak: install-run ## ten minutes of everything: does its memory grow? (ARGS as for `soak`)
+	cargo build --locked --release --workspace
+	target/release/openclawmu-bench soak $(ARGS)
 
 fmt: install-test ## format every file
 	cargo fmt --all -- --config-path .ci/rustfmt.toml
@@ -61,6 +76,9 @@ audit: install-test ## check the dependencies against RustSec's advisories; need
 
 install-run:
 	@.ci/install run
+
+install-bench:
+	@.ci/install bench
 
 install-test:
 	@.ci/install test

@@ -22,6 +22,7 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    limit: Duration,
 }
 
 impl Process {
@@ -42,7 +43,13 @@ impl Process {
         guarded.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A group of its own: ^C reaches the run alone, which then ends its children in order.
         let child = guarded.process_group(0).spawn().with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, limit: START_LIMIT })
+    }
+
+    /// The same, waited for that long at most wherever it is waited for.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The process id.
@@ -65,8 +72,8 @@ impl Process {
             if condition()? {
                 return Ok(());
             }
-            if started.elapsed() > START_LIMIT {
-                return Err(self.fault(&format!("in vain for {START_LIMIT:?} we waited for {what}")));
+            if started.elapsed() > self.limit {
+                return Err(self.fault(&format!("in vain for {:?} we waited for {what}", self.limit)));
             }
             thread::sleep(POLL);
         }

@@ -78,6 +78,14 @@ impl Snapshot {
     }
 }
 
+/// CPU time that the tree spends on `work` and on what it leaves behind, in nanoseconds, with what comes of the work.
+pub(crate) fn spent_on<T>(root: u32, work: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let before = Snapshot::when_quiet(root, LIMIT)?;
+    let done = work()?;
+    Ok((Snapshot::when_quiet(root, LIMIT)?.since(&before).ns, done))
+}
+
 /// Resident memory of the tree, in bytes.
 pub(crate) fn resident_bytes(root: u32) -> Result<u64> {
     memory(root, "VmRSS:")

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -14,6 +15,10 @@ use crate::client::{Connection, get, post};
 use crate::script::Provider;
 
 const TENANT: &str = "bench";
+/// A tenant that can afford no request.
+const SPENT: &str = "spent";
+/// What is run by another program may take far longer to start.
+const SLOW_START_LIMIT: Duration = Duration::from_secs(180);
 /// Keys that would give the gateway upstreams of its own.
 const PROVIDER_KEYS: [&str; 3] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"];
 
@@ -34,6 +39,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) upstream_key: &'a str,
     /// Worker threads of the edge.
     pub(crate) threads: usize,
+    /// The program that runs it with these arguments, where it does not run by itself.
+    pub(crate) under: &'a [String],
 }
 
 /// A gateway that is ready to be driven.
@@ -43,12 +50,14 @@ pub(crate) struct Gateway {
     pub(crate) process: Process,
     /// The tenant's token.
     pub(crate) token: String,
+    /// The token of a tenant whose every request is refused for its budget.
+    pub(crate) spent_token: String,
     admin: SocketAddr,
     admin_key: String,
 }
 
 impl Gateway {
-    /// Starts the gateway, waits until it says that it is ready, and creates the tenant.
+    /// Starts the gateway, waits until it says that it is ready, and creates the tenants.
     pub(crate) fn start(setup: &Setup<'_>) -> Result<Self> {
         ensure!(
             setup.binary.is_file(),
@@ -58,21 +67,34 @@ impl Gateway {
         let data = setup.directory.join("data");
         let config = setup.directory.join("openclawmu.toml");
         fs::write(&config, config_of(setup, &data)?)?;
-        let mut command = Command::new(setup.binary);
+        let mut command = match setup.under {
+            [] => Command::new(setup.binary),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(setup.binary);
+                command
+            }
+        };
         command.arg("serve").arg("--config").arg(&config);
         command.env("OPENCLAWMU_BENCH_KEY", setup.upstream_key);
         PROVIDER_KEYS.iter().for_each(|name| {
             command.env_remove(name);
         });
         let mut process = Process::start("gateway", &command, setup.directory)?;
+        if !setup.under.is_empty() {
+            process = process.within(SLOW_START_LIMIT);
+        }
         process.wait_listening(setup.edge)?;
         process.wait_listening(setup.admin)?;
         process.wait_for("/readyz", || Ok(is_ready(setup.edge)))?;
         let admin_key = fs::read_to_string(data.join("admin.key")).context("reading admin.key")?;
         let admin_key = admin_key.trim().to_owned();
-        let token =
-            create_tenant(setup.admin, &admin_key).map_err(|fault| process.fault(&format!("no tenant: {fault:#}")))?;
-        Ok(Self { process, token, admin: setup.admin, admin_key })
+        let create = |id, quota| {
+            create_tenant(setup.admin, &admin_key, (id, quota))
+                .map_err(|fault| process.fault(&format!("no tenant {id}: {fault:#}")))
+        };
+        let (token, spent_token) = (create(TENANT, quota())?, create(SPENT, spent_quota())?);
+        Ok(Self { process, token, spent_token, admin: setup.admin, admin_key })
     }
 
     /// Waits until the ledger has a row for each of `requests`, and no more: what was measured kept its books.
@@ -100,6 +122,7 @@ dir = "{data}"
 [edge]
 listen = "{edge}"
 threads = {threads}
+max_connections_per_ip = 20000
 
 [admin]
 listen = "{admin}"
@@ -139,18 +162,27 @@ fn quota() -> Value {
     })
 }
 
+/// The same, but for a month's budget that no request fits in.
+fn spent_quota() -> Value {
+    let mut quota = quota();
+    if let Some(fields) = quota.as_object_mut() {
+        fields.insert("usd_per_month".to_owned(), json!("0.000000001"));
+    }
+    quota
+}
+
 fn is_ready(edge: SocketAddr) -> bool {
     let mut body = Vec::new();
     let answer = Connection::to(edge).call_whole(&get(edge, "/readyz", "none"), &mut body);
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
-fn create_tenant(admin: SocketAddr, admin_key: &str) -> Result<String> {
-    let tenant = json!({"id": TENANT, "name": "Bench", "quota": quota()});
+fn create_tenant(admin: SocketAddr, admin_key: &str, (id, quota): (&str, Value)) -> Result<String> {
+    let tenant = json!({"id": id, "name": "Bench", "quota": quota});
     let request = post(admin, "/v1/tenants", admin_key, &serde_json::to_vec(&tenant)?);
     let answer = call(admin, &request, 201)?;
     let effective = answer.pointer("/tenant/quota").context("no quota in the answer")?;
-    for name in quota().as_object().into_iter().flat_map(|quota| quota.keys()) {
+    for name in quota.as_object().into_iter().flat_map(|quota| quota.keys()) {
         let set = effective.get(name).is_some_and(|value| !value.is_null());
         ensure!(set, "quota {name} is not in effect: {effective}");
     }
@@ -180,6 +212,7 @@ mod tests {
             upstream: "127.0.0.1:3".parse().unwrap(),
             upstream_key: "the-secret",
             threads: 1,
+            under: &[],
         };
         let text = config_of(&setup, Path::new("/d/data")).unwrap();
         for part in ["127.0.0.1:1", "127.0.0.1:2", "http://127.0.0.1:3/v1", "/d/data", "threads = 1"] {

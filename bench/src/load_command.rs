@@ -92,7 +92,8 @@ fn plan(shape: &Shape, provider: Provider) -> Plan {
 /// Drives once and prints what was measured.
 pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<()> {
     const QUIET_LIMIT: Duration = Duration::from_secs(5);
-    let target = Target { address: options.target, bearer: options.token.clone(), translates: !options.floor };
+    let target =
+        Target { address: options.target, bearer: options.token.clone(), spent: None, translates: !options.floor };
     let before = options.pid.map(Snapshot::take).transpose()?;
     let outcome = drive(&target, plan(&options.shape, options.provider), stop)?;
     let seconds = outcome.elapsed.as_secs_f64();

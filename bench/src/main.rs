@@ -2,11 +2,12 @@
 //! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
 //!
 //! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
-//! `scale` fills a store. The gateway itself is never linked: it is measured from outside, as a process.
+//! `stages` counts instructions. `scale` fills a store, `soak` goes on for long. The gateway itself is never linked: it is measured from outside, as a process.
 #![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
 mod anthropic;
+mod bar;
 mod child;
 mod client;
 mod cpu;
@@ -15,14 +16,20 @@ mod gateway;
 mod interrupt;
 mod load;
 mod load_command;
+mod nginx;
+mod pace;
+mod quiet;
 mod report;
 mod run;
 mod scale;
 mod scenario;
 mod script;
+mod soak;
 mod sse;
 mod stage;
+mod stages;
 mod stats;
+mod sync;
 mod upstream;
 mod wire;
 
@@ -51,6 +58,13 @@ enum Part {
     Load(load_command::Options),
     /// Fill a store with many tenants and rows, and measure what that costs.
     Scale(scale::Options),
+    /// Drive the gateway for minutes and see whether its memory grows (what `make bench-soak` does).
+    Soak(soak::Options),
+    /// Count the instructions of each stage of a request (what `make stages` does).
+    Stages(stages::Options),
+    /// Write to the disk and sync it until told to end.
+    #[command(hide = true)]
+    Sync(sync::Options),
     /// Become another program, and die with the process that asked for it.
     #[command(hide = true)]
     Guarded {
@@ -78,7 +92,10 @@ fn play(part: Part) -> anyhow::Result<bool> {
         Part::Run(options) => return run::run(&options, &*interrupt::flag()?),
         Part::Floor(options) => floor::serve(&options),
         Part::Upstream(options) => upstream::serve(&options)?,
-        Part::Scale(options) => scale::run(&options)?,
+        Part::Soak(options) => return soak::run(&options, &*interrupt::flag()?),
+        Part::Sync(options) => sync::run(&options)?,
+        Part::Stages(options) => return stages::run(&options),
+        Part::Scale(options) => return scale::run(&options),
         Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
         Part::Guarded { parent, program, arguments } => {
             child::become_guarded(parent, &program, &arguments)?;

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::scenario::Unit;
+use crate::bar::Bar;
+use crate::quiet::Others;
+use crate::scenario::{Scenario, Unit};
 use crate::stats::Spread;
 
 /// One measurement of one proxy.
@@ -27,13 +29,15 @@ pub(crate) struct Figure {
     pub(crate) p99_us: f64,
 }
 
-/// The two measurements that are compared.
+/// The measurements that are compared.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Pair {
     /// The bare proxy.
     pub(crate) floor: Figure,
     /// The gateway, or the second floor.
     pub(crate) subject: Figure,
+    /// nginx, where it was measured too.
+    pub(crate) nginx: Option<Figure>,
 }
 
 /// One scenario, measured.
@@ -47,16 +51,16 @@ pub(crate) struct Line {
     pub(crate) floor_us: Spread,
     /// Microseconds of the subject.
     pub(crate) subject_us: Spread,
+    /// Microseconds of nginx.
+    pub(crate) nginx_us: Option<Spread>,
     /// Subject over floor.
     pub(crate) ratio: Spread,
     /// What the subject adds to the floor's median latency, in microseconds.
     pub(crate) added_p50_us: Option<Spread>,
     /// The same for the 99th percentile.
     pub(crate) added_p99_us: Option<Spread>,
-    /// The most that the ratio may be.
-    pub(crate) bar: Option<f64>,
-    /// Whether the median ratio is within the bar.
-    pub(crate) met: Option<bool>,
+    /// The bars, each against a median.
+    pub(crate) bars: Vec<Bar>,
     /// All of it.
     pub(crate) pairs: Vec<Pair>,
 }
@@ -66,6 +70,8 @@ pub(crate) struct Line {
 pub(crate) struct Report {
     /// The processor, its count, and the kernel.
     pub(crate) machine: String,
+    /// What else the machine did before the run.
+    pub(crate) others: Others,
     /// What was compared with the floor.
     pub(crate) subject: &'static str,
     /// Worker threads of either proxy.
@@ -84,20 +90,29 @@ pub(crate) struct Report {
 
 impl Line {
     /// Sums up the pairs of a scenario; none where there are no pairs.
-    pub(crate) fn of(scenario: &crate::scenario::Scenario, pairs: Vec<Pair>) -> Option<Self> {
+    pub(crate) fn of(scenario: &Scenario, pairs: Vec<Pair>) -> Option<Self> {
         let spread = |value: fn(&Pair) -> f64| Spread::of(pairs.iter().map(value));
         let ratio = spread(|pair| pair.subject.cpu_us / pair.floor.cpu_us)?;
         let added = |value: fn(&Pair) -> f64| spread(value).filter(|_| scenario.has_latency);
+        let added_p50_us = added(|pair| pair.subject.p50_us - pair.floor.p50_us);
+        let added_p99_us = added(|pair| pair.subject.p99_us - pair.floor.p99_us);
+        let bars = [
+            ("CPU, ratio", scenario.bars.ratio, Some(ratio)),
+            ("added p50, us", scenario.bars.added_p50_us, added_p50_us),
+            ("added p99, us", scenario.bars.added_p99_us, added_p99_us),
+        ];
+        let held =
+            bars.into_iter().filter_map(|(figure, most, spread)| Some(Bar::at_most(figure, most?, spread?.median)));
         Some(Self {
             scenario: scenario.name,
             unit: scenario.unit,
             floor_us: spread(|pair| pair.floor.cpu_us)?,
             subject_us: spread(|pair| pair.subject.cpu_us)?,
+            nginx_us: Spread::of(pairs.iter().filter_map(|pair| pair.nginx).map(|nginx| nginx.cpu_us)),
             ratio,
-            added_p50_us: added(|pair| pair.subject.p50_us - pair.floor.p50_us),
-            added_p99_us: added(|pair| pair.subject.p99_us - pair.floor.p99_us),
-            bar: scenario.bar,
-            met: scenario.bar.map(|bar| ratio.median <= bar),
+            added_p50_us,
+            added_p99_us,
+            bars: held.collect(),
             pairs,
         })
     }
@@ -106,13 +121,13 @@ impl Line {
 impl Report {
     /// Whether every bar is met.
     pub(crate) fn all_met(&self) -> bool {
-        self.lines.iter().all(|line| line.met != Some(false))
+        self.lines.iter().flat_map(|line| &line.bars).all(Bar::is_met)
     }
 
     /// The table and the bars.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        writeln!(text, "{}", self.machine)?;
+        writeln!(text, "{}\n{}", self.machine, self.others.text())?;
         writeln!(
             text,
             "{} worker thread(s) each; CPU of the whole process tree; median (min..max) of the pairs\n",
@@ -120,9 +135,10 @@ impl Report {
         )?;
         writeln!(
             text,
-            "{:<22} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            "{:<22} {:<8} {:>22} {:>22} {:>22} {:>20} {:>22} {:>22}",
             "scenario",
             "per",
+            "nginx us",
             "floor us",
             format!("{} us", self.subject),
             "ratio",
@@ -170,17 +186,9 @@ impl Report {
         }
         writeln!(text)?;
         for line in &self.lines {
-            let (Some(bar), Some(met)) = (line.bar, line.met) else {
-                continue;
-            };
-            writeln!(
-                text,
-                "bar {:<22} per {:<8} <= {bar:.2}x   {:.3}x   {}",
-                line.scenario,
-                line.unit.name(),
-                line.ratio.median,
-                if met { "met" } else { "MISSED" }
-            )?;
+            for bar in &line.bars {
+                writeln!(text, "{}", bar.text(line.scenario))?;
+            }
         }
         Ok(())
     }
@@ -191,9 +199,10 @@ impl Line {
         let latency = |spread: Option<Spread>| spread.map_or("-".to_owned(), |s| shown(s, 0));
         writeln!(
             text,
-            "{:<22} {:<8} {:>24} {:>24} {:>20} {:>24} {:>24}",
+            "{:<22} {:<8} {:>22} {:>22} {:>22} {:>20} {:>22} {:>22}",
             self.scenario,
             self.unit.name(),
+            self.nginx_us.map_or("-".to_owned(), |s| shown(s, 1)),
             shown(self.floor_us, 1),
             shown(self.subject_us, 1),
             shown(self.ratio, 2),
@@ -224,14 +233,18 @@ mod tests {
 
     fn line(name: &str, ratios: &[f64]) -> Line {
         let scenario = all(Extent::Full).into_iter().find(|scenario| scenario.name == name).unwrap();
-        let pairs =
-            ratios.iter().map(|ratio| Pair { floor: figure(50.0, 100.0), subject: figure(50.0 * ratio, 130.0) });
+        let pairs = ratios.iter().map(|ratio| Pair {
+            floor: figure(50.0, 100.0),
+            subject: figure(50.0 * ratio, 130.0),
+            nginx: None,
+        });
         Line::of(&scenario, pairs.collect()).unwrap()
     }
 
     fn report(lines: Vec<Line>) -> Report {
         Report {
             machine: "a machine".to_owned(),
+            others: Others { load_average: "0.10 0.20 0.30".to_owned(), busy_percent: 1 },
             subject: "gateway",
             threads: 1,
             pace_ms: 10,
@@ -244,17 +257,37 @@ mod tests {
 
     #[test]
     fn a_bar_is_held_against_the_median_of_the_ratios() {
-        assert_eq!(line("closed_1k", &[1.0, 1.25, 9.0]).met, Some(true));
-        assert_eq!(line("closed_1k", &[1.0, 1.26, 1.3]).met, Some(false));
-        assert_eq!(line("streams_200", &[0.96]).met, Some(false));
-        assert_eq!(line("open_100", &[9.0]).met, None);
+        let met = |name, ratios| line(name, ratios).bars.iter().map(Bar::is_met).collect::<Vec<_>>();
+        assert_eq!(met("closed_1k", &[0.9, 1.0, 9.0]), [true]);
+        assert_eq!(met("closed_1k", &[0.9, 1.01, 1.3]), [false]);
+        assert_eq!(met("streams_200", &[0.86]), [false]);
+        assert_eq!(met("refused", &[0.5]), [true]);
+        assert_eq!(met("open_100", &[9.0]), [false; 0]);
+    }
+
+    #[test]
+    fn a_busy_open_loop_is_held_to_its_cost_and_to_what_it_adds_to_either_latency() {
+        for name in ["open_1000", "open_1000_sync"] {
+            let bars = line(name, &[1.2]).bars;
+            let held: Vec<_> = bars.iter().map(|held| (held.limit, held.value, held.is_met())).collect();
+            assert_eq!(held, [(1.15, 1.2, false), (50.0, 30.0, true), (150.0, 60.0, true)]);
+        }
+    }
+
+    #[test]
+    fn what_was_measured_of_nginx_is_told_and_what_was_not_is_a_dash() {
+        let mut measured = line("closed_1k", &[1.0]);
+        let row = |line: &Line| report(vec![line.clone()]).text().unwrap();
+        assert!(row(&measured).lines().any(|row| row.starts_with("closed_1k") && row.contains(" - ")));
+        measured.nginx_us = Spread::of([23.4]);
+        assert!(row(&measured).contains("23.4 (23.4..23.4)"));
     }
 
     #[test]
     fn one_missed_bar_is_a_missed_run_and_is_named() {
-        let text = report(vec![line("closed_1k", &[1.1]), line("streams_200", &[0.9])]);
+        let text = report(vec![line("closed_1k", &[1.0]), line("streams_200", &[0.8])]);
         assert!(text.all_met());
-        let missed = report(vec![line("closed_1k", &[1.1]), line("streams_200", &[1.0])]);
+        let missed = report(vec![line("closed_1k", &[1.0]), line("streams_200", &[1.0])]);
         assert!(!missed.all_met());
         let text = missed.text().unwrap();
         assert!(text.lines().any(|line| line.contains("streams_200") && line.ends_with("MISSED")));

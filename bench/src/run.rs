@@ -12,9 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cpu::{Snapshot, resident_bytes};
 use crate::load::{Outcome, Plan, drive};
+use crate::quiet::Others;
 use crate::report::{Figure, Line, Pair, Report};
-use crate::scenario::{Extent, Scenario, Unit, all};
-use crate::stage::{Opponent, Stage, StageOptions};
+use crate::scenario::{Bars, Extent, Scenario, Unit, all};
+use crate::stage::{Opponent, Stage, StageOptions, Subject};
+use crate::sync;
 
 /// How long the bookkeeping behind a load may take before the CPU time is read.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ pub(crate) struct Options {
     /// Also write the whole report here, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Exit with 1 if a bar is missed.
+    /// Exit with 1 if a bar is missed, and do not even begin on a busy machine.
     #[arg(long)]
     enforce: bool,
 }
@@ -46,6 +48,9 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<bool> {
     ensure!(options.pairs > 0, "--pairs must be at least 1");
     let scenarios = chosen(options)?;
     let mut stage = Stage::set(&options.stage)?;
+    let others = Others::look()?;
+    eprintln!("{}", others.text());
+    ensure!(!options.enforce || !others.disturb(), "bars are held against figures of a quiet machine");
     let floor_idle_bytes = resident_bytes(stage.floor.process)?;
     let subject_idle_bytes = resident_bytes(stage.subject.process)?;
     let mut bench = Bench { stop, sent_to_subject: 0 };
@@ -59,6 +64,7 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<bool> {
     stage.check_books(bench.sent_to_subject)?;
     let report = Report {
         machine: machine(),
+        others,
         subject: stage.name(),
         threads: options.stage.threads,
         pace_ms: options.stage.pace_ms,
@@ -82,7 +88,7 @@ fn chosen(options: &Options) -> Result<Vec<Scenario>> {
     scenarios.retain(|scenario| is_chosen(scenario.name));
     ensure!(!scenarios.is_empty(), "--only matches no scenario; there are {}", names.join(", "));
     if options.stage.aa {
-        scenarios.iter_mut().for_each(|scenario| scenario.bar = None);
+        scenarios.iter_mut().for_each(|scenario| scenario.bars = Bars::default());
     }
     Ok(scenarios)
 }
@@ -96,8 +102,10 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn measure(&mut self, stage: &Stage, scenario: &Scenario, pairs: usize) -> Result<Line> {
         eprint!("{:<22}", scenario.name);
-        drive(&stage.floor.target, scenario.warm_up, self.stop).context("warming up the floor")?;
-        self.drive_subject(stage, scenario.warm_up).context("warming up the subject")?;
+        let _syncing = scenario.syncs.then(|| sync::start(stage.directory())).transpose()?;
+        for proxy in proxies(stage) {
+            self.drive(stage, proxy, scenario.warm_up).context("warming up")?;
+        }
         let mut measured = Vec::with_capacity(pairs);
         for _ in 0..pairs {
             let pair = self.pair(stage, scenario)?;
@@ -108,34 +116,74 @@ impl Bench<'_> {
         Line::of(scenario, measured).context("no pairs")
     }
 
-    /// Some rounds of either in turn, the first of a round being the last of the one before: what disturbs the
-    /// machine for a second disturbs both.
+    /// Some rounds of each in turn, the first of a round being the last of the one before: what disturbs the
+    /// machine for a second disturbs all.
     fn pair(&mut self, stage: &Stage, scenario: &Scenario) -> Result<Pair> {
-        let (mut floor, mut subject) = (Tally::default(), Tally::default());
-        for round in 0..scenario.rounds {
-            let floor_first = round % 2 == 0;
-            for floor_is_due in [floor_first, !floor_first] {
-                if floor_is_due {
-                    let load = || drive(&stage.floor.target, scenario.plan, self.stop);
-                    floor.add(stage.floor.process, load).context("the floor")?;
-                } else {
-                    let load = || self.drive_subject(stage, scenario.plan);
-                    subject.add(stage.subject.process, load).context(stage.name())?;
-                }
+        let mut order = proxies(stage);
+        let mut tallies: Vec<(Proxy, Tally)> = order.iter().map(|proxy| (*proxy, Tally::default())).collect();
+        for _ in 0..scenario.rounds {
+            for proxy in &order {
+                let subject = proxy.of(stage).context("a proxy that is not there")?;
+                let tally = tallies.iter_mut().find(|(of, _)| of == proxy).map(|(_, tally)| tally);
+                tally.context("a tally")?.add(subject.process, || self.drive(stage, *proxy, scenario.plan))?;
             }
+            order.reverse();
         }
-        Ok(Pair { floor: floor.figure(scenario.unit)?, subject: subject.figure(scenario.unit)? })
+        let figure = |proxy| {
+            let tally = tallies.iter().find(|(of, _)| *of == proxy).map(|(_, tally)| tally);
+            tally.map(|tally| tally.figure(scenario.unit)).transpose()
+        };
+        let (floor, subject) =
+            (figure(Proxy::Floor)?.context("a floor")?, figure(Proxy::Subject)?.context("a subject")?);
+        Ok(Pair { floor, subject, nginx: figure(Proxy::Nginx)? })
     }
 
-    fn drive_subject(&mut self, stage: &Stage, plan: Plan) -> Result<Outcome> {
-        let driven = drive(&stage.subject.target, plan, self.stop);
-        let outcome = match &stage.opponent {
-            Opponent::Gateway(gateway) => driven.map_err(|fault| gateway.process.fault(&format!("{fault:#}"))),
-            Opponent::SecondFloor { .. } => driven,
+    fn drive(&mut self, stage: &Stage, proxy: Proxy, plan: Plan) -> Result<Outcome> {
+        let subject = proxy.of(stage).context("a proxy that is not there")?;
+        let driven = drive(&subject.target, plan, self.stop);
+        let outcome = match (&stage.opponent, proxy) {
+            (Opponent::Gateway(gateway), Proxy::Subject) => {
+                driven.map_err(|fault| gateway.process.fault(&format!("{fault:#}")))
+            }
+            _ => driven.context(proxy.name()),
         }?;
-        self.sent_to_subject += outcome.answers;
+        if proxy == Proxy::Subject && plan.is_billed() {
+            self.sent_to_subject += outcome.answers;
+        }
         Ok(outcome)
     }
+}
+
+/// One of those that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proxy {
+    Floor,
+    Subject,
+    Nginx,
+}
+
+impl Proxy {
+    fn of(self, stage: &Stage) -> Option<&Subject> {
+        match self {
+            Self::Floor => Some(&stage.floor),
+            Self::Subject => Some(&stage.subject),
+            Self::Nginx => stage.nginx.as_ref(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "the floor",
+            Self::Subject => "the second floor",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+/// All that are on stage.
+fn proxies(stage: &Stage) -> Vec<Proxy> {
+    let all = [Proxy::Floor, Proxy::Subject, Proxy::Nginx];
+    all.into_iter().filter(|proxy| proxy.of(stage).is_some()).collect()
 }
 
 /// What the rounds of one proxy add up to.

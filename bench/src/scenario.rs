@@ -24,6 +24,28 @@ impl Unit {
     }
 }
 
+/// The most that figures may be, where there is a most.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Bars {
+    /// The ratio to the floor.
+    pub(crate) ratio: Option<f64>,
+    /// What is added to the floor's median latency, in microseconds.
+    pub(crate) added_p50_us: Option<f64>,
+    /// The same for the 99th percentile.
+    pub(crate) added_p99_us: Option<f64>,
+}
+
+impl Bars {
+    /// None.
+    const NONE: Self = Self { ratio: None, added_p50_us: None, added_p99_us: None };
+    /// Of a busy open loop.
+    const OPEN: Self = Self { ratio: Some(1.15), added_p50_us: Some(50.0), added_p99_us: Some(150.0) };
+
+    const fn ratio(most: f64) -> Self {
+        Self { ratio: Some(most), ..Self::NONE }
+    }
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scenario {
@@ -37,8 +59,10 @@ pub(crate) struct Scenario {
     pub(crate) rounds: usize,
     /// The load before it, which is not.
     pub(crate) warm_up: Plan,
-    /// The most that the ratio to the floor may be.
-    pub(crate) bar: Option<f64>,
+    /// What the figures may be at most.
+    pub(crate) bars: Bars,
+    /// Another process writes and syncs the disk without pause meanwhile.
+    pub(crate) syncs: bool,
     /// Whether the latency means anything: only where the load does not wait for the proxy.
     pub(crate) has_latency: bool,
 }
@@ -67,20 +91,21 @@ pub(crate) fn all(extent: Extent) -> Vec<Scenario> {
         Extent::Full => full,
         Extent::Quick => 1,
     };
+    let (openai, anthropic) = (Provider::Openai, Provider::Anthropic);
+    let held = |most, scenario| Scenario { bars: Bars::ratio(most), ..scenario };
     vec![
-        Scenario { bar: Some(1.25), ..closed("closed_1k", Provider::Openai, BodySize::Kib1, rounds(6)) },
-        closed("closed_64k", Provider::Openai, BodySize::Kib64, rounds(6)),
-        open("open_100", 100, 150, rounds(4)),
-        open("open_1000", 1_000, 1_500, rounds(4)),
-        Scenario { bar: Some(0.95), ..streams("streams_200", Provider::Openai, BodySize::Kib1, rounds(2)) },
-        Scenario { bar: Some(1.0), ..streams("streams_64k", Provider::Openai, BodySize::Kib64, rounds(2)) },
-        Scenario { bar: Some(1.8), ..closed("translated_1k", Provider::Anthropic, BodySize::Kib1, rounds(6)) },
-        Scenario { bar: Some(1.8), ..closed("translated_64k", Provider::Anthropic, BodySize::Kib64, rounds(6)) },
-        Scenario { bar: Some(1.5), ..streams("translated_streams", Provider::Anthropic, BodySize::Kib1, rounds(2)) },
-        Scenario {
-            bar: Some(1.5),
-            ..streams("translated_streams_64k", Provider::Anthropic, BodySize::Kib64, rounds(2))
-        },
+        held(1.0, closed("closed_1k", openai, BodySize::Kib1, rounds(6))),
+        held(1.0, closed("closed_64k", openai, BodySize::Kib64, rounds(6))),
+        held(0.5, refused("refused", rounds(6))),
+        open("open_100", (100, 150), rounds(4)),
+        Scenario { bars: Bars::OPEN, ..open("open_1000", (1_000, 1_500), rounds(4)) },
+        Scenario { bars: Bars::OPEN, syncs: true, ..open("open_1000_sync", (1_000, 1_500), rounds(4)) },
+        held(0.85, streams("streams_200", openai, BodySize::Kib1, rounds(2))),
+        held(0.85, streams("streams_64k", openai, BodySize::Kib64, rounds(2))),
+        held(1.8, closed("translated_1k", anthropic, BodySize::Kib1, rounds(6))),
+        held(1.8, closed("translated_64k", anthropic, BodySize::Kib64, rounds(6))),
+        held(1.4, streams("translated_streams", anthropic, BodySize::Kib1, rounds(2))),
+        held(1.4, streams("translated_streams_64k", anthropic, BodySize::Kib64, rounds(2))),
     ]
 }
 
@@ -90,17 +115,20 @@ fn closed(name: &'static str, provider: Provider, size: BodySize, rounds: usize)
         BodySize::Kib64 => 800,
     };
     let plan = |requests| Plan::Closed { provider, size, connections: CLOSED_CONNECTIONS, requests };
-    let (plan, warm_up) = (plan(requests), plan(requests / 2));
-    Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: false }
+    of(name, Unit::Request, rounds, (plan(requests), plan(requests / 2)))
 }
 
-fn open(name: &'static str, rate: u64, requests: u64, rounds: usize) -> Scenario {
+fn refused(name: &'static str, rounds: usize) -> Scenario {
+    let plan = |requests| Plan::Refused { connections: CLOSED_CONNECTIONS, requests };
+    of(name, Unit::Request, rounds, (plan(4_000), plan(2_000)))
+}
+
+fn open(name: &'static str, (rate, requests): (u64, u64), rounds: usize) -> Scenario {
     let plan = |requests| {
         let size = BodySize::Kib1;
         Plan::Open { size, connections: OPEN_CONNECTIONS, rate, requests }
     };
-    let (plan, warm_up) = (plan(requests), plan(requests / 3));
-    Scenario { name, unit: Unit::Request, plan, rounds, warm_up, bar: None, has_latency: true }
+    Scenario { has_latency: true, ..of(name, Unit::Request, rounds, (plan(requests), plan(requests / 3))) }
 }
 
 fn streams(name: &'static str, provider: Provider, size: BodySize, rounds: usize) -> Scenario {
@@ -108,6 +136,10 @@ fn streams(name: &'static str, provider: Provider, size: BodySize, rounds: usize
         let ask = StreamAsk { size, chunks, include_usage: false };
         Plan::Streams { provider, streams: STREAMS, ask }
     };
-    let (plan, warm_up) = (plan(CHUNKS), plan(CHUNKS / 10));
-    Scenario { name, unit: Unit::Chunk, plan, rounds, warm_up, bar: None, has_latency: false }
+    of(name, Unit::Chunk, rounds, (plan(CHUNKS), plan(CHUNKS / 10)))
+}
+
+/// One without bars, latency or syncs.
+fn of(name: &'static str, unit: Unit, rounds: usize, (plan, warm_up): (Plan, Plan)) -> Scenario {
+    Scenario { name, unit, plan, rounds, warm_up, bars: Bars::NONE, syncs: false, has_latency: false }
 }

@@ -11,9 +11,10 @@ use tempfile::TempDir;
 use crate::child::{Process, free_addresses};
 use crate::gateway::{Gateway, Setup};
 use crate::load::Target;
+use crate::nginx;
 
 /// The upstream's credential; as long as a tenant's token, so that the floor passes on heads of the same size.
-const UPSTREAM_KEY: &str = "bench-key-0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrs";
+pub(crate) const UPSTREAM_KEY: &str = "bench-key-0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrs";
 
 /// How the stage is set.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +25,9 @@ pub(crate) struct StageOptions {
     /// Compare the floor with a second floor: what the machine itself makes of a ratio of 1.
     #[arg(long, conflicts_with = "gateway")]
     pub(crate) aa: bool,
+    /// Do not measure nginx beside them.
+    #[arg(long)]
+    pub(crate) without_nginx: bool,
     /// Worker threads of the floor and of the gateway.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
@@ -65,9 +69,12 @@ pub(crate) struct Stage {
     pub(crate) subject: Subject,
     /// What the subject is.
     pub(crate) opponent: Opponent,
+    /// nginx, where it is measured too.
+    pub(crate) nginx: Option<Subject>,
+    _nginx: Option<Process>,
     _floor: Process,
     _upstream: Process,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Stage {
@@ -77,7 +84,7 @@ impl Stage {
             .prefix("openclawmu-bench-")
             .tempdir_in(&options.data_parent)
             .with_context(|| format!("no directory in {}", options.data_parent.display()))?;
-        let [upstream, floor, edge, admin] = free_addresses()?;
+        let [upstream, floor, edge, admin, beside] = free_addresses()?;
         let logs = directory.path();
         let upstream_process = start_upstream(upstream, options.pace_ms, logs)?;
         let path = FloorPath { listen: floor, upstream, threads: options.threads };
@@ -94,12 +101,27 @@ impl Stage {
                 upstream,
                 upstream_key: UPSTREAM_KEY,
                 threads: options.threads,
+                under: &[],
             })?;
-            let target = Target { address: edge, bearer: gateway.token.clone(), translates: true };
+            let target = Target {
+                address: edge,
+                bearer: gateway.token.clone(),
+                spent: Some(gateway.spent_token.clone()),
+                translates: true,
+            };
             let subject = Subject { target, process: gateway.process.id() };
             (Opponent::Gateway(gateway), subject)
         };
-        Ok(Self { floor, subject, opponent, _floor: floor_process, _upstream: upstream_process, _directory: directory })
+        let nginx_process =
+            if options.aa || options.without_nginx { None } else { Some(nginx::start(beside, upstream, logs)?) };
+        let nginx = nginx_process.as_ref().map(|process| passing_on(beside, process));
+        let (_floor, _upstream, _nginx) = (floor_process, upstream_process, nginx_process);
+        Ok(Self { floor, subject, opponent, nginx, _nginx, _floor, _upstream, directory })
+    }
+
+    /// Where the gateway has its data.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// What the table calls the subject.
@@ -119,7 +141,8 @@ impl Stage {
     }
 }
 
-fn start_upstream(listen: SocketAddr, pace_ms: u64, logs: &Path) -> Result<Process> {
+/// Starts the scripted upstream and waits until it listens.
+pub(crate) fn start_upstream(listen: SocketAddr, pace_ms: u64, logs: &Path) -> Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["upstream", "--listen", &listen.to_string()]);
     command.args(["--pace-ms", &pace_ms.to_string()]);
@@ -145,10 +168,15 @@ impl FloorPath {
         command.args(["--threads", &self.threads.to_string()]);
         let mut process = Process::start(name, &command, logs)?;
         process.wait_listening(self.listen)?;
-        let target = Target { address: self.listen, bearer: UPSTREAM_KEY.to_owned(), translates: false };
-        let subject = Subject { target, process: process.id() };
+        let subject = passing_on(self.listen, &process);
         Ok((process, subject))
     }
+}
+
+/// A proxy that passes requests on as they are, and refuses nobody.
+fn passing_on(address: SocketAddr, process: &Process) -> Subject {
+    let target = Target { address, bearer: UPSTREAM_KEY.to_owned(), spent: None, translates: false };
+    Subject { target, process: process.id() }
 }
 
 fn gateway_binary(options: &StageOptions) -> Result<PathBuf> {

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::anthropic;
+use crate::pace::Pace;
 use crate::script::{BodySize, EventScript, Provider, completion};
 use crate::wire::{Chunked, Framing, Head, find};
 
@@ -49,12 +50,20 @@ pub(crate) struct Options {
 /// Serves until the process ends.
 pub(crate) fn serve(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let script = Arc::new(Script::new(options));
+    let script = Arc::new(Script::new(options, Pace::Even(Duration::from_millis(options.pace_ms))));
     runtime.block_on(async {
         let listener =
             TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
         accept(&listener, &script).await
     })
+}
+
+/// Serves on `listener` at `pace`, until the process ends.
+pub(crate) fn serve_paced(listener: std::net::TcpListener, options: &Options, pace: Pace) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let script = Arc::new(Script::new(options, pace));
+    listener.set_nonblocking(true)?;
+    runtime.block_on(async { accept(&TcpListener::from_std(listener)?, &script).await })
 }
 
 async fn accept(listener: &TcpListener, script: &Arc<Script>) -> Result<()> {
@@ -81,19 +90,19 @@ struct Script {
     completions: [Vec<u8>; 2],
     messages: [Vec<u8>; 2],
     events: EventScript,
-    pace: Duration,
+    pace: Pace,
     chunks: usize,
     key: Option<Vec<u8>>,
     authorization: Option<Vec<u8>>,
 }
 
 impl Script {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, pace: Pace) -> Self {
         Self {
             completions: SIZES.map(|size| json_answer("200 OK", &completion(size))),
             messages: SIZES.map(|size| json_answer("200 OK", &anthropic::message(size))),
             events: EventScript::new(),
-            pace: Duration::from_millis(options.pace_ms),
+            pace,
             chunks: options.chunks,
             key: options.key.as_ref().map(|key| key.clone().into_bytes()),
             authorization: options.key.as_ref().map(|key| format!("Bearer {key}").into_bytes()),
@@ -143,6 +152,7 @@ fn json_answer(status: &str, body: &[u8]) -> Vec<u8> {
 async fn converse(mut stream: TcpStream, script: Arc<Script>) -> Result<()> {
     let mut received = Vec::with_capacity(16 * 1024);
     while let Some(request) = read_request(&mut stream, &mut received, &script).await? {
+        script.pace.begin();
         let written = match request {
             Request::Refused(status, code) => {
                 let body = format!(
@@ -171,38 +181,61 @@ async fn write_stream(
     chunks: usize,
     include_usage: bool,
 ) -> std::io::Result<()> {
-    stream.write_all(STREAM_HEAD).await?;
     let mut frame = Vec::with_capacity(1024);
+    frame.extend_from_slice(STREAM_HEAD);
+    if !script.pace.joins() {
+        flush(stream, &mut frame).await?;
+    }
     for index in 0..chunks {
-        tokio::time::sleep(script.pace).await;
+        script.pace.turn(index).await;
         framed(script.events.event(index, chunks), &mut frame);
-        stream.write_all(&frame).await?;
+        if index + 1 < chunks || !script.pace.joins() {
+            flush(stream, &mut frame).await?;
+        }
     }
     if include_usage {
         framed(&EventScript::usage_event(chunks), &mut frame);
-        stream.write_all(&frame).await?;
+        if !script.pace.joins() {
+            flush(stream, &mut frame).await?;
+        }
     }
     framed(EventScript::DONE, &mut frame);
     frame.extend_from_slice(LAST_CHUNK);
-    stream.write_all(&frame).await
+    flush(stream, &mut frame).await
 }
 
 async fn write_messages(stream: &mut TcpStream, script: &Script, chunks: usize) -> std::io::Result<()> {
-    stream.write_all(STREAM_HEAD).await?;
+    let joins = script.pace.joins();
     let mut frame = Vec::with_capacity(1024);
-    for (waits, event) in anthropic::events(chunks) {
+    frame.extend_from_slice(STREAM_HEAD);
+    if !joins {
+        flush(stream, &mut frame).await?;
+    }
+    let mut events = anthropic::events(chunks).into_iter().peekable();
+    let mut turn = 0;
+    while let Some((waits, event)) = events.next() {
         if waits {
-            tokio::time::sleep(script.pace).await;
+            script.pace.turn(turn).await;
+            turn += 1;
         }
         framed(&event, &mut frame);
-        stream.write_all(&frame).await?;
+        // What belongs to one turn is one write where turns are told apart.
+        if !joins || events.peek().is_some_and(|(waits, _)| *waits) {
+            flush(stream, &mut frame).await?;
+        }
     }
-    stream.write_all(LAST_CHUNK).await
+    frame.extend_from_slice(LAST_CHUNK);
+    flush(stream, &mut frame).await
 }
 
-/// Replaces `frame` by one chunk of the transfer coding.
-fn framed(event: &[u8], frame: &mut Vec<u8>) {
+async fn flush(stream: &mut TcpStream, frame: &mut Vec<u8>) -> std::io::Result<()> {
+    stream.write_all(frame).await?;
     frame.clear();
+    Ok(())
+}
+
+/// Adds one chunk of the transfer coding to `frame`.
+fn framed(event: &[u8], frame: &mut Vec<u8>) {
     frame.extend_from_slice(format!("{:x}\r\n", event.len()).as_bytes());
     frame.extend_from_slice(event);
     frame.extend_from_slice(b"\r\n");
@@ -334,7 +367,7 @@ mod tests {
             chunks: 1,
             key: Some("right".to_owned()),
         };
-        let script = Script::new(&options);
+        let script = Script::new(&options, Pace::Even(Duration::ZERO));
         let asked = |start: &str, field: &str| {
             let text = format!("{start} HTTP/1.1\r\n{field}\r\n\r\n");
             script.asked(&Head::parse(text.as_bytes()).unwrap().0).map_err(|(_, code)| code)

@@ -48,6 +48,8 @@ tokio::task_local! {
 }
 
 /// Notes that this connection's request has a head. Does nothing off an HTTP/1.1 connection's own task.
+/// Stays a function of its own, as `Notes::stage` does.
+#[inline(never)]
 pub(crate) fn head_seen() {
     let _ = CONNECTION.try_with(|connection| connection.paid());
 }

@@ -4,23 +4,28 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::load::fleet::{self, Exchange};
 use crate::load::{Outcome, Target};
 
-/// Sends `requests` in all over that many connections.
+/// Sends `requests` in all over that many connections, each of `exchanges` in its turn.
 pub(crate) fn drive(
     target: &Target,
-    exchange: &Exchange,
+    exchanges: &[Exchange],
     (connections, requests): (usize, u64),
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let taken = AtomicU64::new(0);
     let outcome = fleet::run(target, connections, stop, |worker| {
-        let mut body = Vec::with_capacity(exchange.answer.len());
-        while !worker.must_end() && taken.fetch_add(1, Ordering::Relaxed) < requests {
-            worker.ask(exchange, Instant::now(), &mut body)?;
+        let mut body = Vec::new();
+        while !worker.must_end() {
+            let number = taken.fetch_add(1, Ordering::Relaxed);
+            if number >= requests {
+                break;
+            }
+            let index = usize::try_from(number)? % exchanges.len().max(1);
+            worker.ask(exchanges.get(index).context("nothing to send")?, Instant::now(), &mut body)?;
         }
         Ok(())
     })?;

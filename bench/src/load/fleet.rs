@@ -38,13 +38,14 @@ impl Worker<'_> {
     /// Sends one request that is answered whole, compares the answer, notes the latency since `since`.
     pub(crate) fn ask(&mut self, request: &Exchange, since: Instant, body: &mut Vec<u8>) -> Result<()> {
         let answer = self.connection.call_whole(&request.request, body)?;
-        expect_ok(answer.status, body)?;
-        ensure!(
-            is_said(&request.answer, body),
-            "an answer of {} bytes that is not the {} bytes of the script",
-            body.len(),
-            request.answer.len()
-        );
+        match &request.answer {
+            Right::Said(script) => {
+                expect_ok(answer.status, body)?;
+                let (got, meant) = (body.len(), script.len());
+                ensure!(is_said(script, body), "an answer of {got} bytes that is not the {meant} bytes of the script");
+            }
+            Right::Refusal => expect_refusal(answer.status, body)?,
+        }
         self.outcome.answers += 1;
         self.outcome.latencies_ns.push(nanoseconds(since.elapsed()));
         Ok(())
@@ -55,8 +56,16 @@ impl Worker<'_> {
 pub(crate) struct Exchange {
     /// Head and body.
     pub(crate) request: Vec<u8>,
-    /// The body, as a script has it.
-    pub(crate) answer: Vec<u8>,
+    /// What is right.
+    pub(crate) answer: Right,
+}
+
+/// The right answer.
+pub(crate) enum Right {
+    /// This body, as a script has it.
+    Said(Vec<u8>),
+    /// A refusal for a spent budget.
+    Refusal,
 }
 
 impl Exchange {
@@ -68,8 +77,23 @@ impl Exchange {
             Provider::Anthropic if target.translates => anthropic::translated(size),
             Provider::Openai | Provider::Anthropic => completion(size),
         };
-        Self { request, answer }
+        Self { request, answer: Right::Said(answer) }
     }
+
+    /// A request of 1 KiB that is refused, where somebody's requests are; else one that is answered.
+    pub(crate) fn refused(target: &Target) -> Self {
+        let (provider, size) = (Provider::Openai, BodySize::Kib1);
+        let Some(spent) = &target.spent else { return Self::chat(target, provider, size) };
+        let body = chat_request(provider, size, None);
+        Self { request: post(target.address, "/v1/chat/completions", spent, &body), answer: Right::Refusal }
+    }
+}
+
+/// Fails unless a request was refused because nothing is left of a budget.
+pub(crate) fn expect_refusal(status: u16, body: &[u8]) -> Result<()> {
+    let said = String::from_utf8_lossy(body.get(..400).unwrap_or(body));
+    ensure!(status == 429 && said.contains("insufficient_quota"), "status {status} instead of a refusal: {said}");
+    Ok(())
 }
 
 /// Fails unless the status is 200, with the start of what the answer said.

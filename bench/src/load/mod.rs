@@ -9,7 +9,9 @@ mod open;
 mod plan;
 mod streams;
 
-pub(crate) use plan::{Outcome, Plan, Target, drive};
+pub(crate) use fleet::{expect_ok, expect_refusal};
+pub(crate) use plan::{Outcome, Plan, Target, drive, drive_each};
+pub(crate) use streams::expected_events;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::load::fleet::Exchange;
 use crate::load::{closed, open, streams};
@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The bearer credential.
     pub(crate) bearer: String,
+    /// The credential of somebody whose every request is refused with a 429. Where there is none, nobody's is.
+    pub(crate) spent: Option<String>,
     /// Whether what answers there is what a load's provider says, or what the gateway makes of it.
     pub(crate) translates: bool,
 }
@@ -31,6 +33,13 @@ pub(crate) enum Plan {
         provider: Provider,
         /// Request and answer body.
         size: BodySize,
+        /// Connections, each with a thread.
+        connections: usize,
+        /// Requests in all.
+        requests: u64,
+    },
+    /// As a closed loop of 1 KiB, by somebody whose requests are refused: where nobody's are, they are answered.
+    Refused {
         /// Connections, each with a thread.
         connections: usize,
         /// Requests in all.
@@ -56,6 +65,13 @@ pub(crate) enum Plan {
         /// What each asks for.
         ask: StreamAsk,
     },
+}
+
+impl Plan {
+    /// Whether the gateway's ledger has its requests.
+    pub(crate) fn is_billed(self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
 }
 
 /// What a load measured. An outcome exists only if every answer was right.
@@ -100,7 +116,10 @@ impl Outcome {
 pub(crate) fn drive(target: &Target, plan: Plan, stop: &AtomicBool) -> Result<Outcome> {
     match plan {
         Plan::Closed { provider, size, connections, requests } => {
-            closed::drive(target, &Exchange::chat(target, provider, size), (connections, requests), stop)
+            closed::drive(target, &[Exchange::chat(target, provider, size)], (connections, requests), stop)
+        }
+        Plan::Refused { connections, requests } => {
+            closed::drive(target, &[Exchange::refused(target)], (connections, requests), stop)
         }
         Plan::Open { size, connections, rate, requests } => {
             let schedule = open::Schedule { connections, rate, requests };
@@ -108,4 +127,16 @@ pub(crate) fn drive(target: &Target, plan: Plan, stop: &AtomicBool) -> Result<Ou
         }
         Plan::Streams { provider, streams, ask } => streams::drive(target, provider, (streams, ask), stop),
     }
+}
+
+/// A closed loop of 1 KiB in which each request is the next target's: one address, many credentials.
+pub(crate) fn drive_each(
+    targets: &[Target],
+    (connections, requests): (usize, u64),
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let first = targets.first().context("nobody to send as")?;
+    let exchanges: Vec<Exchange> =
+        targets.iter().map(|target| Exchange::chat(target, Provider::Openai, BodySize::Kib1)).collect();
+    closed::drive(first, &exchanges, (connections, requests), stop)
 }

@@ -32,7 +32,7 @@ pub(crate) fn drive(
 }
 
 /// Every event that a client must see, in order.
-fn expected_events(script: &EventScript, ask: StreamAsk) -> Vec<Vec<u8>> {
+pub(crate) fn expected_events(script: &EventScript, ask: StreamAsk) -> Vec<Vec<u8>> {
     let mut events: Vec<Vec<u8>> = (0..ask.chunks).map(|index| script.event(index, ask.chunks).to_vec()).collect();
     if ask.include_usage {
         events.push(EventScript::usage_event(ask.chunks));

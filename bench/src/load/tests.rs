@@ -40,7 +40,7 @@ fn server(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Target {
             }
         }
     });
-    Target { address, bearer: "key".to_owned(), translates: true }
+    Target { address, bearer: "key".to_owned(), spent: None, translates: true }
 }
 
 fn whole(status: &str, body: &[u8]) -> Vec<u8> {
@@ -145,4 +145,19 @@ fn a_raised_flag_ends_a_load_as_a_fault() {
     let plan = Plan::Closed { provider: Provider::Openai, size: BodySize::Kib1, connections: 1, requests: u64::MAX };
     let fault = drive(&target, plan, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(format!("{fault:#}"), "interrupted");
+}
+
+#[test]
+fn a_refused_load_wants_the_refusal_of_a_spent_budget_and_no_other_answer() {
+    const REFUSAL: &[u8] = br#"{"error":{"code":"insufficient_quota"}}"#;
+    let plan = Plan::Refused { connections: 1, requests: 3 };
+    let drive_spent = |status: &'static str, body: &'static [u8]| {
+        let target = Target { spent: Some("spent".to_owned()), ..server(move |_| whole(status, body)) };
+        drive(&target, plan, &RUNNING)
+    };
+    assert_eq!(drive_spent("429 Too Many Requests", REFUSAL).unwrap().answers, 3);
+    assert!(drive_spent("200 OK", REFUSAL).is_err());
+    assert!(drive_spent("429 Too Many Requests", br#"{"error":{"code":"rate_limit_exceeded"}}"#).is_err());
+    let answered = drive(&server(|_| whole("200 OK", &completion(BodySize::Kib1))), plan, &RUNNING).unwrap();
+    assert_eq!(answered.answers, 3, "where nobody is refused, the same requests are answered");
 }

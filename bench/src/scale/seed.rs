@@ -13,6 +13,8 @@ use openclawmu_store::{
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+/// Tokens that are kept.
+const TOKENS: u32 = 1_000;
 /// Tenants that are made in one commit.
 const AT_ONCE: u32 = 500;
 const MODELS: [&str; 4] = ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro"];
@@ -22,6 +24,9 @@ const MODELS: [&str; 4] = ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini
 pub(super) struct Seeded {
     pub(super) rows_per_second: f64,
     pub(super) bytes: u64,
+    /// Tokens of tenants from all over the store.
+    #[serde(skip)]
+    pub(super) tokens: Vec<String>,
 }
 
 /// A store, and the callers whose tenants are in it.
@@ -123,7 +128,7 @@ impl Filled {
 pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<Seeded> {
     let (start, length) = span(month);
     let filled = open(dir, start)?;
-    let callers = make_tenants(&filled, tenants)?;
+    let (callers, tokens) = make_tenants(&filled, tenants)?;
     let began = Instant::now();
     let mut told = 0;
     for n in 0..rows {
@@ -158,11 +163,11 @@ pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<
     }
     let bytes = std::fs::metadata(dir.join("openclawmu.db"))?.len();
     let count = f64::from(u32::try_from(rows).unwrap_or(u32::MAX));
-    Ok(Seeded { rows_per_second: count / took.as_secs_f64(), bytes })
+    Ok(Seeded { rows_per_second: count / took.as_secs_f64(), bytes, tokens })
 }
 
-/// Makes tenants, each with every calendar cap, set high; returns who may call.
-fn make_tenants(filled: &Filled, tenants: u32) -> Result<Vec<Caller>> {
+/// Makes tenants, each with every calendar cap, set high; returns who may call, and some of their tokens.
+fn make_tenants(filled: &Filled, tenants: u32) -> Result<(Vec<Caller>, Vec<String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let usd = |dollars: i64| Some(NanoUsd(dollars * 1_000_000_000));
     let quota = Quota {
@@ -171,7 +176,8 @@ fn make_tenants(filled: &Filled, tenants: u32) -> Result<Vec<Caller>> {
         tokens_per_day: Some(1 << 40),
         ..Quota::default()
     };
-    let mut callers = Vec::new();
+    let (mut callers, mut tokens) = (Vec::new(), Vec::new());
+    let apart = usize::try_from(tenants.div_ceil(TOKENS))?;
     for first in (0..tenants).step_by(usize::try_from(AT_ONCE)?) {
         let changes = (first..tenants.min(first + AT_ONCE)).map(|n| {
             let new = NewTenant { id: tenant_id(n).parse().ok(), quota: Some(quota), ..NewTenant::default() };
@@ -195,8 +201,11 @@ fn make_tenants(filled: &Filled, tenants: u32) -> Result<Vec<Caller>> {
                 zone: policy.zone.clone(),
                 markup: policy.markup,
             };
+            if callers.len() % apart == 0 {
+                tokens.push(plain.expose().to_owned());
+            }
             callers.push(Caller { tenant, token: policy.token_key });
         }
     }
-    Ok(callers)
+    Ok((callers, tokens))
 }

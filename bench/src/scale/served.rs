@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,15 +38,17 @@ pub(super) fn binary(named: Option<&Path>) -> Result<PathBuf> {
     Ok(binary)
 }
 
-struct Gateway {
-    process: Process,
+/// A running gateway.
+pub(super) struct Gateway {
+    pub(super) process: Process,
     admin: SocketAddr,
     key: String,
     started: Duration,
 }
 
 impl Gateway {
-    fn start(binary: &Path, dir: &Path) -> Result<Self> {
+    /// Starts it on the data in `dir`, and waits until it is ready.
+    pub(super) fn start(binary: &Path, dir: &Path) -> Result<Self> {
         let [edge, admin] = free_addresses()?;
         let logs = dir.parent().context("a place for the log")?;
         let config = logs.join("scale.toml");
@@ -77,6 +80,12 @@ impl Gateway {
         ensure!(answer.status == status, "status {} instead of {status}", answer.status);
         Ok(began.elapsed())
     }
+}
+
+/// For loads that nothing interrupts: ^C ends this program, and its guards end what it started.
+pub(super) fn not_stopped() -> &'static AtomicBool {
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    &STOPPED
 }
 
 /// From the start of the process to its first 200 at /readyz.

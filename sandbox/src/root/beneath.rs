@@ -31,20 +31,20 @@ pub(super) fn file(dir: impl AsFd, path: &OsStr, flags: OFlags, mode: Mode) -> R
     open(dir, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, mode)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "walk")))]
 pub(super) fn open(dir: impl AsFd, path: &OsStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(dir, path, flags | OFlags::CLOEXEC, mode, resolve)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), feature = "walk"))]
 pub(super) use walk::open;
 
 /// The same promise without `openat2`: one component at a time, none of them followed. It holds
 /// because a checked path has no `..`; it costs one system call a component. Compiled for tests on Linux too, so that
-/// it is run where the tests run.
-#[cfg(any(test, not(target_os = "linux")))]
+/// it is run where the tests run, and for Valgrind, which does not know `openat2`.
+#[cfg(any(test, not(target_os = "linux"), feature = "walk"))]
 pub(super) mod walk {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
