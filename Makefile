@@ -28,7 +28,7 @@ run: install-run ## build the gateway and start it on embedded defaults (ARGS go
 	@exec target/release/openclawmu serve $(ARGS)
 
 test: install-test ## everything that must hold before a change lands: format, lints, docs, dependencies, tests
-	@$(MAKE) --no-print-directory check-fmt lint check-docs check-deny build fuzz unit
+	@$(MAKE) --no-print-directory check-fmt lint check-docs check-deny build fuzz stages unit
 
 soak: install-test ## the tests again, with the races and crash loops run for much longer
 	@OPENCLAWMU_RACE_SECONDS=60 OPENCLAWMU_SOAK=1 $(MAKE) --no-print-directory build unit
@@ -40,7 +40,7 @@ fuzz: install-test ## what parsers and translators must hold, on bytes that libF
 fuzz-long: install-test ## the same for TIME seconds, or of some targets alone: make fuzz-long TIME=3600 ARGS="stream request"
 	@proxy/fuzz/run $(TIME) $(ARGS)
 
-stages: install-test build ## instructions of each stage of a request, beside the committed counts (ARGS=--bless writes them)
+stages: install-test build ## instructions of each stage of a request, beside the committed counts (ARGS=--bless writes them); a part of `test`
 	@echo "== stages"
 	cargo build --locked --profile stages -p openclawmu-proxy --bin openclawmu --features openclawmu-sandbox/walk
 	@target/debug/openclawmu-bench stages $(ARGS)

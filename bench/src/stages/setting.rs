@@ -84,6 +84,7 @@ pub(crate) fn dump(binary: &Path, parent: &Path, scenarios: &[Scenario]) -> Resu
     }
     eprintln!();
     // The head of one more question ends the last request's last part.
+    server.wait()?;
     let mut said = Vec::new();
     let answer = client.connection.call_whole(&get(edge, "/readyz", "none"), &mut said)?;
     ensure!(answer.status == 200, "/readyz: {}", String::from_utf8_lossy(&said));
