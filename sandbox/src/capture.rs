@@ -1,7 +1,5 @@
 //! [`Capture`]: the beginning and the end of a stream, in memory that does not grow with it.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the backends that read with it come next"))]
-
 use std::collections::VecDeque;
 
 use crate::Captured;

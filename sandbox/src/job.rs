@@ -71,8 +71,11 @@ pub struct Limits {
     pub output_bytes: u64,
     /// The largest file that may be written.
     pub file_bytes: u64,
-    /// How far the workspace may grow in this run before everything is killed, where the file system holds no limit of its own.
+    /// How much the workspace may hold before everything is killed, in bytes that are allocated; it is looked at every now
+    /// and then. Absent: as much as its file system does.
     pub disk_bytes: Option<u64>,
+    /// How many files and directories it may hold; likewise.
+    pub disk_entries: Option<u64>,
 }
 
 impl Default for Limits {
@@ -86,6 +89,7 @@ impl Default for Limits {
             output_bytes: 64 << 20,
             file_bytes: 1 << 30,
             disk_bytes: None,
+            disk_entries: None,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The walls of one tenant: the only code that opens a tenant's paths, and (with its own issue) the
-//! runner of untrusted code in isolation.
+//! The walls of one tenant: the only code that opens a tenant's paths, and the runner of untrusted code in isolation.
 //!
 //! # Map
 //!
@@ -10,8 +9,46 @@
 //! | `error` | [`PathError`], [`SandboxError`]: what can go wrong, and which HTTP class the caller answers |
 //! | `job`, `outcome` | [`Job`]: what is run, within which [`Limits`]; [`Outcome`]: how it ended, and the proof of what held it |
 //! | `backend` | [`Backend`]: the seam to what runs a job in isolation |
-//! | `capture` | the beginning and the end of a stream, in memory that does not grow |
-//! | `helper` | [`HELPER`]: the first process in a sandbox, built from `sandbox/init` and embedded |
+//! | `bubblewrap` | [`Bubblewrap`]: namespaces of its own on Linux |
+//! | `cgroup` | limits of memory, processes and processor time, and every process of a run |
+//! | `seccomp` | `conf/seccomp.json`: what code may not ask of the kernel, for both backends |
+//! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
+//! | `capture`, `disk` | what is kept of the output, and a look at the disk now and then |
+//!
+//! # Threat model
+//!
+//! **Who attacks.** Whoever can have code run: a tenant, a user of a tenant, a document that talked a tenant's model into it.
+//! The code is hostile, knows this source, runs as often as its quota allows, and may have all night.
+//!
+//! **What it must not reach.** The gateway's memory, keys, database and descriptors. Other tenants' files, processes, sockets
+//! and runs, at the same time or later. The host's files, people and processes. The network, but for what was granted to
+//! this run. More memory, processes, time, disk or output than its limits. And it must not outlive its run.
+//!
+//! **What stands in its way**, each of which has to fail by itself:
+//!
+//! 1. Namespaces for users, mounts, processes, network, IPC, names and control groups, none of which can be made anew inside.
+//!    It sees a read-only `/usr`, a few files of `/etc`, sized memory file systems, and its workspace.
+//! 2. A user of the host that is this tenant's alone, where the gateway is root. Where it is not, code runs as the gateway's
+//!    own user behind the other walls, and every outcome says so (`user: shared`).
+//! 3. No rights, none to be gained (`no_new_privs`), no setuid files to be made.
+//! 4. A seccomp filter over what the kernel offers beyond that, which also closes the doors for other numbers and other
+//!    processors' calls.
+//! 5. Limits by control group on all processes together; a deadline; a kill that no process can dodge, since process 1 of
+//!    the namespace dies with its parent.
+//! 6. Nothing to inherit: an empty environment, no descriptors but 0, 1 and 2, a process 1 that can't be looked into, no secret
+//!    or path of the host in any argument.
+//!
+//! **What is trusted.** The kernel, bubblewrap (its known hole below 0.12.0, CVE-2026-87766, is worked around: nothing is ever
+//! mounted below what a tenant can write to), the container engine where one is used, and the operator's `/usr`, which every
+//! tenant can read.
+//!
+//! **What is not promised.** No defence against a hole in the kernel that the filter leaves open: run the Docker backend with
+//! gVisor (`runtime = "runsc"`) where tenants are enemies of each other. None against timing and cache side channels between
+//! neighbours on one processor. A disk limit by sampling is soft.
+//!
+//! **Fail closed.** Before the first run a backend proves itself by runs of its own; in every run process 1 reads the walls
+//! from inside before the command starts, and a run whose walls are not all there is killed and is an error. There is no
+//! weaker mode: where isolation can't be set up, nothing runs.
 //!
 //! # Invariants of absence
 //!
@@ -21,13 +58,18 @@
 //!   tree may change. The kernel checks while it opens (`openat2`).
 //! - Never follows a symbolic link below a root, and never opens anything but regular files with
 //!   one name and directories.
-//! - Runs nothing: where isolation cannot be set up there will be an error, never a fallback.
+//! - Never starts a program of a tenant's but through a [`Backend`].
 
 #[cfg(not(unix))]
 compile_error!("openclawmu-sandbox needs descriptor-relative paths: build it on Linux or another Unix");
 
 mod backend;
+#[cfg(target_os = "linux")]
+mod bubblewrap;
 mod capture;
+#[cfg(target_os = "linux")]
+mod cgroup;
+mod disk;
 mod error;
 #[cfg(target_os = "linux")]
 mod helper;
@@ -35,12 +77,17 @@ mod job;
 mod outcome;
 mod path;
 mod root;
+mod seccomp;
+mod status;
 
 pub use backend::Backend;
+#[cfg(target_os = "linux")]
+pub use bubblewrap::{Bubblewrap, BubblewrapSetup};
 pub use error::{PathError, SandboxError};
 #[cfg(target_os = "linux")]
 pub use helper::HELPER;
 pub use job::{HostUid, Job, Limits, RunId, Stdio, Workspace};
 pub use outcome::{Captured, Chunk, Ended, Enforced, Isolation, Outcome, Stream};
 pub use path::RelPath;
-pub use root::{Entry, Kind, Metadata, Page, Root, Staged, TreePath, Walked, set_modified};
+pub use root::{DiskUsage, Entry, Kind, Metadata, Page, Root, Staged, TreePath, Walked, set_modified};
+pub use seccomp::docker_profile;

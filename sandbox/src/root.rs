@@ -13,6 +13,7 @@ mod owner;
 mod remove_tree;
 mod staged;
 mod tree;
+mod usage;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 pub use list::{Entry, Page};
 pub use staged::Staged;
 pub use tree::{TreePath, Walked, set_modified};
+pub use usage::DiskUsage;
 
 use crate::{HostUid, PathError, RelPath};
 
@@ -96,6 +98,15 @@ impl Root {
     /// [`PathError::NotFound`], [`PathError::Refused`] for a link.
     pub fn descend(&self, path: &RelPath) -> Result<Self, PathError> {
         let dir = beneath::directory(&self.dir, path.as_os_str()).map_err(PathError::of)?;
+        Ok(Self { dir, owner: self.owner })
+    }
+
+    /// One more handle of the same directory.
+    ///
+    /// # Errors
+    /// [`PathError::Io`] if this process may open nothing more.
+    pub fn again(&self) -> Result<Self, PathError> {
+        let dir = self.dir.try_clone().map_err(PathError::of_io)?;
         Ok(Self { dir, owner: self.owner })
     }
 

@@ -3,7 +3,7 @@
 //! Must never follow a link: the owner that is changed is the name's own.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -38,7 +38,12 @@ impl Root {
         Ok(())
     }
 
-    /// The directory's handle under the name that the system gives it; to be read as a link, or to be handed to a child.
+    /// A handle of the directory, to be handed to a child. On Linux no right to read comes with it.
+    pub(crate) fn handle(&self) -> std::io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+
+    /// The directory's handle under the name that the system gives it; to be read as a link.
     pub(crate) fn proc_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_fd().as_raw_fd()))
     }

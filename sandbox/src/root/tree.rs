@@ -13,7 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{DIRECTORY_MODE, FILE_MODE, Kind, Metadata, Root, beneath, kind_at, owner};
+use super::{DIRECTORY_MODE, FILE_MODE, Kind, Metadata, Root, beneath, kind_at, owner, usage};
 use crate::path::write_encoded;
 use crate::{PathError, RelPath};
 
@@ -101,6 +101,8 @@ pub struct Walked {
     pub metadata: Metadata,
     /// Whether its owner may run it.
     pub executable: bool,
+    /// What it takes of the disk; of a file with several names, this name's share.
+    pub allocated_bytes: u64,
 }
 
 impl Root {
@@ -132,7 +134,8 @@ impl Root {
                     below.push(Some(path.clone()));
                 }
                 let executable = Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR);
-                each(Walked { path, metadata, executable })?;
+                let allocated_bytes = usage::allocated_bytes(&stat);
+                each(Walked { path, metadata, executable, allocated_bytes })?;
             }
             pending.extend(below.into_iter().rev());
         }

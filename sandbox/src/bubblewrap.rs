@@ -1,0 +1,208 @@
+//! [`Bubblewrap`]: runs jobs in namespaces of their own on Linux.
+//!
+//! - `argv`: what bubblewrap is told, a pure function
+//! - `launch`, `child`: the thread that starts it, and what the new process does before it
+//! - `watch`: a run while it runs
+//! - `memfd`: bytes that it reads from descriptors
+//! - `examine`: whether it works here at all, found out before anything of a tenant is run
+//!
+//! Must never start anything where one of the walls could not be set up: there is no weaker mode.
+
+mod argv;
+mod child;
+mod examine;
+mod launch;
+mod memfd;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::cgroup::Cgroups;
+use crate::disk::{SAMPLED, Sampler};
+use crate::seccomp::{Arch, Filters, Policy};
+use crate::status::{End, Status};
+use crate::{Backend, Chunk, Ended, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
+
+use argv::Host;
+use launch::Spawner;
+use memfd::Sealed;
+use watch::{Cause, Seen};
+
+/// How bubblewrap is set up.
+#[derive(Clone, Debug)]
+pub struct BubblewrapSetup {
+    /// The program; looked up in `PATH` if it has no `/`.
+    pub program: PathBuf,
+    /// The directory that becomes `/usr`: the system's own, or an image's.
+    pub usr: PathBuf,
+    /// Whether it refuses to start without control groups.
+    pub require_cgroups: bool,
+    /// Where the examination's own workspace is made and removed: a directory of the gateway's.
+    pub state_dir: PathBuf,
+}
+
+/// Runs jobs with bubblewrap.
+#[derive(Debug)]
+pub struct Bubblewrap {
+    machine: Arc<Machine>,
+    spawner: Spawner,
+}
+
+/// What every run needs of this machine.
+#[derive(Debug)]
+struct Machine {
+    program: PathBuf,
+    host: Host,
+    cgroups: Cgroups,
+    helper: Sealed,
+    seccomp: [Sealed; 2],
+    etc: [Sealed; 4],
+}
+
+impl Machine {
+    fn degraded(&self) -> bool {
+        matches!(self.cgroups, Cgroups::Degraded(_))
+    }
+}
+
+impl Bubblewrap {
+    /// Finds out what the machine has, removes what a dead process left, and proves with runs of its own that code is held:
+    /// by namespaces, by the filter, and by the limits.
+    ///
+    /// # Errors
+    /// What is missing, each as a variant of its own: [`SandboxError::Missing`], [`SandboxError::Namespaces`],
+    /// [`SandboxError::Seccomp`], [`SandboxError::Cgroups`], [`SandboxError::Helper`], [`SandboxError::Unproved`].
+    pub async fn start(setup: &BubblewrapSetup) -> Result<Self, SandboxError> {
+        let arch = Arch::host().ok_or_else(|| SandboxError::Seccomp("no filter for this processor".to_owned()))?;
+        let filters = Filters::compile(&Policy::builtin()?, arch)?;
+        let cgroups = Cgroups::find();
+        if let (Cgroups::Degraded(why), true) = (&cgroups, setup.require_cgroups) {
+            return Err(SandboxError::Cgroups(why.clone()));
+        }
+        let sealed = |name: &str, bytes: &[u8]| Sealed::new(name, bytes).map_err(SandboxError::Io);
+        let machine = Arc::new(Machine {
+            program: examine::program(&setup.program)?,
+            host: host(&setup.usr),
+            cgroups,
+            helper: sealed("sandbox-init", HELPER)?,
+            seccomp: [sealed("seccomp", &filters.forbidden)?, sealed("seccomp", &filters.unknown)?],
+            etc: [
+                sealed("passwd", b"root:x:0:0::/:/usr/sbin/nologin\nsandbox:x:1000:1000::/workspace:/bin/sh\n")?,
+                sealed("group", b"root:x:0:\nsandbox:x:1000:\n")?,
+                sealed("nsswitch", b"passwd: files\ngroup: files\nhosts: files dns\n")?,
+                sealed("hosts", b"127.0.0.1 localhost sandbox\n::1 localhost\n")?,
+            ],
+        });
+        let spawner = Spawner::start(Arc::clone(&machine)).map_err(SandboxError::Io)?;
+        let backend = Self { machine, spawner };
+        examine::examine(&backend, &setup.state_dir).await?;
+        Ok(backend)
+    }
+
+    /// Why limits are held by process and by user alone, if they are.
+    #[must_use]
+    pub fn degraded(&self) -> Option<&str> {
+        match &self.machine.cgroups {
+            Cgroups::Degraded(why) => Some(why),
+            Cgroups::V1(_) | Cgroups::V2(_) => None,
+        }
+    }
+
+    fn outcome(&self, seen: Seen, owned: bool, sampled: bool) -> Result<Outcome, SandboxError> {
+        let Seen { cause, stdout, stderr, status, usage, duration } = seen;
+        if let Some(End::Refused(why)) = &status.end {
+            return Err(SandboxError::Helper(why.clone()));
+        }
+        if !status.any && cause == Cause::Itself {
+            return Err(examine::never_began(&stderr));
+        }
+        // A run that was killed before process 1 could say a word has run nothing.
+        if status.any || cause == Cause::Unproved {
+            prove(&status)?;
+        }
+        let (code, signal) = end_of(&status);
+        let ended = match cause {
+            Cause::TimedOut => Ended::TimedOut,
+            Cause::OutputLimit => Ended::OutputLimit,
+            Cause::DiskLimit => Ended::DiskLimit,
+            Cause::Unproved => return Err(SandboxError::Unproved("process 1 said too much".to_owned())),
+            Cause::Itself if usage.oom_kills > 0 && code != 0 => Ended::OutOfMemory,
+            Cause::Itself if signal.is_some() => Ended::Signalled,
+            Cause::Itself => Ended::Exited,
+        };
+        let mut limits = self.machine.cgroups.enforced();
+        limits.disk = if sampled { SAMPLED } else { "none" }.to_owned();
+        limits.user = if owned { "own" } else { "shared" }.to_owned();
+        Ok(Outcome {
+            ended,
+            exit_code: code,
+            signal,
+            stdout,
+            stderr,
+            duration,
+            cpu: usage.cpu,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            processes_limit_hit: usage.refused_processes > 0,
+            backend: self.name(),
+            isolation: Isolation { limits, ..status.isolation },
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for Bubblewrap {
+    fn name(&self) -> &'static str {
+        "bubblewrap"
+    }
+
+    async fn run(&self, mut job: Job, output: Option<mpsc::Sender<Chunk>>) -> Result<Outcome, SandboxError> {
+        job.check()?;
+        let limits = job.limits.clone();
+        let owned = user_of(&job).is_some();
+        let disk = Sampler::new(&job.workspace.root, &limits)?;
+        let sampled = disk.is_some();
+        // What is written to the command stays here: the spawner needs to know alone whether there is anything.
+        let input = match &mut job.stdio {
+            Stdio::Piped(input) if !input.is_empty() => std::mem::replace(input, vec![0]),
+            Stdio::Piped(_) | Stdio::Terminal(_) => Vec::new(),
+        };
+        let running = self.spawner.launch(job).await?;
+        let seen = watch::watch(running, input, &limits, output, disk).await?;
+        self.outcome(seen, owned, sampled)
+    }
+}
+
+/// Whether what keeps a run in is what it must be.
+fn prove(status: &Status) -> Result<(), SandboxError> {
+    status.prove()?;
+    status.prove_user(argv::INNER_UID)
+}
+
+/// The exit code that a shell would show, and the signal.
+fn end_of(status: &Status) -> (u8, Option<u8>) {
+    match status.end {
+        Some(End::Exited(code)) => (code, None),
+        Some(End::Signalled(signal)) => (signal.saturating_add(128), Some(signal)),
+        // ENOENT is what a shell calls "not found", the rest "can't be run".
+        Some(End::Unstarted(2)) => (127, None),
+        Some(End::Unstarted(_)) => (126, None),
+        // Killed from outside, process 1 with it.
+        Some(End::Refused(_)) | None => (137, Some(9)),
+    }
+}
+
+/// The host's user that a job's processes are: the tenant's own where this process can become it.
+fn user_of(job: &Job) -> Option<u32> {
+    rustix::process::geteuid().is_root().then(|| job.workspace.owner.get())
+}
+
+fn host(usr: &Path) -> Host {
+    let names = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+    let usr_links = names.into_iter().filter(|name| usr.join(name).exists()).map(str::to_owned).collect();
+    let hidden = argv::HIDDEN.into_iter().filter(|path| Path::new(path).exists()).collect();
+    Host { usr: usr.to_owned(), usr_links, hidden }
+}

@@ -1,0 +1,280 @@
+//! The one thread that starts runs, and what a started run is: [`Running`].
+//!
+//! A child is killed by the kernel when the *thread* that made it ends, so that thread lives as long as the backend. Must
+//! never leave a run behind: whoever lets go of a [`Running`] has it killed, waited for, and its groups removed.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child as Process, Command, Stdio as Pipe};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Resource};
+use tokio::sync::oneshot;
+
+use super::argv::{self, Descriptors};
+use super::child::{Child, STEPS};
+use super::memfd::Sealed;
+use super::{Machine, user_of};
+use crate::cgroup::{Group, Usage};
+use crate::{Job, SandboxError, Stdio};
+
+/// How much longer than the run's time a single process may compute: the run's own deadline comes first.
+const SPARE_SECONDS: u64 = 5;
+/// Open files of one process.
+const MAX_FILES: u64 = 1024;
+/// Memory that one process may pin.
+const MAX_LOCKED_BYTES: u64 = 64 << 10;
+
+/// The thread that starts runs.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    orders: mpsc::Sender<Order>,
+}
+
+struct Order {
+    job: Box<Job>,
+    answer: oneshot::Sender<Result<Running, SandboxError>>,
+}
+
+/// A run that was started.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Readable when the run has ended.
+    pub(super) ended: OwnedFd,
+    /// The ends of its pipes; absent with a terminal.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    /// What process 1 says.
+    pub(super) status: OwnedFd,
+    pub(super) started: Instant,
+    remains: Option<Remains>,
+}
+
+/// What has to be cleared away.
+#[derive(Debug)]
+struct Remains {
+    process: Process,
+    group: Group,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    pub(super) fn start(machine: Arc<Machine>) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(move || {
+            for order in inbox {
+                // Nobody waits for it any more: then it is dropped, which clears it away.
+                let _ = order.answer.send(launch(&machine, &order.job));
+            }
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Starts `job`.
+    pub(super) async fn launch(&self, job: Job) -> Result<Running, SandboxError> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || SandboxError::Launch { step: "the spawner", detail: "its thread has ended".to_owned() };
+        self.orders.send(Order { job: Box::new(job), answer }).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+impl Running {
+    /// Kills what is left, and says what it used when all of it has gone.
+    pub(super) async fn clear(mut self) -> Result<Usage, SandboxError> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(remains) = self.remains.take() {
+            remains.clear_beside(Some(answer));
+        }
+        let lost = SandboxError::Launch { step: "clearing away", detail: "its thread has ended".to_owned() };
+        answered.await.map_err(|_| lost)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(remains) = self.remains.take() {
+            remains.clear_beside(None);
+        }
+    }
+}
+
+impl Remains {
+    /// On a thread of its own, since all of it waits; on this one where the system has no thread to give.
+    fn clear_beside(mut self, answer: Option<oneshot::Sender<Usage>>) {
+        // At once: the thread may have to wait for a processor.
+        self.kill();
+        let parcel: Arc<Parcel> = Arc::new(Mutex::new(Some((self, answer))));
+        let beside = Arc::clone(&parcel);
+        let thread = std::thread::Builder::new().name("sandbox-clearer".to_owned());
+        if thread.spawn(move || clear(&beside)).is_err() {
+            clear(&parcel);
+        }
+    }
+
+    fn kill(&mut self) {
+        // An error means that it has ended, and been waited for.
+        let _ = self.process.kill();
+    }
+
+    fn clear(mut self, answer: Option<oneshot::Sender<Usage>>) {
+        self.group.kill();
+        if let Err(err) = self.process.wait() {
+            tracing::warn!("a run could not be waited for: {err}");
+        }
+        let usage = self.group.usage();
+        if let Err(err) = self.group.remove() {
+            tracing::warn!("the control group of a run stays: {err}");
+        }
+        if let Some(answer) = answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(usage);
+        }
+    }
+}
+
+/// What is cleared away by whichever thread gets hold of it.
+type Parcel = Mutex<Option<(Remains, Option<oneshot::Sender<Usage>>)>>;
+
+fn clear(parcel: &Parcel) {
+    let taken = parcel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some((remains, answer)) = taken {
+        remains.clear(answer);
+    }
+}
+
+fn launch(machine: &Machine, job: &Job) -> Result<Running, SandboxError> {
+    let failed = |step| move |err: io::Error| SandboxError::Launch { step, detail: err.to_string() };
+    let group = machine.cgroups.make(&job.id, &job.limits)?;
+    let (status, said) = io::pipe().map_err(failed("a pipe"))?;
+    let (failure, report) = io::pipe().map_err(failed("a pipe"))?;
+    let (inherited, fds) = inherit(machine, job, said.into()).map_err(failed("descriptors"))?;
+    let options = packed(&argv::options(job, &fds, &machine.host));
+    let options = Sealed::new("options", &options).and_then(|sealed| sealed.reader()).map_err(failed("options"))?;
+    let mut command = Command::new(&machine.program);
+    command.arg0("bwrap").env_clear().arg("--args").arg(options.as_raw_fd().to_string()).arg("--");
+    command.args(argv::command(job, &fds)).current_dir("/");
+    connect(&mut command, &job.stdio).map_err(failed("input and output"))?;
+    let child = Child {
+        entrances: group.entrances()?,
+        inherited: inherited.into_iter().chain([options]).collect(),
+        terminal: matches!(job.stdio, Stdio::Terminal(_)),
+        limits: rlimits(machine, job),
+        user: user_of(job),
+        report: report.into(),
+    };
+    child.prepare(&mut command);
+    let started = Instant::now();
+    let spawned = command.spawn();
+    drop(command);
+    let mut process = match spawned {
+        Ok(process) => process,
+        Err(err) => {
+            let told = group.remove();
+            let step = failed_step(failure.into()).unwrap_or("starting bubblewrap");
+            let detail = told.err().map_or_else(|| err.to_string(), |more| format!("{err}; {more}"));
+            return Err(SandboxError::Launch { step, detail });
+        }
+    };
+    let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+    let handle = handle_of(&process);
+    // From here on it is cleared away whatever fails.
+    let remains = Remains { process, group };
+    let ended = match handle {
+        Ok(handle) => handle,
+        Err(err) => {
+            remains.clear_beside(None);
+            return Err(failed("a handle of the process")(err));
+        }
+    };
+    Ok(Running {
+        ended,
+        stdin: stdin.map(OwnedFd::from),
+        stdout: stdout.map(OwnedFd::from),
+        stderr: stderr.map(OwnedFd::from),
+        status: status.into(),
+        started,
+        remains: Some(remains),
+    })
+}
+
+fn handle_of(process: &Process) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// The descriptors that bubblewrap gets, and their numbers.
+fn inherit(machine: &Machine, job: &Job, said: OwnedFd) -> io::Result<(Vec<OwnedFd>, Descriptors)> {
+    let mut all = Vec::new();
+    let mut keep = |fd: OwnedFd| {
+        let number = fd.as_raw_fd();
+        all.push(fd);
+        number
+    };
+    let [passwd, group, nsswitch, hosts] = &machine.etc;
+    let etc = [keep(passwd.reader()?), keep(group.reader()?), keep(nsswitch.reader()?), keep(hosts.reader()?)];
+    let workspace = keep(job.workspace.root.handle()?);
+    let seccomp = [keep(machine.seccomp[0].reader()?), keep(machine.seccomp[1].reader()?)];
+    let egress = match &job.egress {
+        Some(path) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Some(keep(rustix::fs::open(path, flags, Mode::empty())?))
+        }
+        None => None,
+    };
+    let helper = keep(machine.helper.reader()?);
+    let status = keep(said);
+    Ok((all, Descriptors { etc, workspace, seccomp, egress, helper, status }))
+}
+
+fn connect(command: &mut Command, stdio: &Stdio) -> io::Result<()> {
+    match stdio {
+        Stdio::Piped(input) => {
+            command.stdin(if input.is_empty() { Pipe::null() } else { Pipe::piped() });
+            command.stdout(Pipe::piped()).stderr(Pipe::piped());
+        }
+        Stdio::Terminal(inner) => {
+            command.stdin(inner.try_clone()?).stdout(inner.try_clone()?).stderr(inner.try_clone()?);
+        }
+    }
+    Ok(())
+}
+
+/// Limits of each process; where there are no control groups they stand in for those of all together, as far as they go.
+fn rlimits(machine: &Machine, job: &Job) -> Vec<(Resource, u64)> {
+    let seconds = job.limits.wall.as_secs().saturating_add(SPARE_SECONDS);
+    let mut limits = vec![
+        (Resource::Core, 0),
+        (Resource::Nofile, MAX_FILES),
+        (Resource::Fsize, job.limits.file_bytes),
+        (Resource::Memlock, MAX_LOCKED_BYTES),
+        (Resource::Cpu, seconds),
+    ];
+    if machine.degraded() {
+        limits.push((Resource::Data, job.limits.memory_bytes));
+        if user_of(job).is_some() {
+            limits.push((Resource::Nproc, u64::from(job.limits.processes)));
+        }
+    }
+    limits
+}
+
+/// Arguments as `--args` reads them: each ended by a NUL. None holds one, since the job was checked.
+fn packed(args: &[std::ffi::OsString]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    args.iter().flat_map(|arg| arg.as_bytes().iter().copied().chain([0])).collect()
+}
+
+/// Which step of the child failed, if it was one of them.
+fn failed_step(report: OwnedFd) -> Option<&'static str> {
+    let mut told = [0; 1];
+    match rustix::io::read(&report, &mut told) {
+        Ok(1) => STEPS.get(usize::from(told[0])).copied(),
+        Ok(_) | Err(_) => None,
+    }
+}

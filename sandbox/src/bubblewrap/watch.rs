@@ -1,0 +1,224 @@
+//! A run while it runs: what goes in, what comes out, and what ends it.
+//!
+//! Memory does not follow the output: what is over the kept bytes is read and let go. Whoever reads along can slow the
+//! command down, never the deadline.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::launch::Running;
+use crate::capture::Capture;
+use crate::disk::Sampler;
+use crate::status::{MAX_STATUS_BYTES, Status};
+use crate::{Captured, Chunk, Limits, SandboxError, Stream};
+
+/// How much is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// How long a reader may take for the rest after the end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Itself,
+    TimedOut,
+    OutputLimit,
+    DiskLimit,
+    Unproved,
+}
+
+/// What there is of a run when it has ended.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) cause: Cause,
+    pub(super) stdout: Captured,
+    pub(super) stderr: Captured,
+    pub(super) status: Status,
+    pub(super) usage: crate::cgroup::Usage,
+    pub(super) duration: Duration,
+}
+
+/// What ends a run before it ends by itself.
+enum Stop {
+    Output,
+    Unproved,
+    System(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(err: io::Error) -> Self {
+        Self::System(err)
+    }
+}
+
+/// Everything that is read.
+struct Streams {
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+    status: pipe::Receiver,
+    written: AtomicU64,
+    most: u64,
+    output: Option<mpsc::Sender<Chunk>>,
+}
+
+/// What was read of it.
+struct Read {
+    stdout: Capture,
+    stderr: Capture,
+    said: Vec<u8>,
+}
+
+/// Stays with a run to its end, and clears it away.
+pub(super) async fn watch(
+    mut running: Running,
+    input: Vec<u8>,
+    limits: &Limits,
+    output: Option<mpsc::Sender<Chunk>>,
+    mut disk: Option<Sampler>,
+) -> Result<Seen, SandboxError> {
+    let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose().map_err(SandboxError::Io);
+    let mut streams = Streams {
+        stdout: receiver(running.stdout.take())?,
+        stderr: receiver(running.stderr.take())?,
+        status: pipe::Receiver::from_owned_fd(running.status.try_clone().map_err(SandboxError::Io)?)
+            .map_err(SandboxError::Io)?,
+        written: AtomicU64::new(0),
+        most: limits.output_bytes,
+        output,
+    };
+    let mut read =
+        Read { stdout: Capture::new(limits.kept_bytes), stderr: Capture::new(limits.kept_bytes), said: Vec::new() };
+    let ended = running.ended.try_clone().and_then(registered);
+    let ended = ended.map_err(SandboxError::Io)?;
+    let deadline = Instant::from_std(running.started + limits.wall);
+    let stdin = running.stdin.take();
+    let mut pumping = Box::pin(streams.pump(&mut read));
+    let mut pumped = None;
+    let cause = {
+        let mut feeding = Box::pin(feed(stdin, input));
+        let mut growing = Box::pin(Sampler::over(disk.as_mut()));
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => break Cause::TimedOut,
+                over = &mut growing => { over?; break Cause::DiskLimit }
+                ready = ended.readable() => { ready.map_err(SandboxError::Io)?.retain_ready(); break Cause::Itself }
+                done = &mut pumping, if pumped.is_none() => match done {
+                    Err(Stop::Output) => break Cause::OutputLimit,
+                    Err(Stop::Unproved) => break Cause::Unproved,
+                    Err(Stop::System(err)) => return Err(SandboxError::Io(err)),
+                    Ok(()) => pumped = Some(()),
+                },
+                never = &mut feeding => match never {},
+            }
+        }
+    };
+    let started = running.started;
+    let usage = running.clear().await?;
+    let duration = started.elapsed();
+    let mut cause = cause;
+    if pumped.is_none() && matches!(cause, Cause::Itself | Cause::TimedOut | Cause::DiskLimit) {
+        // All who wrote are gone, so there is an end; only a reader who takes too long has it cut off.
+        match tokio::time::timeout(GRACE, &mut pumping).await {
+            Ok(Err(Stop::Output)) => cause = Cause::OutputLimit,
+            Ok(Err(Stop::Unproved)) => cause = Cause::Unproved,
+            Ok(Err(Stop::System(err))) => return Err(SandboxError::Io(err)),
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+    drop(pumping);
+    let status = Status::parse(&read.said);
+    Ok(Seen { cause, stdout: read.stdout.finish(), stderr: read.stderr.finish(), status, usage, duration })
+}
+
+impl Streams {
+    /// Reads all three to their ends.
+    async fn pump(&mut self, read: &mut Read) -> Result<(), Stop> {
+        let Self { stdout, stderr, status, written, most, output } = self;
+        let count = Count { written, most: *most };
+        tokio::try_join!(
+            pump(stdout.as_mut(), Stream::Stdout, &mut read.stdout, count, output.as_ref()),
+            pump(stderr.as_mut(), Stream::Stderr, &mut read.stderr, count, output.as_ref()),
+            listen(status, &mut read.said),
+        )?;
+        Ok(())
+    }
+}
+
+/// What both streams together came to.
+#[derive(Clone, Copy)]
+struct Count<'c> {
+    written: &'c AtomicU64,
+    most: u64,
+}
+
+async fn pump(
+    from: Option<&mut pipe::Receiver>,
+    stream: Stream,
+    capture: &mut Capture,
+    count: Count<'_>,
+    output: Option<&mpsc::Sender<Chunk>>,
+) -> Result<(), Stop> {
+    let Some(from) = from else { return Ok(()) };
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let length = from.read(&mut piece).await?;
+        let bytes = piece.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        capture.push(bytes);
+        if let Some(output) = output {
+            // A reader who has gone changes nothing.
+            let _ = output.send(Chunk { stream, bytes: bytes.to_vec() }).await;
+        }
+        let more = u64::try_from(length).unwrap_or(u64::MAX);
+        if count.written.fetch_add(more, Ordering::Relaxed).saturating_add(more) > count.most {
+            return Err(Stop::Output);
+        }
+    }
+}
+
+/// Hears what process 1 says; as soon as it shows that the walls are not what they must be, it is over.
+async fn listen(from: &mut pipe::Receiver, said: &mut Vec<u8>) -> Result<(), Stop> {
+    let mut piece = [0; 1024];
+    loop {
+        let length = from.read(&mut piece).await?;
+        let bytes = piece.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        said.extend_from_slice(bytes);
+        if said.len() > MAX_STATUS_BYTES {
+            return Err(Stop::Unproved);
+        }
+        let status = Status::parse(said);
+        if status.started && super::prove(&status).is_err() {
+            return Err(Stop::Unproved);
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "tokio takes descriptors on trust")]
+fn registered(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and the same one, until it is dropped with what it is registered in.
+    unsafe { AsyncFd::register(handle) }.map_err(io::Error::from)
+}
+
+/// Writes the input and closes it. Never done: who reads nothing ends otherwise.
+async fn feed(stdin: Option<OwnedFd>, input: Vec<u8>) -> std::convert::Infallible {
+    if let Some(Ok(mut stdin)) = stdin.map(pipe::Sender::from_owned_fd) {
+        // A command that closes its input, or ends, wants no more of it.
+        let _ = stdin.write_all(&input).await;
+        drop(stdin);
+    }
+    std::future::pending().await
+}
