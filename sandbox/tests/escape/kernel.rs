@@ -16,10 +16,12 @@ const EPERM: i32 = libc::EPERM;
 const ENOSYS: i32 = libc::ENOSYS;
 
 /// What is called, with which arguments, and what it must be answered.
-fn forbidden() -> Vec<(&'static str, libc::c_long, &'static [&'static str], i32)> {
+type Forbidden = (&'static str, libc::c_long, &'static [&'static str], i32);
+
+fn forbidden() -> Vec<Forbidden> {
     let none: &[&str] = &[];
     let bad: &[&str] = &["-1", "-1", "-1", "-1", "-1"];
-    let mut calls = vec![
+    let calls = vec![
         ("ptrace", libc::SYS_ptrace, none, EPERM),
         ("process_vm_readv", libc::SYS_process_vm_readv, none, EPERM),
         ("process_vm_writev", libc::SYS_process_vm_writev, none, EPERM),
@@ -71,13 +73,21 @@ fn forbidden() -> Vec<(&'static str, libc::c_long, &'static [&'static str], i32)
         ("memfd_secret", libc::SYS_memfd_secret, bad, EPERM),
         ("openat2", libc::SYS_openat2, none, ENOSYS),
     ];
-    #[cfg(target_arch = "x86_64")]
-    calls.extend([
-        ("iopl", libc::SYS_iopl, &["9"][..], EPERM),
+    calls.into_iter().chain(of_this_processor()).collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn of_this_processor() -> Vec<Forbidden> {
+    vec![
+        ("iopl", libc::SYS_iopl, &["9"], EPERM),
         ("ioperm", libc::SYS_ioperm, &["1", "0", "1"], EPERM),
         ("modify_ldt", libc::SYS_modify_ldt, &["0", "@", "16"], EPERM),
-    ]);
-    calls
+    ]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn of_this_processor() -> Vec<Forbidden> {
+    Vec::new()
 }
 
 async fn forbidden_calls_are_refused(place: Place) {
