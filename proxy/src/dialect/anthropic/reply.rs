@@ -24,9 +24,9 @@ pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
     let (Some(Json::List(content)), usage) = (message.take("content"), message.take("usage")) else { return None };
     let parts = content.into_iter().filter_map(part).collect();
     let (reason, sequence) = (message.text("stop_reason"), message.text("stop_sequence"));
-    let counts: Option<Counts> = match usage {
-        Some(usage) if !usage.is_null() => Some(serde_json::from_value(usage.into()).ok()?),
-        _ => None,
+    let counts = match usage {
+        Some(usage) => Some(Counts::of(&usage)?),
+        None => None,
     };
     Some(Reply {
         id: message.text("id").unwrap_or_default(),

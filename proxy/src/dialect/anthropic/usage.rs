@@ -3,9 +3,13 @@
 //! In this dialect `input_tokens` is what was neither read from nor written to a cache, and `output_tokens` includes thinking.
 //! In a stream the counts are totals so far: of each, the last one stated is right, and one that is left out stays.
 
+use std::borrow::Cow;
+
 use openclawmu_store::Usage;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::dialect::json::Json;
 
 /// What the provider has stated so far.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -38,7 +42,61 @@ struct Details {
     thinking_tokens: Option<u64>,
 }
 
+/// A count that may be left out; `None` where it is no count.
+#[expect(clippy::option_option, reason = "one says whether it is there, the other whether it can be read")]
+fn count(value: &Json<'_>) -> Option<Option<u64>> {
+    match value {
+        Json::Null => Some(None),
+        Json::Number(number) => number.as_u64().map(Some),
+        Json::Bool(_) | Json::Text(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => None,
+    }
+}
+
+/// The members of an object that may be left out; `None` where it is no object.
+fn members<'j, 'a>(value: &'j Json<'a>) -> Option<&'j [(Cow<'a, str>, Json<'a>)]> {
+    match value {
+        Json::Null => Some(&[]),
+        Json::Object(members) => Some(members),
+        Json::Bool(_) | Json::Number(_) | Json::Text(_) | Json::List(_) | Json::Known(_) => None,
+    }
+}
+
 impl Counts {
+    /// What a whole answer states; `None` where that can't be read.
+    pub(super) fn of(usage: &Json<'_>) -> Option<Self> {
+        let mut counts = Self::default();
+        for (key, value) in members(usage)? {
+            match key.as_ref() {
+                "input_tokens" => counts.input_tokens = count(value)?,
+                "cache_creation_input_tokens" => counts.cache_creation_input_tokens = count(value)?,
+                "cache_read_input_tokens" => counts.cache_read_input_tokens = count(value)?,
+                "output_tokens" => counts.output_tokens = count(value)?,
+                "cache_creation" => {
+                    let mut creation = Creation::default();
+                    for (key, value) in members(value)? {
+                        match key.as_ref() {
+                            "ephemeral_5m_input_tokens" => creation.ephemeral_5m_input_tokens = count(value)?,
+                            "ephemeral_1h_input_tokens" => creation.ephemeral_1h_input_tokens = count(value)?,
+                            _ => {}
+                        }
+                    }
+                    counts.cache_creation = Some(creation);
+                }
+                "output_tokens_details" => {
+                    let mut details = Details::default();
+                    for (key, value) in members(value)? {
+                        if key == "thinking_tokens" {
+                            details.thinking_tokens = count(value)?;
+                        }
+                    }
+                    counts.output_tokens_details = Some(details);
+                }
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+
     /// Takes what is stated later.
     pub(super) fn absorb(&mut self, later: Self) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
@@ -102,7 +160,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn counts(raw: &str) -> Counts {
-        serde_json::from_str(raw).unwrap()
+        let (whole, in_stream) =
+            (Counts::of(&Json::parse(raw).unwrap()).unwrap(), serde_json::from_str::<Counts>(raw).unwrap());
+        assert_eq!(whole.usage(), in_stream.usage(), "{raw}");
+        whole
     }
 
     #[test]
