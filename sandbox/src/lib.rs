@@ -13,6 +13,7 @@
 //! | `cgroup` | limits of memory, processes and processor time, and every process of a run |
 //! | `seccomp` | `conf/seccomp.json`: what code may not ask of the kernel, for both backends |
 //! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
+//! | [`egress`] | the only way out of a sandbox: a proxy for one run, with its allow-list |
 //! | `capture`, `disk` | what is kept of the output, and a look at the disk now and then |
 //!
 //! # Threat model
@@ -67,9 +68,13 @@ mod backend;
 #[cfg(target_os = "linux")]
 mod bubblewrap;
 mod capture;
+<<<<<<< HEAD
 #[cfg(target_os = "linux")]
 mod cgroup;
 mod disk;
+=======
+pub mod egress;
+>>>>>>> 6504dd9 (sandbox: the way out, through a proxy of each run's own; control: asks it which addresses are public)
 mod error;
 #[cfg(target_os = "linux")]
 mod helper;

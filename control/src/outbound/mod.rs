@@ -7,13 +7,11 @@
 //! and time. A URL may hold a credential, so no error repeats one.
 //!
 //! - `operator`: URLs that the operator names
-//! - `address`: which addresses are public
 //! - `hosts`: lists of hosts
 //! - `reach`: which URLs a tenant may name
 //! - `resolve`: names to addresses, all of them public
 //! - `call`: one call, bounded
 
-mod address;
 mod call;
 mod hosts;
 mod operator;
@@ -22,8 +20,8 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub use address::is_public;
 pub use call::{Answer, CallError, Limits, OperatorCalls, TenantCalls};
 pub use hosts::HostList;
+pub use openclawmu_sandbox::egress::is_public;
 pub use operator::OutboundUrl;
 pub use reach::{TenantReach, TenantUrl};

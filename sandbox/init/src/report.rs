@@ -5,6 +5,7 @@
 //!     no_new_privs 1
 //!     cap_eff 0000000000000000
 //!     started             | exec_failed ERRNO | refused REASON
+//!     cpu_us 1500         memory_peak 4096      refused_processes 0      oom_kills 0       (what its control groups tell inside)
 //!     exited 3            | signalled 9
 //!
 //! Where the last line is missing, the run was ended from outside. More than one range of user ids are joined by `;`.
@@ -13,8 +14,9 @@ use std::fmt::Display;
 use std::fs;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::args::Status;
 
@@ -47,6 +49,38 @@ impl Report {
                 Self::Pipe(File::from(owned))
             }
         })
+    }
+
+    /// The same way, to see whether somebody listens still.
+    pub(crate) fn again(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Nobody => Ok(None),
+            Self::Pipe(pipe) => pipe.as_fd().try_clone_to_owned().map(Some),
+            Self::Socket(socket) => socket.as_fd().try_clone_to_owned().map(Some),
+        }
+    }
+
+    /// Says what the run used, as far as its control groups can be seen from inside.
+    pub(crate) fn say_usage(&mut self) {
+        if matches!(self, Self::Nobody) {
+            return;
+        }
+        let groups = Path::new("/sys/fs/cgroup");
+        let read = |name: &str| fs::read_to_string(groups.join(name)).ok();
+        let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+        let of = |name: &str, key: &str| entry(&read(name)?, key);
+        // The second version's files first, then the first's.
+        let cpu = of("cpu.stat", "usage_usec").or_else(|| Some(number("cpuacct/cpuacct.usage")? / 1000));
+        let peak = number("memory.peak").or_else(|| number("memory/memory.max_usage_in_bytes"));
+        let refused = of("pids.events", "max").or_else(|| of("pids/pids.events", "max"));
+        let killed = of("memory.events", "oom_kill").or_else(|| of("memory/memory.oom_control", "oom_kill"));
+        for (key, value) in
+            [("cpu_us", cpu), ("memory_peak", peak), ("refused_processes", refused), ("oom_kills", killed)]
+        {
+            if let Some(value) = value {
+                self.say(key, value);
+            }
+        }
     }
 
     /// Says that the command runs.
@@ -86,6 +120,11 @@ impl Report {
     }
 }
 
+/// An entry of a file that has a key and a number on each line.
+fn entry(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 /// A field of `/proc/<pid>/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
@@ -101,5 +140,13 @@ mod tests {
         assert_eq!(field(status, "Seccomp"), Some("2"));
         assert_eq!(field(status, "CapEff"), Some("0000000000000000"));
         assert_eq!(field(status, "NoNewPrivs"), None);
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_whole_key() {
+        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!(entry(text, "oom_kill"), Some(3));
+        assert_eq!(entry(text, "oom"), None);
+        assert_eq!(entry("max\n", "max"), None);
     }
 }

@@ -7,10 +7,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process_group, set_dumpable_behavior, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_dumpable_behavior, wait,
 };
 
 use crate::REFUSED;
@@ -23,11 +25,19 @@ const NOT_FOUND: u8 = 127;
 /// What shells answer for a command that can't be run.
 const NOT_RUNNABLE: u8 = 126;
 
+/// Of its threads, which do little.
+const STACK_BYTES: usize = 64 * 1024;
+
 /// How the command ended.
 enum End {
     Exited(u8),
     Signalled(u8),
+    /// It didn't: whoever was told is gone.
+    Abandoned,
 }
+
+/// Set before the signal that tells of it.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
 
 /// All of it.
 pub(crate) fn main() -> ExitCode {
@@ -37,12 +47,9 @@ pub(crate) fn main() -> ExitCode {
     let Ok(mut report) = Report::open(&args.status) else {
         return ExitCode::from(REFUSED);
     };
-    match prepare(&args) {
-        Ok(()) => {}
-        Err(reason) => {
-            report.say("refused", reason);
-            return ExitCode::from(REFUSED);
-        }
+    if let Err(reason) = prepare(&args).and_then(|()| watch_outside(&report)) {
+        report.say("refused", reason);
+        return ExitCode::from(REFUSED);
     }
     report.say_isolation();
     let pid = match start(&args.command) {
@@ -54,7 +61,9 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     report.say_started();
-    match supervise(pid) {
+    let ended = supervise(pid);
+    report.say_usage();
+    match ended {
         Ok(End::Exited(code)) => {
             report.say("exited", code);
             ExitCode::from(code)
@@ -63,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
             report.say("signalled", signal);
             ExitCode::from(signal.saturating_add(128))
         }
+        Ok(End::Abandoned) => ExitCode::from(REFUSED),
         Err(error) => {
             report.say("refused", error);
             ExitCode::from(REFUSED)
@@ -84,10 +94,26 @@ fn prepare(args: &Args) -> Result<(), String> {
         // It listens before the command is there: no request can come too early.
         let forwarder = Forwarder::bind(socket).map_err(|err| format!("egress: {err}"))?;
         std::thread::Builder::new()
-            .stack_size(64 * 1024)
+            .stack_size(STACK_BYTES)
             .spawn(move || forwarder.run())
             .map_err(|err| format!("egress: {err}"))?;
     }
+    Ok(())
+}
+
+/// Nobody may be left to end the run: if who is told of it goes away, it is over. An engine would let it run for ever.
+fn watch_outside(report: &Report) -> Result<(), String> {
+    let failed = |error: io::Error| format!("status: {error}");
+    let Some(outside) = report.again().map_err(failed)? else { return Ok(()) };
+    let watch = move || {
+        // Asked for nothing, the kernel tells of the other end alone.
+        let mut asked = [PollFd::new(&outside, PollFlags::empty())];
+        while !matches!(poll(&mut asked, None), Ok(1..)) {}
+        ABANDONED.store(true, Ordering::Release);
+        // Blocked, so it waits for `next_signal` even in process 1.
+        let _sent = kill_process(getpid(), Signal::CHILD);
+    };
+    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(watch).map_err(failed)?;
     Ok(())
 }
 
@@ -122,6 +148,9 @@ fn supervise(command: Pid) -> io::Result<End> {
     loop {
         match next_signal()? {
             libc::SIGCHLD => {
+                if ABANDONED.load(Ordering::Acquire) {
+                    return Ok(End::Abandoned);
+                }
                 if let Some(end) = reap(command)? {
                     return Ok(end);
                 }

@@ -24,6 +24,17 @@ fn orphans_leave_no_zombie() {
     assert_eq!(Run::shell(script).run().output, "zombie\n");
 }
 
+/// whoever started the run is killed, and what was told of it is closed with it.
+#[test]
+fn a_run_ends_when_nobody_listens_any_more() {
+    let mut child = Run::shell("echo up; exec sleep 3600").launch().spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!((line.as_str(), child.try_wait().unwrap()), ("up\n", None), "as long as somebody does");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+}
+
 /// forked twice, in a session of its own, deaf to signals.
 #[test]
 fn a_daemon_ends_with_the_command() {

@@ -47,14 +47,19 @@ fn the_report_tells_how_the_command_is_isolated() {
         let seen = seen.iter().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(told(key), seen, "{key}");
     }
-    assert_eq!(ran.report[4..], ["started", "exited 0"], "{ran:?}");
+    assert_eq!((ran.report[4].as_str(), ran.last()), ("started", "exited 0"), "{ran:?}");
 }
 
 /// A mask of the helper's own would leave the command deaf.
 #[test]
 fn no_signal_is_blocked_or_ignored_for_the_command() {
     let script = "grep -E '^Sig(Blk|Ign):' /proc/self/status";
-    let (with, bare) = (Run::shell(script).run(), Run { without_helper: true, ..Run::shell(script) }.run());
-    assert!(with.output.starts_with("SigBlk:\t0000000000000000\n"), "{with:?}");
-    assert_eq!(with.output, bare.output);
+    // The C library has uses of its own for two signals above 31.
+    let of = |run: Run| -> Vec<u64> {
+        let masks = run.run().output;
+        masks.lines().map(|line| u64::from_str_radix(&line[8..], 16).unwrap() & 0x7fff_ffff).collect()
+    };
+    let (with, bare) = (of(Run::shell(script)), of(Run { without_helper: true, ..Run::shell(script) }));
+    assert_eq!(with, bare);
+    assert_eq!(with[0], 0);
 }
