@@ -124,7 +124,7 @@ impl Bubblewrap {
         if status.any || cause == Cause::Unproved {
             prove(&status)?;
         }
-        let (code, signal) = end_of(&status);
+        let (code, signal) = status.shown();
         let ended = match cause {
             Cause::TimedOut => Ended::TimedOut,
             Cause::OutputLimit => Ended::OutputLimit,
@@ -180,19 +180,6 @@ impl Backend for Bubblewrap {
 fn prove(status: &Status) -> Result<(), SandboxError> {
     status.prove()?;
     status.prove_user(argv::INNER_UID)
-}
-
-/// The exit code that a shell would show, and the signal.
-fn end_of(status: &Status) -> (u8, Option<u8>) {
-    match status.end {
-        Some(End::Exited(code)) => (code, None),
-        Some(End::Signalled(signal)) => (signal.saturating_add(128), Some(signal)),
-        // ENOENT is what a shell calls "not found", the rest "can't be run".
-        Some(End::Unstarted(2)) => (127, None),
-        Some(End::Unstarted(_)) => (126, None),
-        // Killed from outside, process 1 with it.
-        Some(End::Refused(_)) | None => (137, Some(9)),
-    }
 }
 
 /// The host's user that a job's processes are: the tenant's own where this process can become it.

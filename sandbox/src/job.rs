@@ -192,6 +192,11 @@ impl Workspace {
 }
 
 impl Job {
+    /// Whether anything is written to the command.
+    pub(crate) fn has_input(&self) -> bool {
+        matches!(&self.stdio, Stdio::Piped(input) if !input.is_empty())
+    }
+
     /// Whether it can be run at all; every backend asks first.
     ///
     /// # Errors

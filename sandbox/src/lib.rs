@@ -10,6 +10,7 @@
 //! | `job`, `outcome` | [`Job`]: what is run, within which [`Limits`]; [`Outcome`]: how it ended, and the proof of what held it |
 //! | `backend` | [`Backend`]: the seam to what runs a job in isolation |
 //! | `bubblewrap` | [`Bubblewrap`]: namespaces of its own on Linux |
+//! | `docker` | [`Docker`]: containers of an engine, with the same walls, by choice |
 //! | `cgroup` | limits of memory, processes and processor time, and every process of a run |
 //! | `seccomp` | `conf/seccomp.json`: what code may not ask of the kernel, for both backends |
 //! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
@@ -68,13 +69,12 @@ mod backend;
 #[cfg(target_os = "linux")]
 mod bubblewrap;
 mod capture;
-<<<<<<< HEAD
 #[cfg(target_os = "linux")]
 mod cgroup;
 mod disk;
-=======
+#[cfg(target_os = "linux")]
+mod docker;
 pub mod egress;
->>>>>>> 6504dd9 (sandbox: the way out, through a proxy of each run's own; control: asks it which addresses are public)
 mod error;
 #[cfg(target_os = "linux")]
 mod helper;
@@ -88,6 +88,8 @@ mod status;
 pub use backend::Backend;
 #[cfg(target_os = "linux")]
 pub use bubblewrap::{Bubblewrap, BubblewrapSetup};
+#[cfg(target_os = "linux")]
+pub use docker::{Docker, DockerSetup};
 pub use error::{PathError, SandboxError};
 #[cfg(target_os = "linux")]
 pub use helper::HELPER;

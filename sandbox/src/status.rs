@@ -53,6 +53,19 @@ impl Status {
         status
     }
 
+    /// The exit code that a shell would show, and the signal.
+    pub(crate) fn shown(&self) -> (u8, Option<u8>) {
+        match self.end {
+            Some(End::Exited(code)) => (code, None),
+            Some(End::Signalled(signal)) => (signal.saturating_add(128), Some(signal)),
+            // ENOENT is what a shell calls "not found", the rest "can't be run".
+            Some(End::Unstarted(2)) => (127, None),
+            Some(End::Unstarted(_)) => (126, None),
+            // Killed from outside, process 1 with it.
+            Some(End::Refused(_)) | None => (137, Some(9)),
+        }
+    }
+
     /// Whether process 1 is bound as it must be, whatever ran it: a filter, no rights, and none to be gained.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use crate::egress::ENVIRONMENT;
 use crate::{Job, Stdio};
 
 /// The user inside.
@@ -16,8 +17,6 @@ pub(super) const INNER_UID: u32 = 1000;
 pub(super) const WORKSPACE: &str = "/workspace";
 /// Where the egress socket is inside.
 pub(super) const EGRESS: &str = "/run/egress.sock";
-/// Where process 1 listens for programs that want to go out.
-const PROXY: &str = "http://127.0.0.1:3128";
 /// Files of `/proc` that tell of the whole machine.
 pub(super) const HIDDEN: [&str; 4] = ["/proc/keys", "/proc/key-users", "/proc/kallsyms", "/proc/timer_list"];
 /// What of the host's `/etc` programs need, none of it about people or machines.
@@ -114,11 +113,8 @@ fn environment(args: &mut Arguments, job: &Job) {
         args.add(["--setenv", name, value]);
     }
     if job.egress.is_some() {
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
-            args.add(["--setenv", name, PROXY]);
-        }
-        for name in ["NO_PROXY", "no_proxy"] {
-            args.add(["--setenv", name, "localhost,127.0.0.1"]);
+        for (name, value) in ENVIRONMENT {
+            args.add(["--setenv", name, value]);
         }
     }
     for (name, value) in &job.env {

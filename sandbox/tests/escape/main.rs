@@ -11,6 +11,8 @@
 //! - `lack`: what happens where something is missing, or dies
 //! - `place`: where a test runs its attack; `attack.c`: the attacks
 //!
+//! The container engine is a real one, which the tests start (`engine`).
+//!
 //! They need bubblewrap, a C compiler with its static library, and the right to make namespaces; where one is missing they fail.
 
 #![cfg(target_os = "linux")]
@@ -23,6 +25,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../engine/mod.rs"]
+mod engine;
 mod place;
 
 /// Makes a test of each attack, for each backend.
@@ -32,6 +36,13 @@ macro_rules! attacks {
             $(#[test]
             fn $name() {
                 crate::place::on_bubblewrap(super::$name);
+            })*
+        }
+
+        mod docker {
+            $(#[test]
+            fn $name() {
+                crate::place::on_docker(super::$name);
             })*
         }
     };

@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use openclawmu_sandbox::{
-    Backend, Bubblewrap, BubblewrapSetup, HostUid, Job, Limits, Outcome, Root, RunId, Stdio, TreePath, Workspace,
+    Backend, Bubblewrap, BubblewrapSetup, Docker, DockerSetup, HostUid, Job, Limits, Outcome, Root, RunId, Stdio,
+    TreePath, Workspace,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::engine::{Engine, IMAGE};
 
 /// The runtime that all backends live on.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
@@ -20,6 +23,10 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a ru
 static STATE: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a writable temp dir"));
 static BUBBLEWRAP: LazyLock<Bubblewrap> =
     LazyLock::new(|| RUNTIME.block_on(Bubblewrap::start(&setup())).expect("bubblewrap isolates here"));
+/// An engine of the tests' own, as long as they run.
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| RUNTIME.block_on(Engine::start()));
+static DOCKER: LazyLock<Docker> =
+    LazyLock::new(|| RUNTIME.block_on(Docker::start(&docker_setup())).expect("the engine isolates here"));
 /// The attacks, built once.
 static ATTACK: LazyLock<Vec<u8>> = LazyLock::new(build);
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -32,6 +39,19 @@ pub(crate) fn setup() -> BubblewrapSetup {
         require_cgroups: true,
         state_dir: STATE.path().to_owned(),
     }
+}
+
+/// Docker as a gateway sets it up.
+pub(crate) fn docker_setup() -> DockerSetup {
+    let state_dir = STATE.path().join("docker");
+    std::fs::create_dir_all(&state_dir).unwrap();
+    DockerSetup { socket: ENGINE.socket(), image: IMAGE.to_owned(), runtime: None, state_dir }
+}
+
+/// Runs an attack on containers.
+pub(crate) fn on_docker<F: Future<Output = ()>>(attack: impl FnOnce(Place) -> F) {
+    let place = Place::new(&*DOCKER);
+    RUNTIME.block_on(attack(place));
 }
 
 /// Runs an attack on bubblewrap.

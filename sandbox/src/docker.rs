@@ -1,0 +1,256 @@
+//! [`Docker`]: runs jobs as containers of an engine, with the same walls as bubblewrap's, the same process 1, and the same proof.
+//!
+//! - `spec`: what the engine is asked to make, a pure function
+//! - `place`: where process 1 of one run reports to
+//! - `watch`: a run while it runs
+//! - `usage`: what it used, as process 1 read it from inside
+//! - `sweep`: what goes when a run is over, or was left by a gateway that died
+//!
+//! The engine must run on this machine's kernel: it takes paths of this host, and process 1 is a program for it. Must never give a container
+//! the engine's socket, a capability, a network, or a mount below what a tenant can write to.
+
+mod place;
+mod spec;
+mod sweep;
+mod usage;
+mod watch;
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker as Engine};
+use tokio::sync::mpsc;
+
+use crate::disk::{SAMPLED, Sampler};
+use crate::status::End;
+use crate::{
+    Backend, Chunk, Ended, Enforced, HELPER, HostUid, Isolation, Job, Limits, Outcome, RelPath, Root, RunId,
+    SandboxError, Stdio, Workspace,
+};
+
+use place::Place;
+use spec::Common;
+use sweep::Sweeper;
+use watch::{Cause, Seen};
+
+/// How long the engine may take for one answer. A container that is made waits for its image's files to be copied on some file systems.
+const PATIENCE_SECONDS: u64 = 60;
+/// A user that no tenant has.
+const EXAMINER_UID: u32 = 100_000;
+/// Below the state directory: a directory for each run.
+const RUNS: &str = "runs";
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct DockerSetup {
+    /// The engine's Unix socket.
+    pub socket: PathBuf,
+    /// What containers are made of; it is never pulled.
+    pub image: String,
+    /// The engine's runtime, `runsc` for gVisor; its own default if absent.
+    pub runtime: Option<String>,
+    /// An absolute directory of the gateway's, short enough for sockets (some 60 bytes) and the same for the engine.
+    pub state_dir: PathBuf,
+}
+
+/// Runs jobs with a container engine.
+#[derive(Debug)]
+pub struct Docker {
+    engine: Engine,
+    common: Common,
+    runs: PathBuf,
+    sweeper: Sweeper,
+}
+
+fn failed(step: &'static str) -> impl Fn(bollard::errors::Error) -> SandboxError {
+    move |error| SandboxError::Engine(format!("{step}: {error}"))
+}
+
+impl Docker {
+    /// Finds the engine, removes what a dead process left there, and proves with a run of its own that code is held.
+    ///
+    /// # Errors
+    /// What is missing: [`SandboxError::Missing`] for the engine, the image or the runtime, [`SandboxError::Cgroups`] where it can't limit,
+    /// [`SandboxError::Unproved`] and [`SandboxError::Engine`] where the run failed.
+    pub async fn start(setup: &DockerSetup) -> Result<Self, SandboxError> {
+        let missing = |error| {
+            SandboxError::Missing(format!("no container engine answers on {}: {error}", setup.socket.display()))
+        };
+        let socket = setup.socket.to_str().ok_or(SandboxError::Job("the engine's socket is not UTF-8"))?;
+        let engine = Engine::connect_with_unix(socket, PATIENCE_SECONDS, API_DEFAULT_VERSION).map_err(missing)?;
+        let engine = engine.negotiate_version().await.map_err(missing)?;
+        examine_engine(&engine, setup).await?;
+        let runs = setup.state_dir.join(RUNS);
+        let instance = setup.state_dir.to_string_lossy().into_owned();
+        sweep::left_behind(&engine, &instance, &runs).await?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&runs).map_err(SandboxError::Io)?;
+        let common = Common {
+            image: setup.image.clone(),
+            runtime: setup.runtime.clone(),
+            instance,
+            seccomp: crate::seccomp::docker_profile()?,
+            init: write_init(&setup.state_dir).map_err(SandboxError::Io)?,
+        };
+        let docker = Self { sweeper: Sweeper::start(engine.clone()), engine, common, runs };
+        docker.examine(&setup.state_dir).await?;
+        Ok(docker)
+    }
+
+    /// One run that does nothing: process 1 says how it is held. The image need not have the program.
+    async fn examine(&self, state_dir: &Path) -> Result<(), SandboxError> {
+        let parent = Root::open(state_dir).map_err(SandboxError::Path)?;
+        let name = format!("examination-{}", std::process::id());
+        let place = RelPath::parse(name.as_bytes()).map_err(SandboxError::Path)?;
+        parent.create_dir_all(&place).map_err(SandboxError::Path)?;
+        let root = parent.descend(&place).map_err(SandboxError::Path)?;
+        let job = Job {
+            id: RunId::parse(&name)?,
+            command: vec!["true".into()],
+            env: Vec::new(),
+            cwd: None,
+            stdio: Stdio::Piped(Vec::new()),
+            limits: Limits { wall: Duration::from_secs(PATIENCE_SECONDS), ..Limits::default() },
+            workspace: Workspace::new(root, HostUid::new(EXAMINER_UID)?)?,
+            egress: None,
+        };
+        let examined = self.run(job, None).await.map(|_proved| ());
+        let removed = parent.remove_tree(&place).map_err(SandboxError::Path);
+        examined.and(removed)
+    }
+
+    /// Makes the container, reads along, and stays until it is gone.
+    async fn run_in(
+        &self,
+        mut job: Job,
+        place: &mut Place,
+        output: Option<mpsc::Sender<Chunk>>,
+    ) -> Result<Seen, SandboxError> {
+        let workspace = job.workspace.host_path()?;
+        let body = spec::container(&job, &self.common, &workspace, place.socket())?;
+        let disk = Sampler::new(&job.workspace.root, &job.limits)?;
+        let name = format!("openclawmu-{}", job.id);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        // Its name is known before it is there: dropping this future at any await leaves nothing.
+        let container = self.sweeper.guard(name.clone());
+        self.engine.create_container(Some(options), body).await.map_err(failed("create"))?;
+        let input = match &mut job.stdio {
+            Stdio::Piped(input) => std::mem::take(input),
+            Stdio::Terminal(_) => return Err(SandboxError::Job("a container has no terminal")),
+        };
+        let attach = AttachContainerOptionsBuilder::new()
+            .stream(true)
+            .stdout(true)
+            .stderr(true)
+            .stdin(!input.is_empty())
+            .build();
+        let attached = self.engine.attach_container(&name, Some(attach)).await.map_err(failed("attach"))?;
+        let run = watch::Run { engine: &self.engine, name: &name, limits: &job.limits };
+        self.engine.start_container(&name, None::<StartContainerOptions>).await.map_err(failed("start"))?;
+        let mut seen = run.watch(attached, input, place, watch::Readers { output, disk }).await?;
+        let inspected =
+            self.engine.inspect_container(&name, None::<InspectContainerOptions>).await.map_err(failed("inspect"))?;
+        seen.out_of_memory |= inspected.state.and_then(|state| state.oom_killed).unwrap_or(false);
+        container.remove().await?;
+        Ok(seen)
+    }
+
+    fn outcome(&self, seen: Seen, sampled: bool) -> Result<Outcome, SandboxError> {
+        let Seen { cause, stdout, stderr, status, usage, duration, out_of_memory } = seen;
+        if let Some(End::Refused(why)) = &status.end {
+            return Err(SandboxError::Helper(why.clone()));
+        }
+        if !status.any && cause == Cause::Itself {
+            let said = String::from_utf8_lossy(&stderr.bytes()).trim().to_owned();
+            return Err(SandboxError::Engine(format!("process 1 never spoke: {said}")));
+        }
+        if status.any || cause == Cause::Unproved {
+            status.prove()?;
+        }
+        let (exit_code, signal) = status.shown();
+        let killed_for_memory = out_of_memory || usage.oom_kills > 0;
+        let ended = match cause {
+            Cause::TimedOut => Ended::TimedOut,
+            Cause::OutputLimit => Ended::OutputLimit,
+            Cause::DiskLimit => Ended::DiskLimit,
+            Cause::Unproved => return Err(SandboxError::Unproved("process 1 said too much".to_owned())),
+            Cause::Itself if killed_for_memory && exit_code != 0 => Ended::OutOfMemory,
+            Cause::Itself if signal.is_some() => Ended::Signalled,
+            Cause::Itself => Ended::Exited,
+        };
+        let held = || "docker".to_owned();
+        let limits = Enforced {
+            memory: held(),
+            processes: held(),
+            cpu: held(),
+            disk: if sampled { SAMPLED } else { "none" }.to_owned(),
+            user: "own".to_owned(),
+        };
+        Ok(Outcome {
+            ended,
+            exit_code,
+            signal,
+            stdout,
+            stderr,
+            duration,
+            cpu: usage.cpu,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            processes_limit_hit: usage.refused_processes > 0,
+            backend: self.name(),
+            isolation: Isolation { limits, ..status.isolation },
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn run(&self, job: Job, output: Option<mpsc::Sender<Chunk>>) -> Result<Outcome, SandboxError> {
+        job.check()?;
+        let sampled = job.limits.disk_bytes.is_some() || job.limits.disk_entries.is_some();
+        let mut place = Place::make(&self.runs, &job.id, job.workspace.owner()).map_err(SandboxError::Io)?;
+        let seen = Box::pin(self.run_in(job, &mut place, output)).await?;
+        self.outcome(seen, sampled)
+    }
+}
+
+/// Whether the engine has what runs need.
+async fn examine_engine(engine: &Engine, setup: &DockerSetup) -> Result<(), SandboxError> {
+    let info = engine.info().await.map_err(failed("info"))?;
+    if info.memory_limit == Some(false) || info.pids_limit == Some(false) {
+        return Err(SandboxError::Cgroups(
+            "the container engine can't limit memory or processes on this kernel".to_owned(),
+        ));
+    }
+    if let Some(runtime) = &setup.runtime
+        && !info.runtimes.unwrap_or_default().contains_key(runtime)
+    {
+        return Err(SandboxError::Missing(format!("the container engine has no runtime {runtime:?}")));
+    }
+    engine.inspect_image(&setup.image).await.map_err(|error| {
+        SandboxError::Missing(format!(
+            "the container engine has no image {0:?} ({error}); docker pull {0}",
+            setup.image
+        ))
+    })?;
+    Ok(())
+}
+
+/// Process 1 as a file that the engine can mount; whoever is in a container may run it.
+fn write_init(state_dir: &Path) -> io::Result<PathBuf> {
+    let (path, fresh) = (state_dir.join("init"), state_dir.join(format!("init.{}", std::process::id())));
+    fs::write(&fresh, HELPER)?;
+    fs::set_permissions(&fresh, Permissions::from_mode(0o555))?;
+    // A container that still runs keeps the file that it was started with.
+    fs::rename(&fresh, &path)?;
+    Ok(path)
+}
