@@ -1,13 +1,15 @@
 //! Stage 3. From a call to a ticket: what it can cost at most, and whether every bucket has that much left.
 
+mod prompt;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 use openclawmu_store::{
-    Bound, Demand, LabelKey, ModelPrice, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, ServiceTier, Store,
-    Ticket, Tokenizer,
+    Bound, Demand, LabelKey, ModelPrice, NanoUsd, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, ServiceTier,
+    Store, Ticket, Tokenizer,
 };
 
+pub(crate) use self::prompt::{count_tokens, estimate_tokens, input_bound, overhead};
 use crate::authenticate::Caller;
 use crate::catalog::Target;
 use crate::dialect::openai::media::tariff::{self, Tariff};
@@ -16,18 +18,10 @@ use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
 
-/// Tokens that a chat template may add without any byte in the request.
-const TEMPLATE_TOKENS: u32 = 64;
-/// Tokens that a provider may add when tools are offered.
-const TOOL_TOKENS: u32 = 600;
-/// Bytes of text per token, for estimates that are billed only when a provider says nothing.
-const ESTIMATED_BYTES_PER_TOKEN: usize = 4;
 /// What an answer is assumed to reach where nothing limits it and nothing is capped.
 const UNCAPPED_OUTPUT: u32 = 65_536;
 /// The answer's cap of a legacy completion that names none, by that API's definition.
 const COMPLETIONS_DEFAULT: u32 = 16;
-/// Prompts longer than this are never counted token by token, in bytes.
-const COUNTED_BYTES: usize = 256 << 10;
 
 /// An admitted attempt.
 #[derive(Debug)]
@@ -179,7 +173,8 @@ impl Wish<'_> {
             Err(refused) => refused,
         };
         let mut input = input;
-        if let Some(exact) = self.exact_input(&refused).filter(|exact| *exact < input) {
+        let counted = if self.is_hopeless(&refused, output) { None } else { self.exact_input(&refused) };
+        if let Some(exact) = counted.filter(|exact| *exact < input) {
             input = exact;
             refused = match self.try_for(self.bound(input, output.tokens)) {
                 Ok(ticket) => return Ok(self.admitted(ticket, output.cap(false))),
@@ -296,6 +291,17 @@ impl Wish<'_> {
         }
     }
 
+    /// Whether what is left would not even cover a prompt of one token: then its tokens need not be counted, which costs more
+    /// than all else of a refusal.
+    fn is_hopeless(&self, refused: &Refused, output: Output) -> bool {
+        let (usd_left, tokens_left) = left(refused);
+        let clamps = self.caller.policy.quota.on_tight_budget == OnTightBudget::Clamp;
+        let least = self.bound(overhead(self.call).saturating_add(1), if clamps { 1 } else { output.tokens });
+        let tokens = u64::from(least.input_tokens).saturating_add(least.output_tokens.into());
+        usd_left.is_some_and(|left| self.price.price.upper_bound(least, self.service_tier) > left)
+            || tokens_left.is_some_and(|left| tokens > left)
+    }
+
     /// The prompt's exact size, where it is worth counting and the encoding is public.
     fn exact_input(&self, refused: &Refused) -> Option<u32> {
         let tight = match refused {
@@ -317,14 +323,10 @@ impl Wish<'_> {
 
     /// The cap on each answer that still fits, for a tenant that wants to be clamped.
     fn affordable(&self, refused: &Refused, input: u32) -> Option<u32> {
-        let (usd_left, tokens_left) = match refused {
-            Refused::Budget { usd_left, tokens_left, .. } => (*usd_left, *tokens_left),
-            Refused::ClientSecret { limit: SecretLimit::Cost, usd_left, .. } => (*usd_left, None),
-            Refused::ClientSecret { limit: SecretLimit::Requests, .. }
-            | Refused::Rate { .. }
-            | Refused::Concurrency { .. }
-            | Refused::Unavailable(_) => return None,
-        };
+        let (usd_left, tokens_left) = left(refused);
+        if usd_left.is_none() && tokens_left.is_none() {
+            return None;
+        }
         if self.caller.policy.quota.on_tight_budget != OnTightBudget::Clamp || !self.call.route.has_output() {
             return None;
         }
@@ -335,6 +337,18 @@ impl Wish<'_> {
         let ask = &self.call.ask;
         let predicted = ask.prediction_bytes.saturating_mul(ask.choices);
         by_usd.min(by_tokens).saturating_sub(predicted).checked_div(ask.choices.saturating_mul(ask.inputs))
+    }
+}
+
+/// The dollars and the tokens that are left, as far as a refusal is about them.
+fn left(refused: &Refused) -> (Option<NanoUsd>, Option<u64>) {
+    match refused {
+        Refused::Budget { usd_left, tokens_left, .. } => (*usd_left, *tokens_left),
+        Refused::ClientSecret { limit: SecretLimit::Cost, usd_left, .. } => (*usd_left, None),
+        Refused::ClientSecret { limit: SecretLimit::Requests, .. }
+        | Refused::Rate { .. }
+        | Refused::Concurrency { .. }
+        | Refused::Unavailable(_) => (None, None),
     }
 }
 
@@ -362,45 +376,4 @@ fn is_capped(quota: &Quota) -> bool {
         || quota.usd_per_month.is_some()
         || quota.tokens_per_day.is_some()
         || quota.tokens_per_minute.is_some()
-}
-
-/// Tokens of the prompt that no byte of the request stands for.
-pub(crate) fn overhead(call: &Call) -> u32 {
-    let tools = if call.ask.has_tools { TOOL_TOKENS } else { 0 };
-    if call.route.is_chat() { TEMPLATE_TOKENS + tools } else { 0 }
-}
-
-/// The most tokens that the prompt can be billed as. A byte is an upper bound of a byte-level token; images count by tariff;
-/// what has no known size counts as the whole context window, which also bounds everything else.
-pub(crate) fn input_bound(call: &Call, price: &ModelPrice) -> Result<u32, Refusal> {
-    if call.route == AiRoute::CountTokens {
-        return Ok(0);
-    }
-    let parts = call.ask.parts;
-    let bytes = u32::try_from(call.body.len()).unwrap_or(u32::MAX).saturating_add(overhead(call));
-    let window = price.context_tokens.map(|context| context.saturating_mul(call.ask.inputs));
-    let needs_window = parts.unbounded > 0 || (parts.images > 0 && price.image_tokens.is_none());
-    if needs_window {
-        return window.ok_or_else(|| {
-            Refusal::bad("messages", "The rate card states neither a price for images of this model nor its context window, so this prompt cannot be bounded.")
-        });
-    }
-    let images = parts.images.saturating_mul(price.image_tokens.unwrap_or(0));
-    let bound = bytes.saturating_add(images);
-    Ok(window.map_or(bound, |window| bound.min(window)))
-}
-
-/// Tokens that `bytes` of text probably are; at least one.
-pub(crate) fn estimate_tokens(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(ESTIMATED_BYTES_PER_TOKEN)).unwrap_or(u32::MAX)
-}
-
-/// The exact number of tokens of a body's text, where the encoding is public and the text is not too long to count.
-pub(crate) fn count_tokens(body: &Bytes, tokenizer: Option<Tokenizer>) -> Option<u32> {
-    let text = std::str::from_utf8(body).ok().filter(|text| text.len() <= COUNTED_BYTES)?;
-    let encoding = match tokenizer? {
-        Tokenizer::Cl100kBase => bpe_openai::cl100k_base(),
-        Tokenizer::O200kBase => bpe_openai::o200k_base(),
-    };
-    u32::try_from(encoding.count(text)).ok()
 }

@@ -1,11 +1,15 @@
 //! Stage 6. From a reply to the client, counting: event by event for a stream, piece by piece for sound, whole otherwise.
 //!
+//! - `counted`: what has been relayed of a stream
 //! - `sound`: answers that are not JSON, as they come
+//! - `whole`: what is no stream
 //!
 //! What ends the answer (`[DONE]`, the error event, the whole body) is held back until the attempt is settled, so that a client
 //! that has its answer finds it in its usage.
 
+mod counted;
 mod sound;
+mod whole;
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -15,6 +19,7 @@ use openclawmu_store::{Outcome, ServiceTier, Store, Ticket, Tokenizer, Usage};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use self::counted::Counted;
 use crate::admit::{Cap, Unstated, count_tokens, estimate_tokens};
 use crate::answer::Head;
 use crate::authenticate;
@@ -25,12 +30,9 @@ use crate::forward::Reply;
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::sse::Splitter;
-use crate::upstream::NotWhole;
 use crate::upstream::http::Fault;
 use crate::way::{Heard, Way};
 
-/// The largest whole answer, in bytes.
-const MAX_WHOLE_BYTES: usize = 64 << 20;
 /// Pause between two notes of progress in the in-flight table.
 const NOTE_EVERY: Duration = Duration::from_millis(100);
 /// Pause between two looks at whether the client would still be let in: a revoked token's streams end within a second.
@@ -129,47 +131,6 @@ impl Relay<'_, '_> {
         } else {
             self.whole(reply).await
         }
-    }
-
-    async fn whole(&mut self, mut reply: Reply) -> Relayed {
-        let first_byte_ms = self.ticket.elapsed_ms();
-        let read = tokio::select! {
-            biased; // most answers are there already: then nothing else is looked at
-            read = read_whole(&mut reply) => read,
-            () = self.client.gone() => Err(Broken::ClientGone),
-            () = cut(&mut self.cut) => Err(Broken::Shutdown),
-        };
-        let body = match read {
-            Ok(body) => body,
-            Err(broken) => return self.nothing_delivered(broken, first_byte_ms),
-        };
-        let content_type = reply.content_type.clone();
-        reply.release().await;
-        let Some(said) = self.way.whole(&content_type, body) else {
-            let message = "The upstream answered with something that is not JSON.".to_owned();
-            let refusal = Refusal::Upstream { code: "upstream_broken", message };
-            return self.nothing_delivered(Broken::Upstream(refusal), first_byte_ms);
-        };
-        let usage = said.usage.map_or_else(|| self.estimate(said.text_bytes, 0), |usage| self.with_images(usage));
-        let (outcome, estimated) = (Outcome::Complete, self.is_estimate(said.usage));
-        let service_tier = said.service_tier.unwrap_or(self.unstated.service_tier);
-        let content_type = said.content_type.map_or(content_type, str::to_owned);
-        let ending = Ending::Whole { content_type, body: said.body };
-        Relayed { outcome, usage, service_tier, estimated, first_byte_ms, ending, response: None }
-    }
-
-    /// An answer of which the client got nothing. The provider may have worked, but what for can't be told; a client that left
-    /// after the answer had begun is billed for its prompt.
-    fn nothing_delivered(&self, broken: Broken, first_byte_ms: u32) -> Relayed {
-        let (outcome, usage, ending) = match broken {
-            Broken::ClientGone => (Outcome::Partial, self.estimate(0, 0), Ending::Nothing),
-            Broken::Upstream(refusal) | Broken::TurnedAway(refusal) => {
-                (Outcome::Void, Usage::default(), Ending::Refusal(refusal))
-            }
-            Broken::Shutdown => (Outcome::Void, Usage::default(), Ending::Refusal(Refusal::Store)),
-        };
-        let service_tier = self.unstated.service_tier;
-        Relayed { outcome, usage, service_tier, estimated: true, first_byte_ms, ending, response: None }
     }
 
     async fn stream(&mut self, mut reply: Reply) -> Relayed {
@@ -380,56 +341,9 @@ impl Relay<'_, '_> {
     }
 }
 
-/// What has been relayed of a stream.
-#[derive(Debug, Default)]
-struct Counted {
-    /// The provider's usage; the last statement wins.
-    usage: Option<Usage>,
-    /// The service tier; the last statement wins.
-    service_tier: Option<ServiceTier>,
-    text_bytes: usize,
-    /// Events that carried text: providers send about one a token.
-    text_events: u32,
-    tool_calls: u32,
-    events: u32,
-    finished: bool,
-    error: bool,
-    /// The bytes of the last event, held back until the answer is settled.
-    last: Bytes,
-}
-
-impl Counted {
-    fn fin(&self) -> Fin {
-        if self.error { Fin::AfterError } else { Fin::Done }
-    }
-
-    fn add(&mut self, event: &Heard) {
-        self.usage = event.usage.or(self.usage);
-        self.service_tier = event.service_tier.or(self.service_tier);
-        self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
-        self.text_events += u32::from(event.text_bytes > 0);
-        self.tool_calls += event.tool_calls;
-        self.events += u32::from(!event.error);
-        self.finished |= event.finished;
-        self.error |= event.error;
-    }
-}
-
 fn broken_stream(err: &dyn std::fmt::Display) -> Broken {
     let message = format!("The upstream's stream is broken: {err}.");
     Broken::Upstream(Refusal::Upstream { code: "upstream_broken", message })
-}
-
-async fn read_whole(reply: &mut Reply) -> Result<Bytes, Broken> {
-    reply.whole(MAX_WHOLE_BYTES).await.map_err(|err| {
-        Broken::Upstream(match err {
-            NotWhole::TooLong => {
-                let message = "The upstream's answer is too large.".to_owned();
-                Refusal::Upstream { code: "upstream_broken", message }
-            }
-            NotWhole::Fault(fault) => fault_refusal(&fault),
-        })
-    })
 }
 
 /// Lets the upstream end its body, so that its connection can be used again.
