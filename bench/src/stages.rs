@@ -4,22 +4,24 @@
 //! - `setting`: the gateway under Callgrind, the upstream that takes turns; `parked`: when the gateway has nothing left to do
 //! - `scenario`: the requests
 //! - `dump`, `count`: from Callgrind's dumps to stages
-//! - `baseline`: what is committed, and what differs
+//! - `baseline`: what is committed, and what differs; `profile`: functions and lines, for a person
 
 mod baseline;
 mod count;
 mod dump;
 pub(crate) mod parked;
+mod profile;
 mod scenario;
 mod setting;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::baseline::{Baseline, Toolchain, Verdict, change};
+use self::profile::Profile;
 use self::scenario::{ALL, Scenario};
 use self::setting::Dumped;
 
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// Tell which functions the instructions of this scenario are in.
     #[arg(long, value_name = "SCENARIO", conflicts_with = "only")]
     profile: Option<String>,
+    /// Of the scenario that is profiled, only this part.
+    #[arg(long, requires = "profile")]
+    part: Option<String>,
     /// Lines of each table of a profile.
     #[arg(long, default_value_t = 60)]
     lines: usize,
@@ -63,8 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut counts = Vec::with_capacity(scenarios.len());
     for scenario in &scenarios {
         let (own, others) = rest.split_at_checked(scenario.requests()).context("a request is missing")?;
-        let counted = own.get(scenario.warm_up..).unwrap_or_default();
-        counts.push(count::count(scenario.name, scenario.parts, counted)?);
+        counts.push(count::count(scenario.name, scenario.parts, &scenario.counted(own))?);
         rest = others;
     }
     if options.bless {
@@ -140,25 +144,21 @@ fn tell_verdict(verdict: &Verdict, toolchain: &Toolchain) {
     }
 }
 
-/// Prints in which functions the counted requests of a scenario spend their instructions.
+/// Prints where the counted requests of a scenario spend their instructions.
 fn profile(options: &Options, scenario: &Scenario, dumped: &Dumped) -> Result<()> {
-    let counted = dumped.requests.get(scenario.warm_up..).unwrap_or_default();
+    let counted = scenario.counted(&dumped.requests);
+    let part = options.part.as_ref().map(|part| {
+        let index = scenario.parts.iter().position(|name| name == part);
+        index.with_context(|| format!("no part {part}; there are {}", scenario.parts.join(", ")))
+    });
+    let dump = dumped.merged(&counted, part.transpose()?)?;
     let file = options.gateway.with_file_name(format!("callgrind.{}.out", scenario.name));
-    fs::write(&file, dumped.merged(counted)?).with_context(|| format!("writing {}", file.display()))?;
-    let divisor = counted.len();
-    println!("{}: {divisor} requests; the same for other tools in {}", scenario.name, file.display());
-    annotate(&file, "in the function itself", "--inclusive=no", options.lines)?;
-    annotate(&file, "with what it calls", "--inclusive=yes", options.lines)
-}
-
-fn annotate(file: &Path, title: &str, mode: &str, lines: usize) -> Result<()> {
-    let output = Command::new("callgrind_annotate").args([mode, "--auto=no", "--threshold=99.5"]).arg(file).output();
-    let output = output.context("callgrind_annotate can't be run; valgrind's package has it")?;
-    ensure!(output.status.success(), "callgrind_annotate: {}", String::from_utf8_lossy(&output.stderr));
-    println!("\ninstructions {title}:");
-    let text = String::from_utf8_lossy(&output.stdout);
-    for line in text.lines().skip_while(|line| !line.contains("file:function")).skip(2).take(lines) {
-        println!("{line}");
-    }
+    fs::write(&file, &dump).with_context(|| format!("writing {}", file.display()))?;
+    println!(
+        "{}: {}",
+        scenario.name,
+        Profile::read(&String::from_utf8_lossy(&dump))?.text(counted.len(), options.lines)?
+    );
+    println!("for other tools: {}", file.display());
     Ok(())
 }

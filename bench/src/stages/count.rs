@@ -56,13 +56,13 @@ pub(crate) fn requests(parts: &[Part]) -> Result<Vec<Request>> {
 }
 
 /// The least that each part took over `requests`, and the least of the wholes.
-pub(crate) fn count(scenario: &str, names: &[&str], requests: &[Request]) -> Result<Count> {
+pub(crate) fn count(scenario: &str, names: &[&str], requests: &[&Request]) -> Result<Count> {
     for request in requests {
         let parts = request.parts.len();
         ensure!(parts == names.len(), "{scenario}: a request of {parts} parts instead of {}", names.len());
     }
     let least = |value: &dyn Fn(&Request) -> Option<u64>| {
-        requests.iter().filter_map(value).min().with_context(|| format!("{scenario}: no requests"))
+        requests.iter().filter_map(|request| value(request)).min().with_context(|| format!("{scenario}: no requests"))
     };
     let mut parts = Vec::with_capacity(names.len() + 1);
     for (index, name) in names.iter().enumerate() {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_least_is_taken_of_each_part_and_of_the_whole() {
-        let requests = [of(&[1, 12, 100]), of(&[2, 10, 200]), of(&[9, 15, 900])];
+        let requests = [&of(&[1, 12, 100]), &of(&[2, 10, 200]), &of(&[9, 15, 900])];
         let count = count("some", &["a", "b", "c"], &requests).unwrap();
         let parts: Vec<_> = count.parts.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(parts, [("a", 1), ("b", 10), ("c", 100), (WHOLE, 113)]);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_request_that_went_another_way_is_an_error() {
-        let fault = count("some", &["a", "b"], &[of(&[1, 2, 3])]).unwrap_err();
+        let fault = count("some", &["a", "b"], &[&of(&[1, 2, 3])]).unwrap_err();
         assert!(format!("{fault}").contains("3 parts instead of 2"), "{fault}");
         assert!(count("some", &["a"], &[]).is_err(), "and so are none at all");
     }

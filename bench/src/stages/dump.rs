@@ -1,10 +1,10 @@
 //! Callgrind's dumps in one file, as far as they are needed: which function's entry asked for each, and what each thread had
 //! executed since the one before. Never a whole call graph: `callgrind_annotate` reads those.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::ops::Range;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// A function whose entry is a mark in the life of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,14 +94,14 @@ pub(crate) fn serving(parts: &[Part]) -> Result<u32> {
     }
 }
 
-/// The lines of `ranges` as one file that `callgrind_annotate` reads.
-pub(crate) fn merged(mut file: impl Read + std::io::Seek, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
-    let mut all = b"# callgrind format\nversion: 1\ncreator: openclawmu-bench\n".to_vec();
+/// The lines of `ranges`, one dump behind the other.
+pub(crate) fn merged(mut file: impl Read + Seek, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
+    let mut all = b"version: 1\ncreator: openclawmu-bench\n".to_vec();
     for range in ranges {
-        file.seek(std::io::SeekFrom::Start(range.start))?;
+        file.seek(SeekFrom::Start(range.start))?;
         let length = range.end - range.start;
         let read = file.by_ref().take(length).read_to_end(&mut all)?;
-        anyhow::ensure!(u64::try_from(read)? == length, "Callgrind's file became shorter");
+        ensure!(u64::try_from(read)? == length, "Callgrind's file became shorter");
     }
     Ok(all)
 }

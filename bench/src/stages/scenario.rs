@@ -8,7 +8,7 @@ use crate::load::{expect_ok, expect_refusal, expected_events};
 use crate::pace::Turns;
 use crate::script::{BodySize, EventScript, Provider, StreamAsk, chat_request, completion, is_said};
 use crate::sse::Events;
-use crate::stages::count::{ANSWERED, REFUSED};
+use crate::stages::count::{ANSWERED, REFUSED, Request};
 use crate::stages::parked::Thread;
 
 /// Chunks of a stream.
@@ -22,9 +22,9 @@ pub(crate) struct Scenario {
     /// What its requests consist of.
     pub(crate) parts: &'static [&'static str],
     /// Requests before the ones that count: tables and pools have their size then.
-    pub(crate) warm_up: usize,
+    warm_up: usize,
     /// Requests that count.
-    pub(crate) counted: usize,
+    counted: usize,
     provider: Provider,
     size: BodySize,
     shape: Shape,
@@ -61,7 +61,19 @@ impl Scenario {
 
     /// Requests in all.
     pub(crate) fn requests(&self) -> usize {
-        self.warm_up + self.counted
+        (self.warm_up + self.counted) * self.each()
+    }
+
+    /// The requests that count, of all that were sent.
+    pub(crate) fn counted<'r>(&self, all: &'r [Request]) -> Vec<&'r Request> {
+        let (each, uncounted) = (self.each(), self.warm_up);
+        all.chunks(each).skip(uncounted).filter_map(<[Request]>::last).collect()
+    }
+
+    /// A stream takes so long that what caches do now and then is due after each: a request before it, which does not count,
+    /// finds that.
+    fn each(&self) -> usize {
+        if self.shape == Shape::Stream { 2 } else { 1 }
     }
 
     /// Whether its requests are in the ledger.
@@ -95,7 +107,13 @@ impl Client<'_> {
         let bearer = if scenario.is_billed() { self.token } else { self.spent_token };
         let body = chat_request(scenario.provider, scenario.size, stream);
         let request = post(self.address, "/v1/chat/completions", bearer, &body);
-        for _ in 0..scenario.requests() {
+        let whole =
+            post(self.address, "/v1/chat/completions", bearer, &chat_request(scenario.provider, scenario.size, None));
+        for _ in 0..scenario.warm_up + scenario.counted {
+            if scenario.each() > 1 {
+                self.server.wait()?;
+                self.whole(&whole, scenario).context(scenario.name)?;
+            }
             self.server.wait()?;
             match scenario.shape {
                 Shape::Whole => self.whole(&request, scenario),

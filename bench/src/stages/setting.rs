@@ -35,10 +35,13 @@ pub(crate) struct Dumped {
 }
 
 impl Dumped {
-    /// The dumps of some requests as one file that `callgrind_annotate` reads.
-    pub(crate) fn merged(&self, requests: &[Request]) -> Result<Vec<u8>> {
-        let ranges: Vec<_> = requests.iter().flat_map(|request| request.ranges.iter().cloned()).collect();
-        dump::merged(File::open(&self.file)?, &ranges)
+    /// The dumps of some requests, or of one part of each, behind each other.
+    pub(crate) fn merged(&self, requests: &[&Request], part: Option<usize>) -> Result<Vec<u8>> {
+        let wanted = |request: &&Request| match part {
+            None => request.ranges.clone(),
+            Some(part) => request.ranges.get(part).cloned().into_iter().collect(),
+        };
+        dump::merged(File::open(&self.file)?, &requests.iter().flat_map(wanted).collect::<Vec<_>>())
     }
 }
 
