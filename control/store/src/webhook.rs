@@ -12,6 +12,7 @@ use crate::change::Change;
 use crate::clock::{UnixMs, rfc3339, rfc3339_option};
 use crate::error::{Result, StoreError};
 use crate::id::TenantId;
+use crate::ledger::row::unsigned;
 use crate::store::Store;
 
 /// How long a webhook that was delivered or given up is kept, in milliseconds.
@@ -159,9 +160,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub fn pending_webhooks(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM webhook_outbox WHERE next_attempt_at_ms IS NOT NULL";
-        let count: i64 =
-            self.inner.reader.with(|conn| Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?))?;
-        Ok(u64::try_from(count).unwrap_or(0))
+        self.inner.reader.with(|conn| Ok(conn.prepare_cached(sql)?.query_row([], |row| unsigned(row, 0))?))
     }
 
     /// Queues a webhook that says nothing, to see whether one arrives.

@@ -13,6 +13,7 @@ use crate::backup::table::{self, CARRIED, RowObject, TenantRows};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey};
+use crate::ledger::row::unsigned;
 use crate::money::NanoUsd;
 use crate::sqlite::open;
 use crate::store::Store;
@@ -113,7 +114,7 @@ impl Snapshot {
     /// [`StoreError`] when it can't be read.
     pub fn facts(&self) -> Result<SnapshotFacts> {
         let number = |sql: &str| self.conn.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let count = |sql: &str| number(sql).map(|count| u64::try_from(count).unwrap_or(0));
+        let count = |sql: &str| self.conn.query_row(sql, [], |row| unsigned(row, 0));
         Ok(SnapshotFacts {
             schema: number("PRAGMA user_version")?,
             tenants: count("SELECT count(*) FROM tenants WHERE status <> 'deleted'")?,

@@ -9,7 +9,7 @@
 //! - `syncer`: makes the table survive a power loss, where that is asked for
 //! - `sums`: what a calendar window holds, and which is the current one
 //! - `bucket`, `budget`: a tenant's rates and windows in memory; all or none; `cap`: its client secrets' caps among them
-//! - `admission`: from a demand to a ticket
+//! - `admission`: from a demand to a ticket; `refused`: or to the reason why there is none
 //! - `ticket`: one admitted attempt, and its end
 //! - `batch`: attempts that take a day: held until they end
 //! - `recovery`: what dead and departing owners left in flight
@@ -34,6 +34,7 @@ pub(crate) mod inflight;
 pub(crate) mod label_file;
 mod reconcile;
 pub(crate) mod recovery;
+pub(crate) mod refused;
 mod report;
 mod request;
 pub(crate) mod rollup;
@@ -53,10 +54,10 @@ pub use archive::Archive;
 pub(crate) use archive::COLUMNS as ROW_COLUMNS;
 pub use batch::{Batch, BatchEnd, NewBatch};
 pub use bucket::RateStanding;
-pub use budget::{BudgetKind, RateKind, Refused, SecretLimit, Standing};
 pub use credit::{Credit, NewCredit};
 pub use hold::{Hold, HoldAction, NewResolution, Resolution};
 pub use reconcile::{Difference, Reconciled};
+pub use refused::{BudgetKind, RateKind, Refused, SecretLimit, Standing};
 pub use report::{
     CsvColumns, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
 };

@@ -317,12 +317,11 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
 pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<Bill>> {
     let sql = "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
         + reasoning_tokens + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens, held_tokens FROM ledger WHERE id = ?1";
-    let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
     let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
         Ok(Bill {
             cost: NanoUsd(row.get(0)?),
             held: NanoUsd(row.get(1)?),
-            tokens: count(row, 2)?,
+            tokens: unsigned(row, 2)?,
             held_tokens: row.get(3)?,
         })
     });
@@ -343,6 +342,13 @@ pub(crate) fn next_count(conn: &Connection, epoch: u32) -> Result<u64> {
 /// Whether the registry knows the tenant that a row would belong to.
 pub(crate) fn has_tenant(conn: &Connection, tenant: TenantKey) -> Result<bool> {
     Ok(conn.prepare_cached("SELECT 1 FROM tenants WHERE row_id = ?1")?.exists([tenant.0])?)
+}
+
+/// A count of SQLite's, whose integers are signed. One below zero is an error: it is no count, and nothing may go on as if it
+/// were none.
+pub(crate) fn unsigned(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    let count: i64 = row.get(at)?;
+    u64::try_from(count).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(at, count))
 }
 
 /// SQLite's integers are signed; token counts are far below their bound.

@@ -7,7 +7,8 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaFormat,
 
 use crate::error::Result;
 use crate::id::TenantKey;
-use crate::ledger::budget::{Limits, Standing, State};
+use crate::ledger::budget::{Limits, State};
+use crate::ledger::refused::Standing;
 use crate::ledger::sums::Window;
 use crate::money::NanoUsd;
 use crate::quota::Quota;

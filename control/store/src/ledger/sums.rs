@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::TenantKey;
-use crate::ledger::row::{Bill, Reservation};
+use crate::ledger::row::{Bill, Reservation, unsigned};
 use crate::money::NanoUsd;
 use crate::window::{Windows, Zone};
 
@@ -89,15 +89,14 @@ impl Window {
         ends_at: UnixMs,
     ) -> Result<Self> {
         let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
-        let count = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
         let found = conn.prepare_cached(sql)?.query_row(params![tenant.0, period.name(), number], |row| {
             Ok(Self {
                 number,
                 ends_at,
                 posted: NanoUsd(row.get(0)?),
                 held: NanoUsd(row.get(1)?),
-                posted_tokens: count(row, 2)?,
-                held_tokens: count(row, 3)?,
+                posted_tokens: unsigned(row, 2)?,
+                held_tokens: unsigned(row, 3)?,
                 ..Self::default()
             })
         });
