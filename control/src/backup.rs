@@ -112,7 +112,9 @@ impl Backups {
             (None, Some(place)) => Ok(place.clone()),
             (None, None) => Err(BackupError::Invalid {
                 field,
-                message: "names no place, and backup.to is not configured".to_owned(),
+                message: format!(
+                    "no place is named, and none is configured: give one with `--{field}`, s3://BUCKET/PREFIX or a directory, or set `[backup] to`"
+                ),
             }),
         }
     }
@@ -194,7 +196,7 @@ impl Backups {
             (Scope::Gateway, Some(asked)) => asked.clone(),
             (Scope::Tenant(_), _) => return Err(invalid("tenant", "is not the one that `from` names")),
             (Scope::Gateway, None) => {
-                return Err(invalid("tenant", "must name one of the tenants in a backup of the whole gateway"));
+                return Err(invalid("tenant", "a backup of the whole gateway has several: say which with `--tenant`"));
             }
         };
         let alone = self.busy.lock().await;
@@ -248,7 +250,7 @@ impl Backups {
     /// What is counted, in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.counts.render(self.origin.store.ledger_unshipped().unwrap_or(0))
+        self.counts.render(self.origin.store.ledger_unshipped().ok())
     }
 }
 

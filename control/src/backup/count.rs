@@ -20,8 +20,13 @@ impl Counts {
     pub(super) fn succeeded(&self, scope: &Scope, at: UnixMs) {
         self.succeeded.fetch_add(1, Ordering::Relaxed);
         if *scope == Scope::Gateway {
-            self.whole_at_ms.store(at.0, Ordering::Relaxed);
+            self.newest(at);
         }
+    }
+
+    /// A backup of the whole gateway of this moment is there, whoever made it.
+    pub(super) fn newest(&self, at: UnixMs) {
+        self.whole_at_ms.fetch_max(at.0, Ordering::Relaxed);
     }
 
     pub(super) fn failed(&self) {
@@ -37,44 +42,62 @@ impl Counts {
         self.ship_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn render(&self, unshipped: u64) -> String {
+    /// In OpenMetrics' text, without its end. What is not known is absent: a zero would say that all is well, or very old.
+    pub(super) fn render(&self, unshipped: Option<u64>) -> String {
         let mut text = String::new();
-        let seconds = |at: &AtomicI64| at.load(Ordering::Relaxed).div_euclid(1_000);
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let head = "openclawmu_backups_total";
-        // Writing to a string can't fail.
-        let _ = write!(
-            text,
-            "# HELP {head} Backups\n# TYPE {head} counter\n{head}{{outcome=\"succeeded\"}} {}\n{head}{{outcome=\"failed\"}} {}\n",
-            count(&self.succeeded),
-            count(&self.failed)
-        );
-        let gauges = [
-            (
-                "openclawmu_backup_newest_timestamp_seconds",
-                "The last backup of the whole gateway",
-                seconds(&self.whole_at_ms),
-            ),
-            (
-                "openclawmu_backup_shipped_timestamp_seconds",
-                "Up to when ledger and audit log have been shipped",
-                seconds(&self.shipped_at_ms),
-            ),
-            (
-                "openclawmu_backup_unshipped_rows",
-                "Ledger rows that are in no backup yet",
-                i64::try_from(unshipped).unwrap_or(i64::MAX),
-            ),
+        let count = |count: &AtomicU64| Some(i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+        let at = |at: &AtomicI64| Some(at.load(Ordering::Relaxed).div_euclid(1_000)).filter(|seconds| *seconds > 0);
+        let outcomes = [
+            ("_total{outcome=\"succeeded\"}", count(&self.succeeded)),
+            ("_total{outcome=\"failed\"}", count(&self.failed)),
         ];
-        for (name, help, value) in gauges {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
-        }
-        let name = "openclawmu_backup_ship_failures_total";
-        let _ = write!(
-            text,
-            "# HELP {name} Times that nothing could be shipped\n# TYPE {name} counter\n{name} {}\n",
-            count(&self.ship_failed)
-        );
+        family(&mut text, ("backups", "counter", "Backups"), &outcomes);
+        let help = "The last backup of the whole gateway";
+        family(&mut text, ("backup_newest_timestamp_seconds", "gauge", help), &[("", at(&self.whole_at_ms))]);
+        let help = "Up to when ledger and audit log have been shipped";
+        family(&mut text, ("backup_shipped_timestamp_seconds", "gauge", help), &[("", at(&self.shipped_at_ms))]);
+        let unshipped = unshipped.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+        let help = "Ledger rows that are in no backup yet";
+        family(&mut text, ("backup_unshipped_rows", "gauge", help), &[("", unshipped)]);
+        let help = "Times that nothing could be shipped";
+        family(&mut text, ("backup_ship_failures", "counter", help), &[("_total", count(&self.ship_failed))]);
         text
+    }
+}
+
+/// One metric: its name, its kind and its help; then what follows the name in each series, and the value, where it is known.
+fn family(text: &mut String, (name, kind, help): (&str, &str, &str), series: &[(&str, Option<i64>)]) {
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "# HELP openclawmu_{name} {help}.\n# TYPE openclawmu_{name} {kind}");
+    for (rest, value) in series {
+        if let Some(value) = value {
+            let _ = writeln!(text, "openclawmu_{name}{rest} {value}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_absent_and_not_zero() {
+        let counts = Counts::default();
+        let value = |counts: &Counts, unshipped, name: &str| {
+            let text = counts.render(unshipped);
+            assert!(text.contains(&format!("# TYPE {} ", name.trim_end_matches("_total"))), "{text}");
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok())
+        };
+        let (newest, shipped) =
+            ("openclawmu_backup_newest_timestamp_seconds", "openclawmu_backup_shipped_timestamp_seconds");
+        for name in [newest, shipped, "openclawmu_backup_unshipped_rows"] {
+            assert_eq!(value(&counts, None, name), None, "{name}");
+        }
+        assert_eq!(value(&counts, Some(0), "openclawmu_backup_unshipped_rows"), Some(0));
+        assert_eq!(value(&counts, None, "openclawmu_backup_ship_failures_total"), Some(0), "a counter is there");
+        counts.newest(UnixMs(7_000));
+        counts.newest(UnixMs(5_000));
+        counts.shipped(UnixMs(9_000));
+        assert_eq!((value(&counts, None, newest), value(&counts, None, shipped)), (Some(7), Some(9)));
     }
 }

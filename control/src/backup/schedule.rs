@@ -62,6 +62,7 @@ impl Backups {
     /// How long until the next backup is due, by the newest one that is there, whoever made it.
     async fn due_in(&self, place: &Place, every: Duration) -> Result<Duration, openclawmu_backup::BackupError> {
         let Some(newest) = Maker::newest_at(place, &Scope::Gateway).await? else { return Ok(Duration::ZERO) };
+        self.counts.newest(newest);
         let age = self.origin.store.clock().now().0.saturating_sub(newest.0);
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         Ok(every.saturating_sub(age))

@@ -29,6 +29,11 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value:
     gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }
 
+/// A gauge that is absent while it can't be read: a zero would say that nothing waits.
+fn known(encoder: &mut DescriptorEncoder<'_>, name: (&str, &str), value: Option<u64>) -> Result<(), Error> {
+    value.map_or(Ok(()), |value| gauge(encoder, name, value))
+}
+
 fn counter(encoder: &mut DescriptorEncoder<'_>, (name, help): (&str, &str), value: u64) -> Result<(), Error> {
     ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
 }
@@ -58,16 +63,17 @@ impl Live {
         gauge(encoder, ("store_writer_queue", "Rows and changes that wait for the writer"), count(pace.queued))?;
         counter(encoder, ("store_commit_failures", "Commits that failed"), pace.failed)?;
         commits(encoder, &pace)?;
-        let running = store.running_batches().map_or(0, |running| count(running.len()));
-        gauge(encoder, ("batches_running", "Batches at providers that have not ended, and are held for"), running)?;
-        let pending = store.pending_webhooks().unwrap_or(0);
-        gauge(encoder, ("webhooks_pending", "Webhooks that are still to be delivered"), pending)?;
+        let running = store.running_batches().ok().map(|running| count(running.len()));
+        let help = "Batches at providers that have not ended, and are held for";
+        known(encoder, ("batches_running", help), running)?;
+        let pending = store.pending_webhooks().ok();
+        known(encoder, ("webhooks_pending", "Webhooks that are still to be delivered"), pending)?;
         let audit = store.audit_status();
         let help = "1 while the audit log takes lines; at 0 every change is refused";
         gauge(encoder, ("audit_healthy", help), u64::from(audit.healthy))?;
         counter(encoder, ("audit_lines", "Lines of the audit log"), audit.lines)?;
         counter(encoder, ("audit_failures", "Writes to the audit log that failed"), audit.failures)?;
-        gauge(encoder, ("audit_waiting", "What waits for its line in the audit log"), audit.waiting)
+        known(encoder, ("audit_waiting", "What waits for its line in the audit log"), audit.waiting)
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::audit::line::{AuditActor, AuditEvent, AuditHead, AuditLine, AuditLog, AuditOutcome};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
+use crate::ledger::row::unsigned;
 use crate::sqlite::open;
 use crate::store::Store;
 
@@ -45,8 +46,8 @@ pub struct AuditStatus {
     pub lines: u64,
     /// Appends that failed.
     pub failures: u64,
-    /// Rows that wait for their line.
-    pub waiting: u64,
+    /// Rows that wait for their line; `None` while the store can't be read.
+    pub waiting: Option<u64>,
 }
 
 impl Store {
@@ -77,7 +78,7 @@ impl Store {
     pub fn audit_status(&self) -> AuditStatus {
         let desk = self.inner.writer().desk();
         let (failures, lines) = desk.counts();
-        let waiting = self.inner.reader.with(waiting).unwrap_or(0);
+        let waiting = self.inner.reader.with(waiting).ok();
         AuditStatus { healthy: !desk.failing(), lines, failures, waiting }
     }
 
@@ -115,8 +116,7 @@ pub fn anchor(data_dir: &Path) -> Result<Option<AuditHead>> {
 
 fn waiting(conn: &Connection) -> Result<u64> {
     let sql = "SELECT count(*) FROM audit_outbox WHERE line IS NULL";
-    let count: i64 = conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| unsigned(row, 0))?)
 }
 
 /// The newest line that was committed.
