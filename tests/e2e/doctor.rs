@@ -4,9 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use http::Method;
+use openclawmu_tests::bucket::SECRET_KEY;
 use openclawmu_tests::gateway::{binary, free_address};
 use openclawmu_tests::setup::PROVIDER_KEY;
-use openclawmu_tests::{Behaviour, Gateway, Setup, Upstream};
+use openclawmu_tests::{Behaviour, Bucket, BucketFault, Gateway, Setup, Upstream};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -193,4 +195,78 @@ async fn a_low_limit_of_open_files_is_told() {
     assert_eq!(state(&limited(4_096), "fds").0, "ok");
     assert_eq!(state(&limited(1_100), "fds").0, "warn");
     assert_eq!(state(&limited(512), "fds").0, "fail");
+}
+
+/// The state of the place of the backups, and the finding as a whole.
+fn place(dir: &Path, env: Vec<(String, String)>) -> (bool, Value) {
+    let (good, findings) = doctor(dir, |command| {
+        command.envs(env);
+    });
+    let found = findings.iter().find(|finding| finding["check"] == "backup.to").cloned();
+    (good, found.unwrap_or_else(|| panic!("no backup.to in {findings:#?}")))
+}
+
+/// B-07's twin before anything is lost: the bucket is written, listed, read and emptied again, and whatever it refuses is told
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_is_tried_with_a_file_of_its_own_and_what_it_refuses_is_told() {
+    let bucket = Bucket::start().await;
+    let dir = dir_of(Setup::bare().line(&bucket.table(&[])));
+    let (good, found) = place(dir.path(), Bucket::env());
+    assert!(good && found["state"] == "ok", "{found}");
+    assert!(bucket.keys("").is_empty(), "nothing is left: {:?}", bucket.keys(""));
+    let seen: Vec<Method> = bucket.seen().into_iter().map(|(method, ..)| method).collect();
+    for method in [Method::PUT, Method::GET] {
+        assert!(seen.contains(&method), "{method} in {seen:?}");
+    }
+    let removal = seen.last_chunk::<2>().expect("a removal, and a look after it").clone();
+    assert!([Method::DELETE, Method::POST].contains(&removal[0]), "{seen:?}");
+
+    let mut wrong = Bucket::env();
+    wrong[1].1 = "another secret key of some length".to_owned();
+    let (good, found) = place(dir.path(), wrong);
+    assert!(!good && found["state"] == "fail", "{found}");
+    assert!(found["hint"].as_str().is_some_and(|hint| hint.contains("access key")), "{found}");
+
+    for method in [Method::PUT, Method::GET, removal[0].clone()] {
+        bucket.fault(method.clone(), "", BucketFault::Status(403), 1);
+        let (good, found) = place(dir.path(), Bucket::env());
+        assert!(!good && found["state"] == "fail", "{method} is refused: {found}");
+        assert!(!found.to_string().contains(SECRET_KEY));
+        bucket.heal();
+    }
+    drop(bucket);
+    let (good, found) = place(dir.path(), Bucket::env());
+    assert!(!good && found["state"] == "fail", "{found}");
+    assert!(found["hint"].as_str().is_some_and(|hint| hint.contains("backup.endpoint")), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_for_backups_is_tried_and_none_is_no_failure() {
+    let (good, found) = place(dir_of(Setup::bare()).path(), Vec::new());
+    assert!(good && found["state"] == "ok", "{found}");
+    let to = TempDir::new().expect("a temp dir");
+    let dir = dir_of(Setup::bare().line(&format!("[backup]\nto = {:?}", to.path().join("backups"))));
+    let (good, found) = place(dir.path(), Vec::new());
+    assert!(good && found["state"] == "ok", "{found}");
+    std::fs::remove_dir(to.path().join("backups")).expect("it is empty");
+    std::fs::write(to.path().join("backups"), "a file").expect("written");
+    let (good, found) = place(dir.path(), Vec::new());
+    assert!(!good && found["state"] == "fail", "{found}");
+}
+
+/// A certificate that can't be used is found before it keeps the gateway down; what a mistake looks like: `edge.tls` in the start
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cant_be_used_is_found_and_a_good_one_is_well() {
+    let dir = TempDir::new().expect("a temp dir");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["edge.test".to_owned()]).expect("a certificate");
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let _config = listeners(Setup::bare().edge_tls(&cert, &key)).write(dir.path());
+    let (good, findings) = doctor(dir.path(), |_| {});
+    assert!(good && state(&findings, "edge.tls").0 == "ok", "{findings:#?}");
+    std::fs::write(&cert, "no certificate").expect("written");
+    let (good, findings) = doctor(dir.path(), |_| {});
+    let (seen, why) = state(&findings, "config");
+    assert!(!good && seen == "fail" && why.contains("edge.tls.cert") && why.contains("cert.pem"), "{why}");
 }

@@ -74,6 +74,11 @@ pub(crate) const AUDIT_SEGMENTS: &str = "gateway/segments/audit/";
 /// The folder of all tenants.
 pub(crate) const TENANTS: &str = "tenants/";
 
+/// What is written to see whether a place takes it, and removed again: nothing that a backup is made of.
+pub(crate) fn probe(name: &str) -> String {
+    format!("probe/{name}")
+}
+
 /// The scope and number of a manifest's key; `None` for every other key.
 pub(crate) fn parse_manifest(key: &str) -> Option<(Scope, String)> {
     let (scope, rest) = parse_scope(key)?;

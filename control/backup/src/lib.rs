@@ -6,10 +6,11 @@
 //!
 //! Map:
 //! - `place`: a directory or a bucket, and what may be done there; `directory`, `bucket`: the two kinds
+//! - `probe`: whether a place does all that
 //! - `layout`: every key in a place, in one file; `manifest`: what a set says of itself; `readme`: the same for people
 //! - `seal`: the passphrase; `digest`: hashes
 //! - `pack`: a directory into archives; `unpack`: an archive into a directory, trusting nothing
-//! - `create`: making a set; `upload`: objects on their way; `fetch`: objects on their way back
+//! - `create`: making a set; `content`: what is in it; `upload`: objects on their way; `fetch`: objects on their way back
 //! - `restore`: one tenant; `swap`: its two directories; `whole`: a gateway, into an empty directory
 //! - `segment`: what happened since the last set, every few seconds
 //! - `retain`: which sets go, and what nobody needs any more; `verify`: whether a set is whole
@@ -19,6 +20,7 @@
 //! was not written down whole.
 
 mod bucket;
+mod content;
 mod create;
 mod digest;
 mod directory;
@@ -28,6 +30,7 @@ mod layout;
 mod manifest;
 mod pack;
 mod place;
+mod probe;
 mod progress;
 mod readme;
 mod restore;

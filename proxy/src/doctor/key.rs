@@ -14,7 +14,7 @@ const KEY_CHARS: usize = 32;
 /// Fewer different characters than this are no random key.
 const DIFFERENT_CHARS: usize = 12;
 /// The keys that the gateway makes itself.
-const OWN: [&str; 3] = ["admin.key", "pepper.key", "master.key"];
+const OWN: [&str; 4] = ["admin.key", "pepper.key", "master.key", "audit.key"];
 
 /// Looks at them.
 pub(super) fn look(raw: &RawConfig, config: &Config) -> Vec<Finding> {
@@ -43,6 +43,11 @@ fn files(raw: &RawConfig) -> Vec<(String, &Path)> {
     let outside = [
         ("alerts.webhook_secret".to_owned(), raw.alerts.webhook_secret.as_ref()),
         ("stripe.api_key".to_owned(), raw.stripe.api_key.as_ref()),
+        ("audit.key".to_owned(), raw.audit.key.as_ref()),
+        ("backup.access_key_id".to_owned(), raw.backup.access_key_id.as_ref()),
+        ("backup.secret_access_key".to_owned(), raw.backup.secret_access_key.as_ref()),
+        ("backup.session_token".to_owned(), raw.backup.session_token.as_ref()),
+        ("backup.passphrase".to_owned(), raw.backup.passphrase.as_ref()),
     ];
     let named = admin.chain(upstreams).chain(outside);
     named

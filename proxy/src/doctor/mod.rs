@@ -9,9 +9,11 @@
 //! - `clock`: whether the time can be right
 //! - `sandbox`: what isolates tenants' code
 //! - `upstream`: whether every upstream is reached and takes its key
+//! - `backup`: whether the place of the backups does what they need
 //!
-//! It changes nothing but for a file that it writes and removes again, and spends nothing: what it asks of upstreams is free.
+//! It changes nothing but for files that it writes and removes again, and spends nothing: what it asks of upstreams is free.
 
+mod backup;
 mod certificate;
 mod clock;
 mod data;
@@ -88,5 +90,6 @@ pub(crate) async fn examine(file: Option<&Path>, overrides: &Overrides) -> Vec<F
     findings.extend(clock::look(&config.data_dir).await);
     findings.extend(sandbox::look().await);
     findings.extend(upstream::look(&config.upstreams).await);
+    findings.push(backup::look(&config.backup).await);
     findings
 }
