@@ -442,3 +442,28 @@ async fn a_hand_over_continues_the_chain() {
     is_sound(&scene.gateway).await;
     each_once(&scene, &[]);
 }
+
+/// Two gateways with one folder would each go on from lines that the other does not know: the second does not start
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_belongs_to_one_gateway_until_it_ends() {
+    let folder = TempDir::new().expect("a temp dir");
+    let line = format!("[audit]\ndir = {:?}\nkey = \"env:TEST_AUDIT_KEY\"", folder.path());
+    let key = vec![("TEST_AUDIT_KEY".to_owned(), "0123456789abcdef".repeat(4))];
+    let setup = || Setup::bare().line(&line).env(key.clone());
+    let mut first = Gateway::start(setup()).await;
+    let mut second = Gateway::start(Setup::bare()).await;
+    assert!(second.terminate().await.success());
+    let table = std::fs::read_to_string(second.config()).expect("the config");
+    std::fs::write(second.config(), format!("{table}\n{line}\n")).expect("written");
+    let mut command = second.command();
+    command.envs(key.clone());
+    let refusal = Gateway::refusal(command).await;
+    let path = folder.path().to_str().expect("UTF-8");
+    assert!(!refusal.status.success() && refusal.stderr.contains("audit.dir"), "{refusal:?}");
+    assert!(refusal.stderr.contains(path) && !refusal.stderr.contains("panicked"), "{refusal:?}");
+    first.admin().tenant("acme", json!({})).await;
+    is_sound(&first).await;
+    assert!(first.terminate().await.success());
+    first.restart().await;
+    is_sound(&first).await;
+}

@@ -14,6 +14,11 @@ pub enum AuditError {
         /// The system's words.
         source: io::Error,
     },
+    /// Another process writes the log.
+    #[error(
+        "audit.dir: another gateway writes the audit log in {}; give each gateway a folder of its own, or stop that one", .0.display()
+    )]
+    Locked(PathBuf),
     /// The log was signed with another key.
     #[error("the audit key is not the one that {} was signed with: put the right one back", .0.display())]
     WrongKey(PathBuf),

@@ -1,5 +1,6 @@
 //! The log as the store writes to it: in the order of its numbers, over rotations, crashes and full disks.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +61,8 @@ impl Reopen {
 /// The audit log.
 #[derive(Debug)]
 pub struct AuditFile {
+    /// The folder is this process's as long as it is open.
+    _lock: File,
     options: AuditOptions,
     reopen: Reopen,
     current: Option<Current>,
@@ -86,10 +89,12 @@ impl AuditFile {
     pub fn open(options: AuditOptions, known: Option<&AuditHead>) -> Result<Self, AuditError> {
         let folder = options.folder.clone();
         folder::make(&folder).map_err(AuditError::file(&folder))?;
+        let lock = folder::take(&folder).map_err(AuditError::file(&folder))?;
+        let lock = lock.ok_or_else(|| AuditError::Locked(folder.clone()))?;
         let head = newest(&folder, &options.key, known)?;
         let current = Current::open(&folder).map_err(AuditError::file(&folder.join(CURRENT)))?;
         let (reopen, findings) = (Reopen::default(), Vec::new());
-        Ok(Self { options, reopen, current: Some(current), head, findings, trouble: None })
+        Ok(Self { _lock: lock, options, reopen, current: Some(current), head, findings, trouble: None })
     }
 
     /// A handle by which the file is opened anew.
@@ -228,7 +233,7 @@ fn event_of(at: UnixMs, (action, detail): (&'static str, Value)) -> AuditEvent {
 fn newest(folder: &Path, key: &AuditKey, known: Option<&AuditHead>) -> Result<Option<AuditHead>, AuditError> {
     let mut newest: Option<AuditHead> = None;
     for path in folder::files(folder).map_err(AuditError::file(folder))?.0 {
-        let last = std::fs::File::open(&path).and_then(|file| tail::tail(&file, file.metadata()?.len()));
+        let last = File::open(&path).and_then(|file| tail::tail(&file, file.metadata()?.len()));
         let Some(text) = last.map_err(AuditError::file(&path))?.line else { continue };
         match line::read(key, &text) {
             Some(seen) if seen.is_whole => {

@@ -1,14 +1,18 @@
 //! The files of the audit log: `audit.jsonl`, which is appended to, and those that it once was, whoever renamed them.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Result;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use openclawmu_store::UnixMs;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// The file that is appended to.
 pub(super) const CURRENT: &str = "audit.jsonl";
+/// What the process that writes the log has locked.
+const LOCK: &str = "lock";
 /// What can't be read as lines.
 const COMPRESSED: [&str; 4] = [".gz", ".zst", ".xz", ".bz2"];
 
@@ -16,6 +20,18 @@ const COMPRESSED: [&str; 4] = [".gz", ".zst", ".xz", ".bz2"];
 pub(super) fn make(folder: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     folder.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync)
+}
+
+/// Takes the folder for this process, as long as the file lives; `None` where another has it. Two writers would each go on
+/// from a line that the other does not know.
+pub(super) fn take(folder: &Path) -> Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Makes new names in a folder durable.

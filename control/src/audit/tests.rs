@@ -20,7 +20,8 @@ struct Scene {
     clock: Arc<ManualClock>,
     key: AuditKey,
     rotation: Rotation,
-    file: AuditFile,
+    /// `None` while no process has it.
+    file: Option<AuditFile>,
     committed: Option<AuditHead>,
 }
 
@@ -37,7 +38,7 @@ impl Scene {
         let clock = Arc::new(ManualClock::new(UnixMs::parse_rfc3339("2026-11-22T12:00:00Z").unwrap()));
         let key = AuditKey::load_or_create(dir.path(), None, false).unwrap();
         let rotation = Rotation { bytes, daily };
-        let file = opened((dir.path(), &clock, &key, rotation), None);
+        let file = Some(opened((dir.path(), &clock, &key, rotation), None));
         Self { dir, clock, key, rotation, file, committed: None }
     }
 
@@ -54,7 +55,8 @@ impl Scene {
 
     /// Appends without committing.
     fn append(&mut self, action: &str) -> Result<Vec<AuditLine>, String> {
-        self.file.append(self.committed.as_ref(), vec![event(self.clock.now(), action)])
+        let event = event(self.clock.now(), action);
+        self.file.as_mut().unwrap().append(self.committed.as_ref(), vec![event])
     }
 
     /// Appends and commits.
@@ -67,8 +69,9 @@ impl Scene {
 
     /// What a process that was killed and started again does.
     fn restart(&mut self) {
+        self.file = None;
         let parts = (self.dir.path(), &self.clock, &self.key, self.rotation);
-        self.file = opened(parts, self.committed.as_ref());
+        self.file = Some(opened(parts, self.committed.as_ref()));
     }
 
     fn folder(&self) -> PathBuf {
@@ -271,7 +274,7 @@ fn u_02_a_folder_that_takes_nothing_refuses_and_the_outage_is_told_when_it_is_ov
     }
     fs::remove_file(scene.folder()).unwrap();
     fs::rename(&away, scene.folder()).unwrap();
-    let lines = scene.file.append(scene.committed.as_ref(), Vec::new()).unwrap();
+    let lines = scene.file.as_mut().unwrap().append(scene.committed.as_ref(), Vec::new()).unwrap();
     assert_eq!((lines.len(), lines[0].event.action.as_str()), (1, "audit.resume"));
     assert_eq!(lines[0].event.detail["refused"], 2);
     scene.committed = Some(AuditHead { seq: lines[0].seq, mac: lines[0].mac.clone() });
@@ -311,7 +314,7 @@ fn u_07_a_file_that_somebody_renamed_loses_no_line() {
     fs::rename(scene.path(), scene.folder().join("audit.jsonl.1")).unwrap();
     scene.write("a.after"); // noticed by itself
     fs::rename(scene.path(), scene.folder().join("audit.jsonl-20261122")).unwrap();
-    scene.file.reopen().ask();
+    scene.file.as_ref().unwrap().reopen().ask();
     scene.write("a.last");
     assert_eq!(scene.names(), ["audit.jsonl", "audit.jsonl-20261122", "audit.jsonl.1"]);
     scene.is_sound();
@@ -334,11 +337,23 @@ fn u_09_numbers_go_on_when_the_clock_is_set_back() {
 
 #[test]
 fn a_key_that_did_not_sign_the_log_refuses_to_start() {
-    let scene = Scene::of(2);
+    let mut scene = Scene::of(2);
+    scene.file = None;
     let elsewhere = tempfile::tempdir().unwrap();
     let key = AuditKey::load_or_create(elsewhere.path(), None, false).unwrap();
     let refused = AuditFile::open(AuditOptions::new(scene.folder(), key), scene.committed.as_ref());
     assert!(matches!(refused, Err(AuditError::WrongKey(_))), "{refused:?}");
     let same = AuditFile::open(AuditOptions::new(scene.folder(), scene.key.clone()), scene.committed.as_ref());
     assert!(same.is_ok());
+}
+
+#[test]
+fn a_folder_that_another_process_writes_to_is_refused_until_that_one_is_gone() {
+    let mut scene = Scene::of(2);
+    let open =
+        |scene: &Scene| AuditFile::open(AuditOptions::new(scene.folder(), scene.key.clone()), scene.committed.as_ref());
+    let refused = open(&scene).unwrap_err();
+    assert!(matches!(refused, AuditError::Locked(_)) && refused.to_string().starts_with("audit.dir: "), "{refused}");
+    scene.file = None;
+    assert!(open(&scene).is_ok());
 }
