@@ -84,6 +84,40 @@ async fn a_taken_port_refuses_to_start_and_names_the_address() {
     }
 }
 
+/// The files of the edge's TLS: each mistake is an error with the key and the file, here and in `config check`, and no panic
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_refuses_to_start_and_names_key_and_file() {
+    let dir = TempDir::new().expect("a temp dir");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let made = rcgen::generate_simple_self_signed(["edge.test".to_owned()]).expect("a certificate");
+    let other = rcgen::generate_simple_self_signed(["other.test".to_owned()]).expect("a certificate");
+    let (cert, key) = (file("cert.pem", &made.cert.pem()), file("key.pem", &made.signing_key.serialize_pem()));
+    let cut = file("cut.pem", &made.cert.pem()[..200]);
+    let text = file("text.pem", "-----BEGIN CERTIFICATE-----\nnot base64 !\n-----END CERTIFICATE-----\n");
+    let foreign = file("foreign.pem", &other.signing_key.serialize_pem());
+    for (cert, key, named, wrong) in [
+        (&cut, &key, "edge.tls.cert", &cut),
+        (&text, &key, "edge.tls.cert", &text),
+        (&cert, &text, "edge.tls.key", &text),
+        (&cert, &foreign, "edge.tls.key", &foreign),
+    ] {
+        let attempt = Attempt::new(&Setup::bare().edge_tls(cert, key));
+        let path = wrong.to_str().expect("UTF-8");
+        says(&attempt.refused().await, &[named, path]);
+        let mut check = Command::new(binary());
+        check.args(["config", "check", "--config"]).arg(&attempt.config).envs(attempt.env.clone());
+        let checked = check.output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(!checked.status.success() && said.contains(named) && said.contains(path), "{said}");
+    }
+    // Their twin: the same with files that belong together.
+    drop(Gateway::start(Setup::bare().edge_tls(&cert, &key)).await);
+}
+
 /// Where not even root can write: over a file, and in `/proc`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_that_cannot_be_written_refuses_to_start() {

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use tracing_subscriber::EnvFilter;
 
-use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig, TlsConfig};
+use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig};
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge, RawLog};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, backup, stripe, traces};
+use super::{alerts, audit, backup, stripe, tls, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -221,7 +221,7 @@ fn check_edge(raw: RawEdge) -> Result<EdgeConfig, ConfigError> {
         max_connections_per_ip: raw.max_connections_per_ip,
         drain: Duration::from_secs(raw.drain_seconds),
         cors_origins: raw.cors_origins,
-        tls: raw.tls.map(|tls| TlsConfig { cert: tls.cert, key: tls.key }),
+        tls: raw.tls.map(tls::check).transpose()?,
     })
 }
 

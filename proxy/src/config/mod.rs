@@ -5,7 +5,7 @@
 //! - `checked`: what the program runs on, every value proved usable
 //! - `upstream`: upstreams and aliases, checked
 //! - `alerts`, `stripe`, `backup`: what goes outside, in both forms; `audit`: the audit log
-//! - `traces`: where spans are sent
+//! - `traces`: where spans are sent; `tls`: the edge's certificate and its key
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
@@ -18,6 +18,7 @@ mod outbound;
 mod raw;
 mod secret;
 mod stripe;
+mod tls;
 mod traces;
 mod upstream;
 
