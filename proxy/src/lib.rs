@@ -35,7 +35,7 @@
 //! - `outbound`: webhooks and the nightly push; `audit`: the audit log
 //! - `rebuild`, `drill`: a gateway out of a backup, for good and for practice
 //! - `fuzzing`: what must hold whatever the bytes, for fuzzers and tests alone
-//! - `config`, `cli`, `serve`, `lifecycle`, `rlimit`, `successor`, `notify`, `listen`, `beside`, `doctor`: the process around it
+//! - `config`, `cli`, `serve`, `lifecycle`, `rlimit`, `successor`, `inherit`, `notify`, `listen`, `beside`, `doctor`: the process around it
 //!
 //! This crate never opens the database: what must be remembered goes through `openclawmu-store`. It never takes a decision
 //! about money: it asks for a ticket and settles it.
@@ -64,6 +64,7 @@ mod forward;
 pub mod fuzzing;
 mod gateway;
 mod head;
+mod inherit;
 mod label;
 mod lane;
 mod lifecycle;

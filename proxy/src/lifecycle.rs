@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 use crate::context::Shared;
+use crate::listen::AdminSocket;
 use crate::notify::{self, Note};
 use crate::reload::Reload;
 
@@ -64,10 +65,12 @@ pub(crate) fn run(server: Server, shared: &Arc<Shared>, stops: &Stops, reload: R
     match next_end(&mut phases) {
         End::Terminate => {
             notify::tell(Note::Stopping);
+            stops.admin.close();
             leave(shared, stops);
             drain(shared, stops, Some(shared.config.drain));
         }
         End::HandOver => {
+            stops.admin.leave(shared.store.dir());
             tracing::info!("the sockets are with the successor");
             // New connections wait for it; who is here is still admitted, and told to leave.
             leave(shared, stops);
@@ -108,12 +111,14 @@ pub(crate) struct Stops {
     pub(crate) edge: watch::Sender<bool>,
     /// Everything else: the admin listener, and what goes on beside.
     pub(crate) rest: watch::Sender<bool>,
+    /// What a successor gets of the admin listener.
+    pub(crate) admin: AdminSocket,
 }
 
 impl Stops {
     /// Nothing is told yet.
     pub(crate) fn new() -> Self {
-        Self { edge: watch::channel(false).0, rest: watch::channel(false).0 }
+        Self { edge: watch::channel(false).0, rest: watch::channel(false).0, admin: AdminSocket::default() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Listeners, and the services that stand behind them in Pingora's server.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::EdgeConfig;
 use crate::edge::Edge;
+use crate::inherit;
 
 /// Bytes that a connection reads at once: a usual request's. Longer bodies are read past this buffer.
 const READ_BUFFER_BYTES: usize = 16 << 10;
@@ -64,11 +65,6 @@ impl EdgeService {
             None => edge,
             Some(tls) => {
                 let (cert, key) = (tls.cert.display().to_string(), tls.key.display().to_string());
-                for path in [&tls.cert, &tls.key] {
-                    std::fs::read(path).map_err(|err| {
-                        format!("edge.tls: {}: {err}; give a PEM file that this user can read", path.display())
-                    })?;
-                }
                 let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|err| format!("edge.tls: {err}"))?;
                 settings.enable_h2();
                 edge.over_tls(settings)
@@ -120,12 +116,42 @@ fn listener(address: &str) -> ListenerConfig {
     ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES))
 }
 
+/// The operator's listener once more, for a successor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AdminSocket(Arc<Mutex<Option<TcpListener>>>);
+
+impl AdminSocket {
+    fn lock(&self) -> MutexGuard<'_, Option<TcpListener>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, listener: &TcpListener) -> std::io::Result<()> {
+        *self.lock() = Some(listener.try_clone()?);
+        Ok(())
+    }
+
+    /// Leaves it to the successor that waits in this data directory; here it is served until the admin service ends.
+    pub(crate) fn leave(&self, data: &Path) {
+        let Some(listener) = self.lock().take() else { return };
+        if let Err(err) = inherit::leave(data, &listener) {
+            tracing::info!(%err, "the successor takes the admin listener's address when it is free");
+        }
+    }
+
+    /// Without a successor it closes with the admin service: who comes then finds no gateway.
+    pub(crate) fn close(&self) {
+        self.lock().take();
+    }
+}
+
 /// The admin API as a service.
 pub(crate) struct AdminService {
     address: SocketAddr,
     sock: PathBuf,
-    /// Bound before the server runs, but for a successor, whose predecessor still holds the address.
+    /// Bound before the server runs, or left by the predecessor; absent where that one was too old to leave it and still holds
+    /// the address.
     listener: Mutex<Option<TcpListener>>,
+    kept: AdminSocket,
     state: AdminState,
     /// Turns true when it listens.
     up: watch::Sender<bool>,
@@ -135,15 +161,15 @@ pub(crate) struct AdminService {
 impl AdminService {
     pub(crate) fn new(
         (listener, address): (Option<TcpListener>, SocketAddr),
-        sock: PathBuf,
+        (sock, kept): (PathBuf, AdminSocket),
         state: AdminState,
         (up, stop): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> Self {
-        Self { address, sock, listener: Mutex::new(listener), state, up, stop }
+        Self { address, sock, listener: Mutex::new(listener), kept, state, up, stop }
     }
 
     async fn listen(&self) -> Result<tokio::net::TcpListener, String> {
-        let bound = self.listener.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let bound = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let address = self.address;
         let listener = match bound {
             Some(listener) => listener,
@@ -151,8 +177,9 @@ impl AdminService {
                 .await
                 .map_err(|err| err.to_string())??,
         };
-        listener
-            .set_nonblocking(true)
+        self.kept
+            .keep(&listener)
+            .and_then(|()| listener.set_nonblocking(true))
             .and_then(|()| tokio::net::TcpListener::from_std(listener))
             .map_err(|err| err.to_string())
     }

@@ -119,6 +119,47 @@ async fn busy_clients_see_no_refusal_while_the_successor_takes_over() {
     ends(manager.main()).await;
 }
 
+/// S8-07: the operator's view: whoever connects is answered, at every moment, twice in a row
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_listener_refuses_nobody_while_the_successor_takes_over() {
+    let mut manager = Manager::new();
+    let mut scene = manager.scene().await;
+    manager.told();
+    let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let asking = {
+        let (stop, good, admin) = (Arc::clone(&stop), Arc::clone(&good), scene.gateway.admin_address());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let answer = raw::blocking_get(admin, "/healthz", "");
+                assert_eq!(answer.map(|(status, _)| status), Some(200), "after {good:?} answers");
+                good.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    until_true("the operator is at work", || good.load(Ordering::Relaxed) > 20).await;
+    scene.gateway.signal(Signal::USR2);
+    assert!(manager.told().starts_with("READY=1\n"), "the successor is ready");
+    assert!(scene.gateway.ended().await.success(), "the old process goes");
+    assert!(!scene.gateway.data().join("handover.sock").exists(), "nobody waits there any more");
+    let before = good.load(Ordering::Relaxed);
+    until_true("the successor answers", || good.load(Ordering::Relaxed) > before + 20).await;
+    // The successor's successor: what was inherited is inherited again.
+    let second = manager.main();
+    kill_process(second, Signal::USR2).expect("a signal");
+    assert!(manager.told().starts_with("READY=1\n"), "and its successor");
+    ends(second).await;
+    let before = good.load(Ordering::Relaxed);
+    until_true("that one answers", || good.load(Ordering::Relaxed) > before + 20).await;
+    stop.store(true, Ordering::Relaxed);
+    asking.join().expect("nobody was refused");
+    // Who comes after the last one has ended finds nobody, instead of one that does not answer.
+    let last = manager.main();
+    kill_process(last, Signal::TERM).expect("a signal");
+    assert!(manager.told().starts_with("STOPPING=1\n"));
+    ends(last).await;
+    until_true("nobody listens", || std::net::TcpStream::connect(scene.gateway.admin_address()).is_err()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_ends_and_then_its_connection_does() {
     let mut manager = Manager::new();
