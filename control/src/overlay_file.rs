@@ -6,6 +6,8 @@ use std::path::Path;
 use openclawmu_sandbox::{PathError, RelPath, Root};
 use openclawmu_store::{Overlay, Store, StoreError, TenantId};
 
+use crate::removal;
+
 /// Overlays that are read at once.
 const PAGE: u32 = 1_000;
 /// What the file says of itself.
@@ -35,7 +37,7 @@ pub enum CopyError {
 ///
 /// # Errors
 /// [`CopyError`].
-pub(crate) fn write(data: &Path, tenant: &TenantId, overlay: &Overlay) -> Result<(), CopyError> {
+fn write(data: &Path, tenant: &TenantId, overlay: &Overlay) -> Result<(), CopyError> {
     let failed = |source| CopyError::File { tenant: tenant.clone(), source };
     let dir = data.join("tenants");
     let root = match Root::open(&dir) {
@@ -53,6 +55,18 @@ pub(crate) fn write(data: &Path, tenant: &TenantId, overlay: &Overlay) -> Result
     }
     let text = format!("{HEAD}{}", toml::to_string(overlay)?);
     root.create_dir_all(&of_tenant).and_then(|()| root.replace(&file, text.as_bytes())).map_err(failed)
+}
+
+/// Writes the copy of an overlay that was just changed; of a tenant that was deleted meanwhile nothing is left.
+///
+/// # Errors
+/// [`CopyError`].
+pub(crate) fn write_one(store: &Store, tenant: &TenantId, overlay: &Overlay) -> Result<(), CopyError> {
+    write(store.dir(), tenant, overlay)?;
+    if removal::is_deleted(store, tenant) {
+        removal::remove(store.dir(), tenant).map_err(|source| CopyError::File { tenant: tenant.clone(), source })?;
+    }
+    Ok(())
 }
 
 /// Writes the copies of all overlays: what a crash or a full disk kept from being written.

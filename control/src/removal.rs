@@ -20,6 +20,14 @@ pub fn remove(data: &Path, id: &TenantId) -> Result<(), PathError> {
         Err(PathError::NotFound) => return Ok(()),
         opened => opened?,
     };
+    remove_from(&tenants, id)
+}
+
+/// The same where the tenants' directory is open already.
+///
+/// # Errors
+/// [`PathError`].
+pub fn remove_from(tenants: &Root, id: &TenantId) -> Result<(), PathError> {
     let name = RelPath::parse(id.as_str().as_bytes())?;
     loop {
         match tenants.remove_tree(&name) {
@@ -73,7 +81,10 @@ fn sweep(store: &Store) -> Result<usize, PathError> {
 }
 
 /// Only what the store knows to be deleted: a directory of nobody may be an operator's own.
-fn is_deleted(store: &Store, id: &TenantId) -> bool {
+///
+/// Whoever writes into a tenant's directory asks this once that is done, and removes it where the answer is yes: what was under
+/// way when the tenant was deleted must not bring its directory back.
+pub fn is_deleted(store: &Store, id: &TenantId) -> bool {
     match store.was_deleted(id) {
         Ok(deleted) => deleted,
         Err(StoreError::NotFound(_)) => false,

@@ -7,7 +7,8 @@ use std::time::Instant;
 use openclawmu_store::{PinnedPrice, RateTable};
 
 use crate::config::{AliasConfig, TargetConfig};
-use crate::upstream::Upstream;
+use crate::upstream::provider::Provider;
+use crate::upstream::{Backend, Upstream};
 
 /// A model at an upstream.
 #[derive(Clone)]
@@ -73,6 +74,15 @@ impl Catalog {
     /// The upstreams' names.
     pub(crate) fn upstreams(&self) -> Vec<String> {
         self.upstreams.iter().map(|upstream| upstream.name.to_string()).collect()
+    }
+
+    /// Whether a tenant can have a key of its own there: one that is signed with, or none at all, can't be replaced by it.
+    pub(crate) fn takes_own_key(&self, name: &str) -> bool {
+        let backend = self.upstream(name).map(|upstream| &upstream.backend);
+        backend.is_some_and(|backend| match backend {
+            Backend::Http(provider, _) => !matches!(provider, Provider::Bedrock),
+            Backend::Echo => false,
+        })
     }
 
     /// The upstream at which tenants' files and batches are kept.

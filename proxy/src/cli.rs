@@ -115,7 +115,10 @@ impl Cli {
             Command::Config(command) => show_config(&command, file, &overrides, connection.json),
             Command::Routes => list_routes(connection.json).map(|()| ExitCode::SUCCESS),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "openclawmu", &mut std::io::stdout());
+                // By way of memory: what writes scripts panics where nobody reads them to the end.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "openclawmu", &mut script);
+                std::io::stdout().lock().write_all(&script)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Man { command, dir } => manual(&command, dir.as_deref()).map(|()| ExitCode::SUCCESS),

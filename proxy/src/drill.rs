@@ -143,8 +143,12 @@ impl Gateway {
     async fn ready(&mut self, scratch: &Path) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         let url = format!("http://{}/readyz", self.edge);
+        // The listeners come up one after the other.
+        let ready = async |client: &reqwest::Client, url: &str| {
+            client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+        };
         loop {
-            if self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if ready(&self.http, &url).await && ready(&self.admin, "http://localhost/readyz").await {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {

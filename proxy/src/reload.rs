@@ -17,7 +17,7 @@ use crate::{successor, upstream};
 /// Where a configuration comes from, and its raw form.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// The file, where there is one.
+    /// The file that the command line names; else the usual one is read, where there is one by then.
     pub(crate) file: Option<PathBuf>,
     /// What the command line sets over it.
     pub(crate) overrides: Overrides,
@@ -53,7 +53,8 @@ impl Reload {
     /// # Errors
     /// What is wrong, and what to do.
     pub(crate) fn prepare(&self) -> Result<Prepared, String> {
-        let raw = config::load(self.file.as_deref(), &self.overrides).map_err(|err| err.to_string())?;
+        let file = config::find(self.file.as_deref());
+        let raw = config::load(file.as_deref(), &self.overrides).map_err(|err| err.to_string())?;
         let config = config::check(raw.clone()).map_err(|err| err.to_string())?;
         let catalog = Catalog::new(upstream::all(&config.upstreams)?, &config.aliases);
         let read = serde_json::to_value(&raw).map_err(|err| err.to_string())?;

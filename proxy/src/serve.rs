@@ -27,6 +27,7 @@ use crate::config::{self, Config, Overrides};
 use crate::context::Shared;
 use crate::edge::Edge;
 use crate::gateway::Gateway;
+use crate::inherit;
 use crate::lifecycle::{self, Stops};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::{self, Metrics};
@@ -35,7 +36,7 @@ use crate::observe::{AccessLog, Observer, Sampling, Sink, Tracer};
 use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
-use crate::response::{Seals, Shelf, sweep};
+use crate::response::{IsDeleted, Seals, Shelf, sweep};
 use crate::{batch, rlimit, upstream};
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -64,7 +65,7 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     if let Err(shortage) = rlimit::fits(config.edge.max_connections) {
         tracing::warn!("{shortage}");
     }
-    let source = Source { file, overrides: options.overrides.clone(), raw };
+    let source = Source { file: options.file.clone(), overrides: options.overrides.clone(), raw };
     let built = if options.upgrade { Built::by_takeover(&config, source)? } else { Built::fresh(&config, source)? };
     greet(&config, &built.key_source);
     notify::ready_when_up(reachable(config.edge.listen), built.admin_up.clone()).context("no thread can be started")?;
@@ -96,10 +97,13 @@ impl Built {
     /// The sockets first, then the ledger: the predecessor stops admitting only when its sockets have been handed over.
     fn by_takeover(config: &Config, source: Source) -> anyhow::Result<Self> {
         tracing::info!("waiting for the running gateway's sockets; send it SIGQUIT");
+        let heir = inherit::Heir::wait(&config.data_dir).context("nothing can be taken over")?;
         let mut server = server(config, true);
         server.bootstrap();
         let store = open_store(config, TAKEOVER)?;
-        Self::assemble(config, source, server, store, None)
+        // It was left before the ledger was handed over.
+        let admin = heir.take(config.admin.listen);
+        Self::assemble(config, source, server, store, admin)
     }
 
     fn assemble(
@@ -156,7 +160,7 @@ impl Built {
         let sock = config.data_dir.join("admin.sock");
         server.add_service(background_service(
             "admin",
-            AdminService::new((admin, config.admin.listen), sock, state, (up, stopped.clone())),
+            AdminService::new((admin, config.admin.listen), (sock, stops.admin.clone()), state, (up, stopped.clone())),
         ));
         beside(&mut server, &shared, config, &stopped);
         let by_itself = move |stop| Arc::clone(&backups).run(stop);
@@ -213,7 +217,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
             .as_ref()
             .map(|traces| Sampling { one_in: traces.sample_one_in, trusted: traces.trusted_peers.clone() }),
         metrics,
-        shelf: Shelf::open(&config.data_dir, config.responses, Arc::clone(store.clock()))
+        shelf: Shelf::open(&config.data_dir, config.responses, (Arc::clone(store.clock()), is_deleted(&store)))
             .context("the directory of the tenants can't be opened")?,
         running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
@@ -226,6 +230,11 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         cut: watch::Sender::new(false),
         store,
     })
+}
+
+fn is_deleted(store: &Store) -> Arc<IsDeleted> {
+    let store = store.clone();
+    Arc::new(move |tenant| removal::is_deleted(&store, tenant))
 }
 
 /// Who is told of finished requests, where anybody is.
@@ -262,12 +271,14 @@ fn server(config: &Config, upgrade: bool) -> Server {
 
 fn hooks(shared: &Arc<Shared>, reload: &Reload, backups: &Arc<Backups>) -> Hooks {
     let backups = Arc::clone(backups);
-    let (metrics, ready, named) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let (metrics, ready, named, asked) =
+        (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let (shown, reread) = (reload.clone(), reload.clone());
     Hooks {
         metrics: Arc::new(move || backups.metrics() + &metrics::render(&metrics)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
         upstreams: Arc::new(move || named.catalog.load().upstreams()),
+        takes_own_key: Arc::new(move |name| asked.catalog.load().takes_own_key(name)),
         config: Arc::new(move || shown.shown()),
         reread: Arc::new(move || reread.prepare()),
     }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use openclawmu_tests::bucket::files;
 use openclawmu_tests::client::chat;
 use openclawmu_tests::setup::{PROVIDER_KEY, PROVIDER_KEY_ENV};
-use openclawmu_tests::{Gateway, Scene, Setup, Upstream, ledger, wait};
+use openclawmu_tests::{Gateway, Scene, Setup, Upstream, audit, ledger, wait};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -88,6 +89,61 @@ async fn rebuilt(gateway: &Gateway, data: &Path, keys: &Path, from: Option<&str>
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{wrong}");
     serde_json::from_str(&said).expect("JSON")
+}
+
+/// B-04, U-03: the audit log that was shipped comes back byte for byte as far as its last whole line, over a rotation, and
+/// verifies; what is missing in the place is found
+#[tokio::test(flavor = "multi_thread")]
+async fn b_04_the_audit_log_is_shipped_as_it_is_written_and_verifies_where_it_comes_back() {
+    let place = TempDir::new().expect("a temp dir");
+    let mut scene = scene(place.path(), "ship_seconds = 1\n[audit]\nmax_file_bytes = 4096").await;
+    let made = scene.gateway.cli(&["backups", "create", "--json"]).await.json();
+    assert_eq!(made["backup"]["tenants"], 1, "{made}");
+    for round in 0..30 {
+        scene.admin().patch("acme", &json!({ "name": format!("Name {round}") })).await;
+    }
+    let folder = scene.gateway.data().join("audit");
+    assert!(audit::files(&folder).len() > 1, "it was rotated");
+    let written = audit::lines(&folder);
+    let shipped = || {
+        let segments = files(&place.path().join("gateway/segments/audit"));
+        segments.iter().filter_map(|path| path.file_name()?.to_str()?.split('-').next()?.parse::<u64>().ok()).max()
+    };
+    wait::until_true("every line is shipped", || shipped() >= written.last().map(audit::seq)).await;
+    scene.gateway.kill_9();
+    let new = TempDir::new().expect("a temp dir");
+    let data = new.path().join("data");
+    rebuilt(&scene.gateway, &data, folder.parent().expect("the data"), None).await;
+    let back = audit::lines(&data.join("audit"));
+    assert_eq!(back, written, "nothing is lost, nothing is added");
+    let verify = |data: &Path| {
+        let mut command = std::process::Command::new(openclawmu_tests::gateway::binary());
+        command.env(PROVIDER_KEY_ENV, PROVIDER_KEY).current_dir(new.path());
+        let output = command.args(["audit", "verify", "--json", "--data"]).arg(data).output().expect("the binary runs");
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(output.status.success(), verdict["ok"] == true, "{output:?}");
+        verdict
+    };
+    let sound = verify(&data);
+    assert_eq!((&sound["ok"], sound["last_seq"].as_u64()), (&json!(true), written.last().map(audit::seq)), "{sound}");
+    let log = data.join("audit/audit.jsonl");
+    let text = std::fs::read_to_string(&log).expect("the log");
+    std::fs::write(&log, text.replacen("Name 7", "Name 8", 1)).expect("written");
+    assert_eq!(verify(&data)["ok"], false, "its twin: one that was touched does not verify");
+    std::fs::write(&log, text).expect("written");
+
+    // A gateway on it goes on with the chain.
+    let upstream = Upstream::start().await;
+    let mut again = Gateway::start_on(Setup::with(&upstream), &data).await;
+    again.admin().patch("acme", &json!({ "name": "after" })).await;
+    let verdict = again.cli(&["audit", "verify", "--json"]).await.json();
+    assert_eq!(verdict["ok"], true, "{verdict}");
+    let lines = audit::lines(&again.data().join("audit"));
+    let restored: Vec<&Value> = lines.iter().filter(|line| line["action"] == "gateway.restore").collect();
+    assert_eq!(restored.len(), 1, "the restore is on record, once");
+    assert_eq!((&restored[0]["actor"]["kind"], &restored[0]["target"]), (&json!("local"), &json!("000001")));
+    assert_eq!(restored[0]["detail"]["changes_lost"], 30, "{}", restored[0]);
+    again.terminate().await;
 }
 
 /// B-04, B-05, B-09: after the loss of a machine, a new gateway is made of the last backup and of what was shipped since: no

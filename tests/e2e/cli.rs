@@ -157,3 +157,38 @@ async fn the_cli_shows_the_servers_refusal_as_one_message() {
         assert!(!refused.stderr.trim().is_empty() && !refused.stderr.contains("panicked"), "{refused:?}");
     }
 }
+
+/// Whatever prints much ends well when its reader has seen enough, as `| head` has
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_is_no_error() {
+    let scene = Scene::new().await;
+    let data = scene.gateway.data();
+    for arguments in
+        ["completions bash", "completions zsh", "man", "man tenants create", "openapi", "routes", "rates list"]
+    {
+        let script = format!("\"$0\" {arguments} --data \"$1\" | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}");
+        let mut command = tokio::process::Command::new("bash");
+        command.arg("-c").arg(script).arg(openclawmu_tests::gateway::binary()).arg(&data);
+        let output = command.current_dir(scene.gateway.dir()).output().await.expect("bash");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments}: {} {said}", output.status);
+    }
+}
+
+/// Where a place is needed and none is configured, the words are those of the command line
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_place_for_backups_is_told_with_its_flag() {
+    let scene = Scene::new().await;
+    for (arguments, flag) in [
+        (&["tenants", "backup", "acme"][..], "--to"),
+        (&["tenants", "backups", "acme"], "--from"),
+        (&["backups", "create"], "--to"),
+        (&["backups", "list"], "--from"),
+        (&["backups", "verify"], "--from"),
+        (&["drill"], "--from"),
+    ] {
+        let refused = scene.gateway.cli(arguments).await;
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(flag) && refused.stderr.contains("backup"), "{refused:?}");
+    }
+}

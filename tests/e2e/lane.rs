@@ -309,3 +309,25 @@ async fn the_official_python_client_continues_over_a_websocket() {
     );
     assert_eq!(scene.rows_once(3).await.len(), 3);
 }
+
+/// E-11: a request that is nested too deeply is refused, and the connection goes on
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_nested_too_deeply_is_refused() {
+    let scene = Scene::new().await;
+    let mut socket = open(&scene).await;
+    for (opened, closed) in [("[", "]"), ("{\"a\":", "}")] {
+        let deep = format!("{}1{}", opened.repeat(100_000), closed.repeat(100_000));
+        for text in [
+            format!(r#"{{"type":"response.create","model":"alpha","input":{deep}}}"#),
+            format!(r#"{{"type":"response.create","model":"alpha","input":"x","later":{deep}}}"#),
+            deep.clone(),
+        ] {
+            socket.send_text(&text).await;
+            let refused = socket.next().await.expect("an event");
+            assert_eq!((&refused["type"], &refused["status"]), (&json!("error"), &json!(400)), "{refused}");
+        }
+    }
+    assert_eq!((scene.upstream.calls(), scene.budget().await.pending), (0, 0));
+    response(&mut socket, &create("hello")).await;
+    socket.close().await;
+}

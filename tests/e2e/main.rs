@@ -61,6 +61,7 @@ mod openapi;
 mod outbound;
 mod overlay;
 mod packaging;
+mod path;
 mod provider_key;
 mod quota;
 mod rate;

@@ -142,3 +142,14 @@ async fn what_a_tenants_own_key_meets_is_no_reason_to_leave_the_upstream_alone()
     scene.gateway.client(&other.token).chat(&chat("safe", "hello", 5)).await.ok();
     assert_eq!(scene.upstream.calls(), 2, "the other tenant is served by it");
 }
+
+/// A key that no call could carry is refused when it is set, instead of with every call after
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_where_none_can_be_used_is_refused_and_the_upstream_goes_on() {
+    let upstream = Upstream::start().await;
+    let scene = Scene::of(upstream, Setup { rates: None, ..Setup::bare() }, json!({ "usd_per_day": "1" })).await;
+    let path = "/v1/tenants/acme/provider_keys/echo";
+    let refused = scene.admin().send_json(Method::PUT, path, &json!({ "api_key": OWN_KEY })).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (409, &json!("no_own_key")), "{}", refused.text());
+    scene.client.chat(&chat("echo", "hello", 5)).await.ok();
+}

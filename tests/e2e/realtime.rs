@@ -571,3 +571,46 @@ async fn the_official_python_client_talks() {
     );
     assert_eq!(cast.scene.settled().await.posted, 2 * COST);
 }
+
+/// I-06: the conversation of a tenant that is deleted ends, here and at the provider, and what was said is billed
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_the_tenant_ends_its_conversation() {
+    let cast = Cast::new().await;
+    cast.provider.next(Spoken::default());
+    let mut socket = cast.open().await;
+    socket.send(&create()).await;
+    socket.event("response.done").await;
+    let gone = cast.scene.admin().send(http::Method::DELETE, "/v1/tenants/acme?confirm=acme").await;
+    assert_eq!(gone.status, 200, "{}", gone.text());
+    assert_eq!(socket.rest().await.1, Ended::Closed(1008));
+    cast.hung_up().await;
+    assert_eq!(cast.spoken(1).await[0].cost, COST);
+}
+
+/// E-11: an event that is nested too deeply is refused; the process lives, and the next conversation is held
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_nested_too_deeply_is_refused() {
+    let cast = Cast::new().await;
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        for text in [
+            format!(r#"{{"type":"session.update","session":{deep}}}"#),
+            format!(r#"{{"type":"response.create","response":{{"metadata":{deep}}}}}"#),
+            deep.clone(),
+        ] {
+            let mut socket = cast.open().await;
+            socket.send_text(&text).await;
+            match socket.next().await {
+                Ok(event) => assert_eq!(event["type"], "error", "{event}"),
+                Err(Ended::Closed(code)) => assert!([1007, 1008].contains(&code), "{code}"),
+                Err(Ended::Broken) => panic!("it ended without a word"),
+            }
+        }
+    }
+    let asked = cast.provider.last(|line| line.begun);
+    assert_eq!(asked, 0, "the provider was asked for nothing");
+    cast.provider.next(Spoken::default());
+    let mut socket = cast.open().await;
+    socket.send(&create()).await;
+    socket.event("response.done").await;
+}

@@ -1,12 +1,15 @@
 //! The configuration is read again by a signal or a call: as a whole or not at all, and on record.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use http::Method;
 use openclawmu_tests::client::chat;
-use openclawmu_tests::{Scene, Setup, Upstream, wait};
+use openclawmu_tests::gateway::{binary, free_address};
+use openclawmu_tests::{Scene, Setup, Upstream, raw, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// What is on record of reloads.
 fn reloads(data: &Path) -> Vec<String> {
@@ -125,4 +128,30 @@ async fn the_configuration_shows_references_and_no_secret() {
         assert!(!text.contains(admin_key) && !text.contains(provider_key), "{text}");
     }
     assert!(shown.to_string().contains("env:OPENCLAWMU_TEST_OTHER"), "{shown}");
+}
+
+/// The usual file may come after the start: a reload reads it then
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_made_after_the_start_is_read_by_a_reload() {
+    let dir = TempDir::new().expect("a temp dir");
+    let (edge, admin) = (free_address(), free_address());
+    let command = || {
+        let mut command = tokio::process::Command::new(binary());
+        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command
+    };
+    let serve = ["serve".to_owned(), "--edge".to_owned(), edge.to_string(), "--admin".to_owned(), admin.to_string()];
+    let _gateway = command().args(serve).spawn().expect("the binary runs");
+    wait::until_true("the gateway is ready", || {
+        [edge, admin]
+            .iter()
+            .all(|address| raw::blocking_get(*address, "/readyz", "").is_some_and(|(code, _)| code == 200))
+    })
+    .await;
+    let alias = "[[model]]\nname = \"fresh\"\ntargets = [{ upstream = \"echo\", model = \"echo\" }]\n";
+    std::fs::write(dir.path().join("openclawmu.toml"), alias).expect("a config");
+    let reloaded = command().args(["config", "reload", "--json"]).stdout(Stdio::piped()).output().await;
+    let reloaded = reloaded.expect("the binary runs");
+    let said: Value = serde_json::from_slice(&reloaded.stdout).unwrap_or_else(|_| panic!("{reloaded:?}"));
+    assert_eq!(said["changed"], json!(["model.fresh"]), "{said}");
 }

@@ -9,7 +9,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use openclawmu_sandbox::{RelPath, Root};
-use openclawmu_store::{Offline, Replayed, UnixMs, pepper_fingerprints};
+use openclawmu_store::{Actor, ActorKind, Offline, Replayed, UnixMs, pepper_fingerprints};
+use rustix::process::geteuid;
 use serde::Serialize;
 
 use crate::digest;
@@ -95,7 +96,7 @@ pub async fn restore_whole(
     archives(&set, &fresh.path, &spool).await?;
     tenants(&set, &fresh.path, &spool).await?;
     progress.phase("replaying what came after", 0);
-    let (replayed, newest) = replay(&set, &fresh.path, now).await?;
+    let (replayed, newest) = replay(&set, &fresh.path, (now, &number)).await?;
     drop(spool);
     fresh.take_place(data)?;
     Ok(WholeRestore {
@@ -196,7 +197,7 @@ async fn tenants(set: &Fetcher, data: &Path, spool: &Spool) -> Result<()> {
 }
 
 /// Adds what the segments hold beyond the set; when the newest of them was made.
-async fn replay(set: &Fetcher, data: &Path, now: UnixMs) -> Result<(Replayed, UnixMs)> {
+async fn replay(set: &Fetcher, data: &Path, (now, backup): (UnixMs, &str)) -> Result<(Replayed, UnixMs)> {
     let created = set.manifest.created();
     let since = created.0.saturating_sub(MARGIN_MS);
     let (mut newest, mut rows, mut changes) = (created, Vec::new(), Vec::new());
@@ -225,7 +226,7 @@ async fn replay(set: &Fetcher, data: &Path, now: UnixMs) -> Result<(Replayed, Un
         })
         .await?;
     }
-    let data = data.to_owned();
+    let (data, backup) = (data.to_owned(), backup.to_owned());
     let replayed = blocking(move || {
         audit_log(&data, log)?;
         let mut replayed = Replayed::default();
@@ -238,6 +239,8 @@ async fn replay(set: &Fetcher, data: &Path, now: UnixMs) -> Result<(Replayed, Un
         for change in &changes {
             offline.audit(now, change, &mut replayed)?;
         }
+        let actor = Actor { kind: ActorKind::Local, id: format!("uid {}", geteuid().as_raw()), ..Actor::system() };
+        offline.restored(now, (&actor, &backup), &replayed)?;
         offline.close()?;
         Ok(replayed)
     })

@@ -83,7 +83,7 @@ pub(super) async fn put(
     let overlay = state.store.put_overlay(&call.actor, &id, overlay).await?;
     let (store, copied) = (state.store.clone(), id.clone());
     // The store has it: a copy that can't be written is written again by the next start.
-    let copy = tokio::task::spawn_blocking(move || overlay_file::write(store.dir(), &copied, &overlay)).await;
+    let copy = tokio::task::spawn_blocking(move || overlay_file::write_one(&store, &copied, &overlay)).await;
     if let Err(err) = copy.map_err(|err| err.to_string()).and_then(|copy| copy.map_err(|err| err.to_string())) {
         tracing::warn!(tenant = %id, err, "the copy of a tenant's configuration can't be written");
     }

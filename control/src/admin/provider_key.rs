@@ -32,7 +32,7 @@ pub(super) struct NewKey {
 /// From the next request on, the tenant's calls to that upstream carry it.
 #[utoipa::path(put, path = "/v1/tenants/{id}/provider_keys/{upstream}", tag = "provider_keys", params(UpstreamPath), request_body = NewKey, responses(
     (status = 200, description = "What may be told of it", body = ProviderKey),
-    (status = 409, description = "The tenant has as many as it may have", body = ErrorBody),
+    (status = 409, description = "The tenant has as many as it may have, or the upstream takes none", body = ErrorBody),
 ))]
 pub(super) async fn put(
     State(state): State<AdminState>,
@@ -45,6 +45,11 @@ pub(super) async fn put(
     if !known.contains(&upstream) {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no upstream `{upstream}`"))
             .hint(format!("the configured ones are {}", known.join(", "))));
+    }
+    if !(state.hooks.takes_own_key)(&upstream) {
+        let message = format!("a tenant can't have a key of its own at the upstream `{upstream}`");
+        return Err(Refusal::new(StatusCode::CONFLICT, "no_own_key", message)
+            .hint("only at one of the kinds openai, azure, anthropic and gemini"));
     }
     state.store.tenant(&id)?;
     let _sealing = state.master.sealing().await;

@@ -29,6 +29,8 @@ pub struct Hooks {
     pub readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The names of the configured upstreams.
     pub upstreams: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Whether the upstream of this name takes a tenant's own key.
+    pub takes_own_key: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The configuration in use, without its secrets.
     pub config: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration again.

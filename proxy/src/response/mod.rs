@@ -24,4 +24,4 @@ pub(crate) use compact::{call as compacting, finish as compacted};
 pub(crate) use keep::keep;
 pub(crate) use seal::Seals;
 pub(crate) use serve::serve;
-pub(crate) use shelf::Shelf;
+pub(crate) use shelf::{IsDeleted, Shelf};

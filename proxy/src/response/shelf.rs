@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use openclawmu_control::removal;
 use openclawmu_sandbox::{PathError, RelPath, Root};
 use openclawmu_store::{Clock, TenantId};
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,15 @@ pub(super) struct Record {
     pub(super) kept: Kept,
 }
 
+/// Whether a tenant is deleted.
+pub(crate) type IsDeleted = dyn Fn(&TenantId) -> bool + Send + Sync;
+
 /// The shelf of all tenants.
 #[derive(Clone)]
 pub(crate) struct Shelf {
     tenants: Arc<Root>,
     clock: Arc<dyn Clock>,
+    is_deleted: Arc<IsDeleted>,
     pub(super) config: ResponsesConfig,
 }
 
@@ -45,13 +50,17 @@ impl Shelf {
     ///
     /// # Errors
     /// When the directory can't be made or opened.
-    pub(crate) fn open(data: &Path, config: ResponsesConfig, clock: Arc<dyn Clock>) -> Result<Self, PathError> {
+    pub(crate) fn open(
+        data: &Path,
+        config: ResponsesConfig,
+        (clock, is_deleted): (Arc<dyn Clock>, Arc<IsDeleted>),
+    ) -> Result<Self, PathError> {
         let dir = data.join("tenants");
         let tenants = match Root::open(&dir) {
             Err(PathError::NotFound) => Root::create(&dir)?,
             opened => opened?,
         };
-        Ok(Self { tenants: Arc::new(tenants), clock, config })
+        Ok(Self { tenants: Arc::new(tenants), clock, is_deleted, config })
     }
 
     /// Whether anything is kept.
@@ -59,7 +68,8 @@ impl Shelf {
         self.config.ttl_days > 0
     }
 
-    /// Keeps a response for the operator's days, or the tenant's own where those are fewer; it is there when this returns.
+    /// Keeps a response for the operator's days, or the tenant's own where those are fewer; it is there when this returns. Of a
+    /// tenant that was deleted meanwhile nothing is kept.
     ///
     /// # Errors
     /// [`Refusal::Store`] when it can't be written.
@@ -69,6 +79,7 @@ impl Shelf {
         let record = Record { expires_at_ms: self.clock.now().plus_ms(ttl_ms).0, kept };
         let id = record.kept.id().to_owned();
         let (dir, path) = (directory(tenant), path(tenant, &id));
+        let (tenant, is_deleted) = (tenant.clone(), Arc::clone(&self.is_deleted));
         self.blocking(move |tenants| {
             let (dir, path) = (dir?, path?);
             let content = serde_json::to_vec(&record).map_err(|err| PathError::Io(err.into()))?;
@@ -78,7 +89,9 @@ impl Shelf {
                     tenants.replace(&path, &content)
                 }
                 replaced => replaced,
-            }
+            }?;
+            // A deletion is on record before the directory goes: whoever wrote after that finds it here.
+            if is_deleted(&tenant) { removal::remove_from(tenants, &tenant) } else { Ok(()) }
         })
         .await
         .map_err(|err| unavailable(&err))
@@ -198,7 +211,8 @@ mod tests {
     fn shelf(dir: &Path) -> (Shelf, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(UnixMs(1_000)));
         let config = ResponsesConfig { ttl_days: 30, max_per_tenant: 3 };
-        (Shelf::open(dir, config, clock.clone()).unwrap(), clock)
+        let is_deleted = |tenant: &TenantId| tenant.as_str() == "deleted";
+        (Shelf::open(dir, config, (clock.clone(), Arc::new(is_deleted))).unwrap(), clock)
     }
 
     #[tokio::test]
@@ -218,6 +232,18 @@ mod tests {
         clock.set(UnixMs(1_000));
         assert!(shelf.remove(&acme, "resp_a").await.unwrap());
         assert!(!shelf.remove(&acme, "resp_a").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn i_06_nothing_is_kept_of_a_tenant_that_was_deleted_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let (shelf, _) = shelf(dir.path());
+        let (gone, other): (TenantId, TenantId) = ("deleted".parse().unwrap(), "other".parse().unwrap());
+        for tenant in [&gone, &other] {
+            shelf.keep(tenant, kept("resp_a", None), None).await.unwrap();
+        }
+        assert!(!dir.path().join("tenants/deleted").exists());
+        assert!(shelf.get(&other, "resp_a").await.unwrap().is_some());
     }
 
     #[tokio::test]

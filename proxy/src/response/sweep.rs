@@ -97,7 +97,7 @@ mod tests {
         // A file's age is the system's: the clock begins there.
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let config = ResponsesConfig { ttl_days: 30, max_per_tenant: 3 };
-        let shelf = Shelf::open(dir.path(), config, clock.clone()).unwrap();
+        let shelf = Shelf::open(dir.path(), config, (clock.clone(), Arc::new(|_: &_| false))).unwrap();
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
         for count in 0..5 {
             let kept = Kept::new(json!({"id": format!("resp_{count}"), "output": []}), Vec::new());

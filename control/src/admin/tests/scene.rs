@@ -231,6 +231,7 @@ pub(crate) fn state_of(store: &Store) -> AdminState {
         metrics: Arc::new(|| "openclawmu_up 1\n".to_owned()),
         readiness: Arc::new(|| Ok(())),
         upstreams: Arc::new(|| vec!["echo".to_owned(), "openai".to_owned()]),
+        takes_own_key: Arc::new(|name| name != "echo"),
         config: Arc::new(|| json!({"edge": {"listen": "127.0.0.1:8080"}})),
         reread: Arc::new(|| {
             let changed = vec!["upstream.openai".to_owned()];

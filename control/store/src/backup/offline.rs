@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::Value;
 
+use crate::audit::{self, Actor, Entry};
 use crate::backup::adder::name_key;
 use crate::backup::line::{self, Keys};
 use crate::backup::table::{RowObject, number, text};
@@ -122,6 +123,18 @@ impl Offline {
             (None, ..) => return Err(StoreError::Corrupt("an audit line has no action".to_owned())),
         }
         Ok(())
+    }
+
+    /// Puts the restore on record: by whom, of which backup, and what was made again. The first start writes the line.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn restored(&mut self, now: UnixMs, (actor, backup): (&Actor, &str), done: &Replayed) -> Result<()> {
+        let detail = serde_json::to_value(done)?;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let entry = Entry { action: "gateway.restore", tenant: None, target: Some(backup), detail };
+        audit::record(&tx, now, actor, &entry)?;
+        Ok(tx.commit()?)
     }
 
     /// Makes everything durable and lets go of the directory.
