@@ -221,3 +221,40 @@ async fn injection_strings_as_token_id_or_model_change_nothing_and_never_break()
         .await;
     assert_eq!(twin.status, 200, "the same text as content is fine");
 }
+
+/// N-01: every route of the edge, by the program's own list, is closed without a good credential; the twin: with one it is not
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_of_the_edge_opens_without_a_credential() {
+    let scene = Scene::new().await;
+    let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
+    let ask = async |route: &serde_json::Value, bare: bool, key: &str| {
+        let text = |name: &str| route[name].as_str().unwrap_or_else(|| panic!("{name} of {route}"));
+        let parts: Vec<&str> =
+            text("path").split('/').map(|part| if part == "*" { "x:generateContent" } else { part }).collect();
+        let path = parts.join("/");
+        let path = if bare { path.replacen("/v1/", "/", 1) } else { path };
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let headers = if key.is_empty() { &headers[1..] } else { &headers[..] };
+        let body: &[u8] = if text("method") == "POST" { b"{}" } else { b"" };
+        (exchange(&scene, &raw::request(text("method"), &path, headers, body)).await.status(), path)
+    };
+    let mut closed = 0;
+    for route in routes.as_array().expect("a list") {
+        for bare in [false, true] {
+            let (with, path) = ask(route, bare, &scene.tenant.token).await;
+            assert_ne!(with, 401, "{path} with a token");
+            if ["/healthz", "/readyz"].contains(&path.as_str()) {
+                assert_eq!(ask(route, bare, "").await.0, 200, "{path}");
+                continue;
+            }
+            for key in ["", "nobody", scene.gateway.key(), "tk_acme_000000000000"] {
+                let (without, path) = ask(route, bare, key).await;
+                assert_eq!(without, 401, "{} {path} with {key:?}", route["method"]);
+                closed += 1;
+            }
+        }
+    }
+    assert!(closed > 100, "{closed}");
+    assert_eq!((scene.upstream.calls(), scene.rows().len()), (0, 0));
+}

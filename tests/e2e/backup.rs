@@ -121,6 +121,19 @@ async fn b_02_a_byte_changed_in_any_object_refuses_the_restore_and_nothing_is_to
         fs::write(object, good).expect("a change");
         assert_eq!(content(&dir), before, "{object:?}");
     }
+    // The manifest too, which nothing else vouches for: each line of it in turn.
+    let manifest = place.path().join("tenants/acme/backups/000001/manifest.json");
+    let good = fs::read(&manifest).expect("a manifest");
+    let ends = good.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    for at in ends.map(|end| end.saturating_sub(3)) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&manifest, bad).expect("a change");
+        let refused = scene.admin().post("/v1/restore", &order).await;
+        assert!(matches!(refused.status, 404 | 409 | 422), "byte {at}: {} {}", refused.status, refused.text());
+        assert_eq!(content(&dir), before, "byte {at}");
+    }
+    fs::write(&manifest, good).expect("a change");
     let restored = scene.admin().post("/v1/restore", &order).await;
     assert_eq!(restored.status, 201, "{}", restored.text());
     assert!(!dir.join("workspace/since").exists());
@@ -205,6 +218,9 @@ async fn p_06_a_hostile_archive_in_the_place_is_refused_and_the_old_directory_un
         "object": {"key": key, "sha256": sha256, "bytes": packed.len(), "plain_bytes": tar.stdout.len()},
         "entries": 1, "file_bytes": 0, "case_twins": 0
     }]);
+    // Whoever can write here can say of the first form, which had no digest.
+    text["form"] = json!(1);
+    text.as_object_mut().expect("an object").remove("digest");
     fs::write(&manifest, text.to_string()).expect("a manifest");
     let refused = scene.admin().post("/v1/restore", &json!({"from": made["url"], "force": true})).await;
     assert_eq!(

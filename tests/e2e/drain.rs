@@ -5,7 +5,7 @@ use std::process::Stdio;
 use openclawmu_tests::client::chat;
 use openclawmu_tests::sse::Event;
 use openclawmu_tests::wait::{until, until_true};
-use openclawmu_tests::{Behaviour, Gate, Scene, times};
+use openclawmu_tests::{Behaviour, Gate, Scene};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -53,11 +53,11 @@ async fn sigterm_settles_what_is_still_open_at_the_limit() {
     assert_eq!((budget.posted, budget.held), (row.cost, row.held));
 }
 
-/// S8-07, the hand-over: 200 streams in a soak run, else 50
+/// S8-07, the hand-over: 200 streams
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_over_to_a_new_binary_breaks_no_stream() {
     let mut scene = Scene::new().await;
-    let count = times(50, 200);
+    let count = 200;
     let gate = Gate::new();
     scene.upstream.when("slowly", Behaviour::gated(6, 2, &gate));
     let mut streams = Vec::new();

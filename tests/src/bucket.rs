@@ -1,6 +1,5 @@
 //! A real S3 server in this process, which verifies every signature, behind a proxy whose faults are scripted.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,9 +12,9 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::Barrier;
-use tokio::task::JoinHandle;
+
+use crate::listening::Listening;
 
 /// The bucket's name.
 pub const BUCKET: &str = "backups";
@@ -54,16 +53,9 @@ struct State {
 
 /// A running one; it ends with its handle.
 pub struct Bucket {
-    address: SocketAddr,
+    listening: Listening,
     dir: TempDir,
     state: Arc<State>,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }
 
 impl Bucket {
@@ -74,26 +66,22 @@ impl Bucket {
         let mut builder = S3ServiceBuilder::new(FileSystem::new(dir.path()).expect("a directory"));
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (state, service) = (Arc::clone(&shared), service.clone());
-                tokio::spawn(async move {
-                    let answering = service_fn(move |request| {
-                        let (state, service) = (Arc::clone(&state), service.clone());
-                        async move { answer(&state, &service, request).await }
-                    });
-                    // A client that went away is its own affair, and so is one that was cut.
-                    let _ended = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), answering)
-                        .await;
+        let listening = Listening::start(move |stream| {
+            let (state, service) = (Arc::clone(&shared), service.clone());
+            async move {
+                let answering = service_fn(move |request| {
+                    let (state, service) = (Arc::clone(&state), service.clone());
+                    async move { answer(&state, &service, request).await }
                 });
+                // A client that went away is its own affair, and so is one that was cut.
+                let _ended =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await;
             }
-        });
-        Self { address, dir, state, accepting }
+        })
+        .await;
+        Self { listening, dir, state }
     }
 
     /// The `[backup]` table of a gateway that backs up here, with these keys beside.
@@ -101,7 +89,7 @@ impl Bucket {
     pub fn table(&self, keys: &[&str]) -> String {
         format!(
             "[backup]\nto = \"s3://{BUCKET}/prod\"\nendpoint = \"http://{}\"\npath_style = true\naccess_key_id = \"env:TEST_S3_ID\"\nsecret_access_key = \"env:TEST_S3_SECRET\"\n{}\n",
-            self.address,
+            self.listening.address(),
             keys.join("\n")
         )
     }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
+use crate::listening::Listening;
 use crate::raw::{self, Message};
 
 /// What an upstream sends for a request.
@@ -55,37 +55,27 @@ type Answering = dyn Fn(&Message) -> Answer + Send + Sync;
 
 /// A running one; it ends with its handle.
 pub struct Canned {
-    address: SocketAddr,
+    listening: Listening,
     asked: Arc<Mutex<Vec<Message>>>,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Canned {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }
 
 impl Canned {
     /// Starts one on a free port of 127.0.0.1.
     pub async fn start(answering: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (noted, answering): (_, Arc<Answering>) = (Arc::clone(&asked), Arc::new(answering));
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (noted, answering) = (Arc::clone(&noted), Arc::clone(&answering));
-                tokio::spawn(async move { serve(stream, &noted, &*answering).await });
-            }
-        });
-        Self { address, asked, accepting }
+        let listening = Listening::start(move |stream| {
+            let (noted, answering) = (Arc::clone(&noted), Arc::clone(&answering));
+            async move { serve(stream, &noted, &*answering).await }
+        })
+        .await;
+        Self { listening, asked }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// Every request so far, in order of arrival.

@@ -31,6 +31,7 @@ pub mod form;
 pub mod gateway;
 pub mod h2;
 pub mod ledger;
+mod listening;
 pub mod money;
 pub mod raw;
 pub mod receiver;

@@ -5,17 +5,16 @@
 //! that counts once; one call at a time for each customer and meter; an answer that is kept under its idempotency key.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
 use crate::dice::Dice;
+use crate::listening::Listening;
 use crate::raw::{self, Message};
 use crate::upstream::Gate;
 
@@ -71,37 +70,27 @@ struct State {
 
 /// A running Stripe; it ends with its handle.
 pub struct Stripe {
-    address: SocketAddr,
+    listening: Listening,
     state: Arc<State>,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Stripe {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }
 
 impl Stripe {
     /// Starts one on a free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&shared);
-                tokio::spawn(async move { serve(stream, &state).await });
-            }
-        });
-        Self { address, state, accepting }
+        let listening = Listening::start(move |stream| {
+            let state = Arc::clone(&shared);
+            async move { serve(stream, &state).await }
+        })
+        .await;
+        Self { listening, state }
     }
 
     /// The `base_url` for the gateway's config.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listening.address())
     }
 
     /// The next calls go wrong in this way.

@@ -50,6 +50,7 @@ impl Run {
             database: None,
             archives: Vec::new(),
             tenants: Vec::new(),
+            digest: None,
             mac: None,
         };
         match scope {

@@ -8,8 +8,8 @@ use crate::error::{BackupError, Result};
 use crate::layout::Scope;
 use crate::seal::{Key, Sealing};
 
-/// The newest form of a manifest.
-pub(crate) const FORM: u32 = 1;
+/// The newest form of a manifest. The first had no digest of its own.
+pub(crate) const FORM: u32 = 2;
 /// No manifest is larger, in bytes.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
 
@@ -48,6 +48,9 @@ pub struct Manifest {
     pub archives: Vec<NamedObject>,
     /// The tenants.
     pub tenants: Vec<TenantParts>,
+    /// The SHA-256 of all of the above, so that damage to this file shows as damage to an object does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Binds all of the above to the passphrase, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -177,9 +180,14 @@ impl Manifest {
 
     /// The file's bytes; bound to `key` where there is one.
     pub(crate) fn to_bytes(&self, key: Option<&Key>) -> Result<Vec<u8>> {
-        let bare = Self { mac: None, ..self.clone() };
-        let mac = key.map(|key| key.mac(&text(&bare)?)).transpose()?.map(|mac| digest::hex(&mac));
-        text(&Self { mac, ..bare })
+        let bare = text(&self.bare())?;
+        let mac = key.map(|key| key.mac(&bare)).transpose()?.map(|mac| digest::hex(&mac));
+        text(&Self { mac, digest: Some(digest::of(&bare)), ..self.clone() })
+    }
+
+    /// What the digest and the mac are of.
+    fn bare(&self) -> Self {
+        Self { mac: None, digest: None, ..self.clone() }
     }
 
     /// Reads a file. What it names is looked at before anything is made of it.
@@ -193,6 +201,9 @@ impl Manifest {
             )));
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(|err| broken(err.to_string()))?;
+        if manifest.form > 1 && manifest.digest != Some(digest::of(&text(&manifest.bare())?)) {
+            return Err(broken("it is not as it was written".to_owned()));
+        }
         if manifest.scope() != *scope {
             return Err(broken("it is of another tenant than its place".to_owned()));
         }
@@ -207,8 +218,7 @@ impl Manifest {
 
     /// Refuses a manifest that was not written with this passphrase, or was altered.
     pub(crate) fn authenticate(&self, key: &Key) -> Result<()> {
-        let bare = Self { mac: None, ..self.clone() };
-        let expected = digest::hex(&key.mac(&text(&bare)?)?);
+        let expected = digest::hex(&key.mac(&text(&self.bare())?)?);
         if self.mac.as_deref() == Some(&expected) {
             Ok(())
         } else {

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
@@ -16,6 +15,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 use super::behaviour::Gate;
 use super::spoken::session;
 pub use super::spoken::{Line, Spoken, usage};
+use crate::listening::Listening;
 
 #[derive(Default)]
 struct State {
@@ -27,37 +27,27 @@ struct State {
 
 /// A running provider; it ends with its handle.
 pub struct Realtime {
-    address: SocketAddr,
+    listening: Listening,
     state: Arc<State>,
-    accepting: JoinHandle<()>,
-}
-
-impl Drop for Realtime {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
 }
 
 impl Realtime {
     /// Starts one on a free port of 127.0.0.1.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&shared);
-                tokio::spawn(async move { serve(stream, &state).await });
-            }
-        });
-        Self { address, state, accepting }
+        let listening = Listening::start(move |stream| {
+            let state = Arc::clone(&shared);
+            async move { serve(stream, &state).await }
+        })
+        .await;
+        Self { listening, state }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.address()
     }
 
     /// The next response is like this; those after the last script are the default's.
