@@ -65,6 +65,20 @@ struct Read {
     said: Vec<u8>,
 }
 
+impl Read {
+    fn seen(self, cause: Cause, duration: Duration) -> Seen {
+        Seen {
+            cause,
+            status: Status::parse(&self.said),
+            usage: Usage::parse(&self.said),
+            stdout: self.stdout.finish(),
+            stderr: self.stderr.finish(),
+            duration,
+            out_of_memory: false,
+        }
+    }
+}
+
 type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
 
 impl Run<'_> {
@@ -121,10 +135,10 @@ impl Run<'_> {
                 if listened.is_none() && cause != Cause::Unproved {
                     listening.await?;
                 }
-                match cause {
-                    Cause::OutputLimit => Ok(Pumped::TooMuch),
-                    _ if pumped.is_some() => Ok(Pumped::All),
-                    _ => pumping.await,
+                match (cause, pumped) {
+                    (Cause::OutputLimit, _) => Ok(Pumped::TooMuch),
+                    (_, Some(())) => Ok(Pumped::All),
+                    (_, None) => pumping.await,
                 }
             };
             (cause, tokio::time::timeout(GRACE, rest).await)
@@ -134,15 +148,7 @@ impl Run<'_> {
             Ok(Ok(Pumped::TooMuch)) => Cause::OutputLimit,
             Ok(Ok(Pumped::All)) | Err(_) => cause,
         };
-        Ok(Seen {
-            cause,
-            status: Status::parse(&read.said),
-            usage: Usage::parse(&read.said),
-            stdout: read.stdout.finish(),
-            stderr: read.stderr.finish(),
-            duration: started.elapsed(),
-            out_of_memory: false,
-        })
+        Ok(read.seen(cause, started.elapsed()))
     }
 
     /// Until the engine says that it has ended; with which code is process 1's to say.

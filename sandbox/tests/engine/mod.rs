@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -32,7 +32,8 @@ rm -rf "$dir"
 #[derive(Debug)]
 pub(crate) struct Engine {
     dir: PathBuf,
-    _alive: ChildStdin,
+    /// Ends the engine as soon as its standard input is closed.
+    _keeper: Child,
 }
 
 impl Engine {
@@ -42,7 +43,7 @@ impl Engine {
         let dir = tempfile::Builder::new().prefix("oce").tempdir_in("/tmp").unwrap().keep();
         fs::write(dir.join("config.json"), "{}").unwrap();
         let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-        let mut keeper = Command::new("sh")
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh", dir.to_str().unwrap(), "dockerd"])
             .args(["--config-file", &at("config.json"), "--host", &format!("unix://{}", at("docker.sock"))])
             .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
@@ -53,7 +54,7 @@ impl Engine {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let engine = Self { _alive: keeper.stdin.take().unwrap(), dir };
+        let engine = Self { _keeper: keeper, dir };
         let client = engine.client().await;
         let mut tar = tar::Builder::new(Vec::new());
         root_file_system(&mut tar);
