@@ -45,9 +45,9 @@ stages: install-test build ## instructions of each stage of a request, beside th
 	cargo build --locked --profile stages -p openclawmu-proxy --bin openclawmu --features openclawmu-sandbox/walk
 	@target/debug/openclawmu-bench stages $(ARGS)
 
-profile: install-test ## the functions that a request spends its instructions in: make profile SCENARIO=translated_1k
-	cargo build --locked --release --workspace --features openclawmu-sandbox/walk
-	@target/release/openclawmu-bench stages --gateway target/release/openclawmu --profile "$(SCENARIO)" $(ARGS)
+profile: install-test build ## functions, callers and lines that a request spends its instructions in: make profile SCENARIO=translated_1k ARGS="--part admit"
+	cargo build --locked --profile stages -p openclawmu-proxy --bin openclawmu --features openclawmu-sandbox/walk
+	@target/debug/openclawmu-bench stages --profile "$(SCENARIO)" $(ARGS)
 
 bench: install-bench ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)
 	cargo build --locked --release --workspace
