@@ -19,6 +19,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +67,7 @@ pub struct Docker {
     engine: Engine,
     common: Common,
     runs: PathBuf,
+    next: AtomicU64,
     sweeper: Sweeper,
 }
 
@@ -98,7 +100,7 @@ impl Docker {
             seccomp: crate::seccomp::docker_profile()?,
             init: write_init(&setup.state_dir).map_err(SandboxError::Io)?,
         };
-        let docker = Self { sweeper: Sweeper::start(engine.clone()), engine, common, runs };
+        let docker = Self { sweeper: Sweeper::start(engine.clone()), engine, common, runs, next: AtomicU64::new(0) };
         docker.examine(&setup.state_dir).await?;
         Ok(docker)
     }
@@ -217,7 +219,8 @@ impl Backend for Docker {
     async fn run(&self, job: Job, output: Option<mpsc::Sender<Chunk>>) -> Result<Outcome, SandboxError> {
         job.check()?;
         let sampled = job.limits.disk_bytes.is_some() || job.limits.disk_entries.is_some();
-        let mut place = Place::make(&self.runs, &job.id, job.workspace.owner()).map_err(SandboxError::Io)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut place = Place::make(&self.runs, number, job.workspace.owner()).map_err(SandboxError::Io)?;
         let seen = Box::pin(self.run_in(job, &mut place, output)).await?;
         self.outcome(seen, sampled)
     }

@@ -10,9 +10,11 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_dumpable_behavior, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_dumpable_behavior, umask,
+    wait,
 };
 
 use crate::REFUSED;
@@ -86,6 +88,8 @@ fn prepare(args: &Args) -> Result<(), String> {
     if getpid() != Pid::INIT {
         return Err("not the first process of its PID namespace".to_owned());
     }
+    // What the command makes is its own user's alone, whichever launcher this was started by.
+    umask(Mode::RWXG | Mode::RWXO);
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|err| format!("PR_SET_DUMPABLE: {err}"))?;
     close_on_exec().map_err(|err| format!("close_range: {err}"))?;
     // Before the forwarder's thread is there, which inherits it: signals are this thread's alone.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::{HostUid, RunId};
+use crate::HostUid;
 
 /// Where process 1 of one run reports to.
 #[derive(Debug)]
@@ -18,9 +18,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes it in `parent`.
-    pub(super) fn make(parent: &Path, run: &RunId, owner: HostUid) -> io::Result<Self> {
-        let dir = parent.join(run.as_str());
+    /// Makes it in `parent`. It has a number for its name, since the container sees where its mounts are from.
+    pub(super) fn make(parent: &Path, number: u64, owner: HostUid) -> io::Result<Self> {
+        let dir = parent.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&dir)?;
         let mut place = Self { socket: dir.join("status.sock"), dir, listener: None };
         place.listener = Some(UnixListener::bind(&place.socket)?);

@@ -1,6 +1,12 @@
-//! What a run used, as process 1 read it from inside when the command had ended. A run that was killed says nothing.
+//! What a run used: as process 1 read it from inside when the command had ended, or, of a run that is about to be killed, as
+//! this host's control groups tell. An engine on another kernel has groups that can't be seen from here: then nobody counted.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
+
+/// Where this host has its control groups.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// What was said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +18,37 @@ pub(super) struct Usage {
 }
 
 impl Usage {
+    /// Reads it from the control groups of a process of this host's.
+    pub(super) fn of_process(pid: i64) -> Self {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        // `4:memory:/docker/...` in the first version, `0::/docker/...` in the second.
+        let read = |controller: &str, file: &str| {
+            let first = groups.lines().find_map(|line| {
+                let (_, line) = line.split_once(':')?;
+                let (controllers, path) = line.split_once(':')?;
+                controllers.split(',').any(|one| one == controller).then_some((controllers, path))
+            });
+            let dir = match first {
+                Some((controllers, path)) => format!("{controllers}{path}"),
+                None => groups.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned(),
+            };
+            fs::read_to_string(Path::new(GROUPS).join(dir).join(file)).ok()
+        };
+        let number = |controller: &str, file: &str| read(controller, file)?.trim().parse::<u64>().ok();
+        let entry = |controller: &str, file: &str, key: &str| {
+            let text = read(controller, file)?;
+            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse::<u64>().ok())
+        };
+        let micros = || entry("cpu", "cpu.stat", "usage_usec").map(Duration::from_micros);
+        Self {
+            cpu: number("cpuacct", "cpuacct.usage").map(Duration::from_nanos).or_else(micros),
+            memory_peak_bytes: number("memory", "memory.max_usage_in_bytes")
+                .or_else(|| number("memory", "memory.peak")),
+            refused_processes: entry("pids", "pids.events", "max").unwrap_or(0),
+            oom_kills: 0,
+        }
+    }
+
     /// Reads it out of the lines of the report.
     pub(super) fn parse(said: &[u8]) -> Self {
         let mut usage = Self::default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker as Engine;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
-use bollard::query_parameters::{KillContainerOptionsBuilder, WaitContainerOptions};
+use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, WaitContainerOptions};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -65,21 +65,18 @@ struct Read {
     said: Vec<u8>,
 }
 
-impl Read {
-    fn seen(self, cause: Cause, duration: Duration) -> Seen {
-        Seen {
-            cause,
-            status: Status::parse(&self.said),
-            usage: Usage::parse(&self.said),
-            stdout: self.stdout.finish(),
-            stderr: self.stderr.finish(),
-            duration,
-            out_of_memory: false,
-        }
-    }
+type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+/// Both readers, and which of them has come to its end.
+struct Reading<'r> {
+    pumping: Pin<Box<dyn Future<Output = Result<Pumped, SandboxError>> + Send + 'r>>,
+    listening: Pin<Box<dyn Future<Output = Result<bool, SandboxError>> + Send + 'r>>,
+    pumped: bool,
+    listened: bool,
 }
 
-type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
+/// What is written to the command.
+type Input = (Pin<Box<dyn AsyncWrite + Send>>, Vec<u8>);
 
 impl Run<'_> {
     /// Stays with it until its processes are gone.
@@ -93,62 +90,72 @@ impl Run<'_> {
         let started = Instant::now();
         let kept = self.limits.kept_bytes;
         let mut read = Read { stdout: Capture::new(kept), stderr: Capture::new(kept), said: Vec::new() };
-        let Readers { output, mut disk } = readers;
-        let (cause, rest) = {
+        let Readers { output, disk } = readers;
+        let (mut cause, outside, rest) = {
             let Read { stdout, stderr, said } = &mut read;
-            let mut pumping =
-                Box::pin(pump(attached.output, [stdout, stderr], self.limits.output_bytes, output.as_ref()));
-            let mut listening = Box::pin(listen(place, said));
-            let cause = {
-                let mut feeding = Box::pin(feed(attached.input, input));
-                let mut growing = Box::pin(Sampler::over(disk.as_mut()));
-                let mut ending = Box::pin(self.ended());
-                let deadline = tokio::time::sleep_until((started + self.limits.wall).into());
-                tokio::pin!(deadline);
-                let (mut pumped, mut listened) = (None, None);
-                let cause = loop {
-                    tokio::select! {
-                        biased;
-                        () = &mut deadline => break Cause::TimedOut,
-                        over = &mut growing => { over?; break Cause::DiskLimit }
-                        done = &mut pumping, if pumped.is_none() => match done? {
-                            Pumped::All => pumped = Some(()),
-                            Pumped::TooMuch => break Cause::OutputLimit,
-                        },
-                        proved = &mut listening, if listened.is_none() => match proved? {
-                            true => listened = Some(()),
-                            false => break Cause::Unproved,
-                        },
-                        ended = &mut ending => { ended?; break Cause::Itself }
-                        never = &mut feeding => match never {},
-                    }
-                };
-                if cause != Cause::Itself {
-                    self.kill().await?;
-                    ending.await?;
-                }
-                (cause, pumped, listened)
+            let pumping = pump(attached.output, [stdout, stderr], self.limits.output_bytes, output.as_ref());
+            let mut reading = Reading {
+                pumping: Box::pin(pumping),
+                listening: Box::pin(listen(place, said)),
+                pumped: false,
+                listened: false,
             };
-            let (cause, pumped, listened) = cause;
+            let (cause, outside) = self.until_gone(&mut reading, (attached.input, input), disk, started).await?;
             // All who wrote are gone, so there is an end; only a reader who takes too long has it cut off.
-            let rest = async {
-                if listened.is_none() && cause != Cause::Unproved {
-                    listening.await?;
-                }
-                match (cause, pumped) {
-                    (Cause::OutputLimit, _) => Ok(Pumped::TooMuch),
-                    (_, Some(())) => Ok(Pumped::All),
-                    (_, None) => pumping.await,
-                }
-            };
-            (cause, tokio::time::timeout(GRACE, rest).await)
+            let rest = reading.rest(cause);
+            (cause, outside, tokio::time::timeout(GRACE, rest).await)
         };
-        let cause = match rest {
+        match rest {
             Ok(Err(error)) => return Err(error),
-            Ok(Ok(Pumped::TooMuch)) => Cause::OutputLimit,
-            Ok(Ok(Pumped::All)) | Err(_) => cause,
+            Ok(Ok(Pumped::TooMuch)) => cause = Cause::OutputLimit,
+            Ok(Ok(Pumped::All)) | Err(_) => {}
+        }
+        Ok(Seen {
+            cause,
+            status: Status::parse(&read.said),
+            usage: outside.unwrap_or_else(|| Usage::parse(&read.said)),
+            stdout: read.stdout.finish(),
+            stderr: read.stderr.finish(),
+            duration: started.elapsed(),
+            out_of_memory: false,
+        })
+    }
+
+    /// Until it has ended, by itself or by a limit; and what it had used before it was killed.
+    async fn until_gone(
+        &self,
+        reading: &mut Reading<'_>,
+        input: Input,
+        mut disk: Option<Sampler>,
+        started: Instant,
+    ) -> Result<(Cause, Option<Usage>), SandboxError> {
+        let mut feeding = Box::pin(feed(input));
+        let mut growing = Box::pin(Sampler::over(disk.as_mut()));
+        let mut ending = Box::pin(self.ended());
+        let mut deadline = Box::pin(tokio::time::sleep_until((started + self.limits.wall).into()));
+        let cause = loop {
+            tokio::select! {
+                biased;
+                () = &mut deadline => break Cause::TimedOut,
+                over = &mut growing => { over?; break Cause::DiskLimit }
+                done = &mut reading.pumping, if !reading.pumped => match done? {
+                    Pumped::All => reading.pumped = true,
+                    Pumped::TooMuch => break Cause::OutputLimit,
+                },
+                proved = &mut reading.listening, if !reading.listened => {
+                    reading.listened = true;
+                    if !proved? {
+                        break Cause::Unproved;
+                    }
+                }
+                ended = &mut ending => { ended?; return Ok((Cause::Itself, None)) }
+                never = &mut feeding => match never {},
+            }
         };
-        Ok(read.seen(cause, started.elapsed()))
+        let usage = self.usage().await?;
+        self.kill().await?;
+        ending.await?;
+        Ok((cause, Some(usage)))
     }
 
     /// Until the engine says that it has ended; with which code is process 1's to say.
@@ -161,12 +168,33 @@ impl Run<'_> {
         }
     }
 
+    /// What it has used until now.
+    async fn usage(&self) -> Result<Usage, SandboxError> {
+        let inspecting = self.engine.inspect_container(self.name, None::<InspectContainerOptions>);
+        let pid = inspecting.await.map_err(failed("inspect"))?.state.and_then(|state| state.pid);
+        Ok(pid.filter(|pid| *pid > 0).map(Usage::of_process).unwrap_or_default())
+    }
+
     async fn kill(&self) -> Result<(), SandboxError> {
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         match self.engine.kill_container(self.name, Some(options)).await {
             // It ended meanwhile.
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(error) => Err(failed("kill")(error)),
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// What is still to be read when the run is over.
+    async fn rest(&mut self, cause: Cause) -> Result<Pumped, SandboxError> {
+        if !self.listened {
+            self.listening.as_mut().await?;
+        }
+        match cause {
+            Cause::OutputLimit => Ok(Pumped::TooMuch),
+            Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Unproved if self.pumped => Ok(Pumped::All),
+            Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Unproved => self.pumping.as_mut().await,
         }
     }
 }
@@ -225,7 +253,7 @@ async fn listen(place: &mut Place, said: &mut Vec<u8>) -> Result<bool, SandboxEr
 }
 
 /// Writes the input and closes it. Never done: who reads nothing ends otherwise.
-async fn feed(mut stdin: Pin<Box<dyn AsyncWrite + Send>>, input: Vec<u8>) -> Infallible {
+async fn feed((mut stdin, input): Input) -> Infallible {
     if !input.is_empty() {
         // A command that closes its input, or ends, wants no more of it.
         let _closed = stdin.write_all(&input).await;

@@ -32,7 +32,7 @@ rm -rf "$dir"
 #[derive(Debug)]
 pub(crate) struct Engine {
     dir: PathBuf,
-    /// Ends the engine as soon as its standard input is closed.
+    /// Its standard input is what keeps the engine alive.
     _keeper: Child,
 }
 
@@ -100,6 +100,8 @@ fn root_file_system(tar: &mut tar::Builder<Vec<u8>>) {
         ("run", 0o755),
         ("sys", 0o755),
         ("tmp", 0o1777),
+        ("usr", 0o755),
+        ("usr/bin", 0o755),
         ("workspace", 0o755),
     ] {
         entry(tar, tar::EntryType::Directory, name, mode, &[]);

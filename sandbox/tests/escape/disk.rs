@@ -71,7 +71,7 @@ async fn setuid_files_cannot_be_made(place: Place) {
 async fn su_has_no_effect(place: Place) {
     let su = place.shell("su -c id root </dev/null").await;
     assert_ne!(su.exit_code, 0, "{su:?}");
-    assert_eq!(text(&place.shell("id -u").await), "1000");
+    assert_eq!(text(&place.shell("id -u").await), place.inner_user());
 }
 
 ///
@@ -85,7 +85,9 @@ async fn nothing_but_the_workspace_is_written(place: Place) {
     for dir in ["/", "/dev", "/run", "/usr", "/etc"] {
         let path = format!("@{}/made", dir.trim_end_matches('/'));
         let mkdir = ["call", &libc::SYS_mkdirat.to_string(), "-100", &path, "0700"];
-        assert_eq!(place.attack(&mkdir).await, format!("refused {}", libc::EROFS), "{dir}");
+        // A container's /dev is not read-only, but root's.
+        let refusals = [libc::EROFS, libc::EACCES].map(|errno| format!("refused {errno}"));
+        assert!(refusals.contains(&place.attack(&mkdir).await), "{dir}");
     }
     for path in ["/workspace/file", "/tmp/file", "/dev/shm/file", "/dev/null"] {
         let outcome = place.shell(&format!("echo x > {path}")).await;
@@ -100,7 +102,7 @@ async fn a_planted_link_leads_no_later_run_out(place: Place) {
     for name in ["tmp", "etc", "run", "usr", "dev", ".cache", "proc"] {
         symlink(host.path(), place.path(name)).unwrap();
     }
-    let mut job = place.job(&["sh", "-c", "mkdir -p tmp/x etc/y 2>/dev/null; ls -d /workspace/tmp && pwd"]);
+    let mut job = place.job(&["sh", "-c", "mkdir -p tmp/x etc/y 2>/dev/null; test -L /workspace/tmp && pwd"]);
     job.env = vec![("HOME".into(), "/workspace".into())];
     let outcome = place.run_job(job).await;
     assert_eq!(text(&outcome).lines().last(), Some("/workspace"));

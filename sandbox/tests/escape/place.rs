@@ -146,6 +146,20 @@ impl Place {
         text(&outcome)
     }
 
+    /// What many attacks print, one after the other in one run.
+    pub(crate) async fn attacks(&self, all: &[Vec<String>]) -> Vec<String> {
+        let line = |words: &Vec<String>| format!("./attack {} || echo killed\n", words.join(" "));
+        let outcome = self.shell(&all.iter().map(line).collect::<String>()).await;
+        let printed: Vec<String> = text(&outcome).lines().map(str::to_owned).collect();
+        assert_eq!(printed.len(), all.len(), "{outcome:?}");
+        printed
+    }
+
+    /// The user inside, by its number: the tenant's own in a container, which has no map of users.
+    pub(crate) fn inner_user(&self) -> String {
+        if self.backend.name() == "docker" { self.owner.get().to_string() } else { "1000".to_owned() }
+    }
+
     /// What the same attack prints outside, as this process's user.
     pub(crate) fn outside(&self, words: &[&str]) -> String {
         let output = Command::new(self.path("attack")).args(words).current_dir(self.path("")).output().unwrap();

@@ -63,3 +63,9 @@ fn no_signal_is_blocked_or_ignored_for_the_command() {
     assert_eq!(with, bare);
     assert_eq!(with[0], 0);
 }
+
+#[test]
+fn what_the_command_makes_is_its_users_alone() {
+    assert_eq!(Run::shell("umask").run().output, "0077\n");
+    assert_eq!(Run { without_helper: true, ..Run::shell("umask 0022; umask") }.run().output, "0022\n");
+}
