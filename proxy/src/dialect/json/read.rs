@@ -14,6 +14,8 @@ use super::{Json, Members, has_control};
 const MAX_DEPTH: u32 = 127;
 /// Members that are made room for before the first one is there.
 const MEMBERS: usize = 8;
+/// Escapes of a text whose places are remembered from the search for its end; later ones are searched for again.
+const KNOWN_ESCAPES: usize = 16 << 10;
 
 /// Why a text is no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +35,7 @@ type Result<T> = std::result::Result<T, NotJson>;
 
 /// The one value of a text.
 pub(super) fn value(text: &str) -> Result<Json<'_>> {
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0 };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, escapes: Vec::new() };
     let value = reader.value(MAX_DEPTH)?;
     reader.space();
     if reader.at == reader.bytes.len() { Ok(value) } else { Err(NotJson::Unexpected(reader.at)) }
@@ -43,6 +45,8 @@ struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Where the escapes of the text stand that is being read.
+    escapes: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -140,7 +144,8 @@ impl<'a> Reader<'a> {
 
     /// A text whose quote was taken.
     fn string(&mut self) -> Result<Cow<'a, str>> {
-        let (start, mut has_escape) = (self.at, false);
+        let start = self.at;
+        self.escapes.clear();
         let raw = loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
             let found = self.at + memchr2(b'"', b'\\', rest).ok_or(NotJson::Torn)?;
@@ -148,47 +153,46 @@ impl<'a> Reader<'a> {
                 self.at = found + 1;
                 break self.text.get(start..found).ok_or(NotJson::Unexpected(start))?;
             }
-            has_escape = true;
+            if self.escapes.len() < KNOWN_ESCAPES {
+                self.escapes.push(found - start);
+            }
             // What is escaped may be a quote.
             self.at = found + 2;
         };
         if has_control(raw.as_bytes()) {
             return Err(NotJson::Unexpected(start));
         }
-        if has_escape {
-            unescape(raw).map(Cow::Owned).ok_or(NotJson::Unexpected(start))
-        } else {
-            Ok(Cow::Borrowed(raw))
+        if self.escapes.is_empty() {
+            return Ok(Cow::Borrowed(raw));
         }
+        unescape(raw, &self.escapes).map(Cow::Owned).ok_or(NotJson::Unexpected(start))
     }
 }
 
-/// A text without its escapes; `None` where one of them is none (section 7).
-fn unescape(raw: &str) -> Option<String> {
-    let (mut text, mut rest) = (String::with_capacity(raw.len()), raw);
-    while let Some(found) = memchr(b'\\', rest.as_bytes()) {
-        text.push_str(rest.get(..found)?);
-        rest = rest.get(found + 1..)?;
-        let (kind, later) = rest.split_at_checked(1)?;
-        rest = later;
-        text.push(match kind {
-            "\"" => '"',
-            "\\" => '\\',
-            "/" => '/',
-            "b" => '\u{8}',
-            "f" => '\u{c}',
-            "n" => '\n',
-            "r" => '\r',
-            "t" => '\t',
-            "u" => {
-                let (letter, later) = unicode(rest)?;
-                rest = later;
-                letter
-            }
+/// A text without its escapes, of which the first are `known`; `None` where one of them is none (section 7).
+fn unescape(raw: &str, known: &[usize]) -> Option<String> {
+    let (mut text, mut at, mut known) = (String::with_capacity(raw.len()), 0, known.iter().copied());
+    let later = |at: usize| memchr(b'\\', raw.as_bytes().get(at..)?).map(|found| at + found);
+    // A letter that two escapes stand for has gone past the second one.
+    while let Some(escape) = known.find(|escape| *escape >= at).or_else(|| later(at)) {
+        text.push_str(raw.get(at..escape)?);
+        let (kind, rest) = raw.get(escape + 1..)?.split_at_checked(1)?;
+        let (letter, rest) = match kind {
+            "\"" => ('"', rest),
+            "\\" => ('\\', rest),
+            "/" => ('/', rest),
+            "b" => ('\u{8}', rest),
+            "f" => ('\u{c}', rest),
+            "n" => ('\n', rest),
+            "r" => ('\r', rest),
+            "t" => ('\t', rest),
+            "u" => unicode(rest)?,
             _ => return None,
-        });
+        };
+        text.push(letter);
+        at = raw.len() - rest.len();
     }
-    text.push_str(rest);
+    text.push_str(raw.get(at..)?);
     Some(text)
 }
 
@@ -245,6 +249,11 @@ mod tests {
         agrees(&nested(128));
         assert_eq!(value(&nested(128)), Err(NotJson::TooDeep));
         assert_eq!(value(&"{\"a\":".repeat(100_000)), Err(NotJson::TooDeep));
+    }
+
+    #[test]
+    fn a_text_may_hold_more_escapes_than_are_remembered() {
+        agrees(&format!("\"{}é\"", "\\\\\\ud83d\\ude00\\n".repeat(KNOWN_ESCAPES / 3)));
     }
 
     proptest! {
