@@ -100,7 +100,8 @@ impl Scene {
 
     fn names(&self) -> Vec<String> {
         let names = fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
+        // The lock says nothing of lines.
+        let mut names: Vec<String> = names.filter(|name| name != "lock").collect();
         names.sort();
         names
     }
