@@ -3,6 +3,7 @@
 //! - `argv`: what bubblewrap is told, a pure function
 //! - `launch`, `child`: the thread that starts it, and what the new process does before it
 //! - `watch`: a run while it runs
+//! - `mounts`: where it finds what it is to bind
 //! - `memfd`: bytes that it reads from descriptors
 //! - `examine`: whether it works here at all, found out before anything of a tenant is run
 //!
@@ -13,6 +14,7 @@ mod child;
 mod examine;
 mod launch;
 mod memfd;
+mod mounts;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use crate::{Backend, Chunk, Ended, HELPER, Isolation, Job, Outcome, SandboxError
 use argv::Host;
 use launch::Spawner;
 use memfd::Sealed;
+use mounts::Place;
 use watch::{Cause, Seen};
 
 /// How bubblewrap is set up.
@@ -84,9 +87,10 @@ impl Bubblewrap {
             return Err(SandboxError::Cgroups(why.clone()));
         }
         let sealed = |name: &str, bytes: &[u8]| Sealed::new(name, bytes).map_err(SandboxError::Io);
+        let program = examine::program(&setup.program)?;
         let machine = Arc::new(Machine {
-            program: examine::program(&setup.program)?,
-            host: host(&setup.usr),
+            host: host(&setup.usr, &program)?,
+            program,
             cgroups,
             helper: sealed("sandbox-init", HELPER)?,
             seccomp: [sealed("seccomp", &filters.forbidden)?, sealed("seccomp", &filters.unknown)?],
@@ -187,9 +191,12 @@ fn user_of(job: &Job) -> Option<u32> {
     rustix::process::geteuid().is_root().then(|| job.workspace.owner.get())
 }
 
-fn host(usr: &Path) -> Host {
+fn host(usr: &Path, program: &Path) -> Result<Host, SandboxError> {
     let names = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
     let usr_links = names.into_iter().filter(|name| usr.join(name).exists()).map(str::to_owned).collect();
     let hidden = argv::HIDDEN.into_iter().filter(|path| Path::new(path).exists()).collect();
-    Host { usr: usr.to_owned(), usr_links, hidden }
+    // Where the gateway is no root, the user stays the same and reaches what the gateway reaches.
+    let root = rustix::process::geteuid().is_root();
+    let place = root.then(|| Place::find(&[usr, program])).transpose().map_err(SandboxError::Io)?;
+    Ok(Host { usr: usr.to_owned(), usr_links, hidden, place })
 }

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use super::mounts::Place;
 use crate::egress::ENVIRONMENT;
 use crate::{Job, Stdio};
 
@@ -31,7 +32,8 @@ const RUN_BYTES: &str = "1048576";
 pub(super) struct Descriptors {
     /// `/etc/passwd`, `group`, `nsswitch.conf`, `hosts`.
     pub(super) etc: [RawFd; 4],
-    pub(super) workspace: RawFd,
+    /// Absent where it is mounted at the place already.
+    pub(super) workspace: Option<RawFd>,
     pub(super) seccomp: [RawFd; 2],
     pub(super) egress: Option<RawFd>,
     pub(super) helper: RawFd,
@@ -47,6 +49,8 @@ pub(super) struct Host {
     pub(super) usr_links: Vec<String>,
     /// Which of [`HIDDEN`] its kernel has.
     pub(super) hidden: Vec<&'static str>,
+    /// Where the new process has the workspace and the egress socket, if it mounts them itself.
+    pub(super) place: Option<Place>,
 }
 
 /// All options; they go through a descriptor, and what follows them is [`command`].
@@ -55,10 +59,10 @@ pub(super) fn options(job: &Job, fds: &Descriptors, host: &Host) -> Vec<OsString
     namespaces(&mut args, job);
     environment(&mut args, job);
     system(&mut args, fds, host);
-    if let Some(fd) = fds.egress {
-        args.add(["--bind-fd"]).number(fd).add([EGRESS]);
+    if job.egress.is_some() {
+        bind(&mut args, fds.egress, host.place.as_ref().map(Place::egress), EGRESS);
     }
-    args.add(["--bind-fd"]).number(fds.workspace).add([WORKSPACE]);
+    bind(&mut args, fds.workspace, host.place.as_ref().map(Place::workspace), WORKSPACE);
     args.add(["--chdir"]).0.push(match &job.cwd {
         Some(below) => PathBuf::from(WORKSPACE).join(below.as_os_str()).into_os_string(),
         None => WORKSPACE.into(),
@@ -77,11 +81,25 @@ pub(super) fn options(job: &Job, fds: &Descriptors, host: &Host) -> Vec<OsString
 pub(super) fn command(job: &Job, fds: &Descriptors) -> Vec<OsString> {
     let mut args = Arguments(vec![format!("/proc/self/fd/{}", fds.helper).into()]);
     args.add(["--status-fd"]).number(fds.status);
-    if fds.egress.is_some() {
+    if job.egress.is_some() {
         args.add(["--egress", EGRESS]);
     }
     args.add(["--"]).0.extend(job.command.iter().cloned());
     args.0
+}
+
+/// By its descriptor, or from where it has been mounted.
+fn bind(args: &mut Arguments, fd: Option<RawFd>, mounted: Option<PathBuf>, to: &str) {
+    match (fd, mounted) {
+        (Some(fd), _) => {
+            args.add(["--bind-fd"]).number(fd).add([to]);
+        }
+        (None, Some(path)) => {
+            args.add(["--bind"]).0.push(path.into_os_string());
+            args.add([to]);
+        }
+        (None, None) => {}
+    }
 }
 
 fn namespaces(args: &mut Arguments, job: &Job) {
@@ -180,7 +198,7 @@ mod tests {
     fn fds(egress: bool) -> Descriptors {
         Descriptors {
             etc: [10, 11, 12, 13],
-            workspace: 14,
+            workspace: Some(14),
             seccomp: [15, 16],
             egress: egress.then_some(17),
             helper: 18,
@@ -190,7 +208,7 @@ mod tests {
 
     fn host() -> Host {
         let usr_links = ["bin", "lib", "lib64", "sbin"].map(str::to_owned).to_vec();
-        Host { usr: "/usr".into(), usr_links, hidden: HIDDEN.to_vec() }
+        Host { usr: "/usr".into(), usr_links, hidden: HIDDEN.to_vec(), place: None }
     }
 
     /// How many arguments an option takes.

@@ -11,6 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::mounts::Mounts;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::{Gid, Uid};
@@ -25,6 +26,8 @@ pub(super) struct Child {
     /// Standard input is a terminal, to be controlled by it.
     pub(super) terminal: bool,
     pub(super) limits: Vec<(Resource, u64)>,
+    /// What has to be mounted where the user to become can reach it.
+    pub(super) mounts: Option<Mounts>,
     /// The user to become; absent where the gateway is not root.
     pub(super) user: Option<u32>,
     /// Where the step that failed is written to.
@@ -32,11 +35,12 @@ pub(super) struct Child {
 }
 
 /// The steps, by the number that is reported of the one that failed.
-pub(super) const STEPS: [&str; 9] = [
+pub(super) const STEPS: [&str; 10] = [
     "joining the control groups",
     "a session of its own",
     "the controlling terminal",
     "resource limits",
+    "mounts of its own",
     "giving up groups",
     "becoming the tenant's user",
     "no_new_privs",
@@ -92,6 +96,13 @@ impl Child {
         Ok(())
     }
 
+    fn mount(&self) -> io::Result<()> {
+        let Some(mounts) = &self.mounts else { return Ok(()) };
+        // SAFETY: of the mounts alone, in a process of one thread: nothing else of it is shared with another afterwards either.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+        mounts.enter()
+    }
+
     fn leave_groups(&self) -> io::Result<()> {
         if self.user.is_some() {
             rustix::thread::set_thread_groups(&[])?;
@@ -140,6 +151,7 @@ const STEPS_OF: [Step; STEPS.len()] = [
     Child::session,
     Child::control,
     Child::limit,
+    Child::mount,
     Child::leave_groups,
     Child::become_user,
     Child::no_new_privs,

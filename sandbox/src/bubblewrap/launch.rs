@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::argv::{self, Descriptors};
 use super::child::{Child, STEPS};
 use super::memfd::Sealed;
+use super::mounts::Mounts;
 use super::{Machine, user_of};
 use crate::cgroup::{Group, Usage};
 use crate::{Job, SandboxError, Stdio};
@@ -153,6 +154,7 @@ fn launch(machine: &Machine, job: &Job) -> Result<Running, SandboxError> {
     let (status, said) = io::pipe().map_err(failed("a pipe"))?;
     let (failure, report) = io::pipe().map_err(failed("a pipe"))?;
     let (inherited, fds) = inherit(machine, job, said.into()).map_err(failed("descriptors"))?;
+    let mounts = mounts(machine, job).map_err(failed("mounts"))?;
     let options = packed(&argv::options(job, &fds, &machine.host));
     let options = Sealed::new("options", &options).and_then(|sealed| sealed.reader()).map_err(failed("options"))?;
     let mut command = Command::new(&machine.program);
@@ -164,6 +166,7 @@ fn launch(machine: &Machine, job: &Job) -> Result<Running, SandboxError> {
         inherited: inherited.into_iter().chain([options]).collect(),
         terminal: matches!(job.stdio, Stdio::Terminal(_)),
         limits: rlimits(machine, job),
+        mounts,
         user: user_of(job),
         report: report.into(),
     };
@@ -218,18 +221,26 @@ fn inherit(machine: &Machine, job: &Job, said: OwnedFd) -> io::Result<(Vec<Owned
     };
     let [passwd, group, nsswitch, hosts] = &machine.etc;
     let etc = [keep(passwd.reader()?), keep(group.reader()?), keep(nsswitch.reader()?), keep(hosts.reader()?)];
-    let workspace = keep(job.workspace.root.handle()?);
+    let mounted = machine.host.place.is_some();
+    let workspace = if mounted { None } else { Some(keep(job.workspace.root.handle()?)) };
     let seccomp = [keep(machine.seccomp[0].reader()?), keep(machine.seccomp[1].reader()?)];
-    let egress = match &job.egress {
-        Some(path) => {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Some(keep(rustix::fs::open(path, flags, Mode::empty())?))
-        }
-        None => None,
-    };
+    let egress = if mounted { None } else { egress(job)?.map(&mut keep) };
     let helper = keep(machine.helper.reader()?);
     let status = keep(said);
     Ok((all, Descriptors { etc, workspace, seccomp, egress, helper, status }))
+}
+
+/// A handle of the job's egress socket, if it has one.
+fn egress(job: &Job) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |path| rustix::fs::open(path, flags, Mode::empty());
+    Ok(job.egress.as_deref().map(open).transpose()?)
+}
+
+/// What the new process mounts by itself, where it is not bubblewrap that can reach it.
+fn mounts(machine: &Machine, job: &Job) -> io::Result<Option<Mounts>> {
+    let Some(place) = &machine.host.place else { return Ok(None) };
+    Mounts::take(place, job.workspace.root.handle()?, egress(job)?).map(Some)
 }
 
 fn connect(command: &mut Command, stdio: &Stdio) -> io::Result<()> {

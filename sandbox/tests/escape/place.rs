@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -78,6 +79,8 @@ impl Place {
     pub(crate) fn new(backend: &'static dyn Backend) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::tempdir().expect("a writable temp dir");
+        // As a gateway's own directories are: no tenant's user can go through them.
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
         std::fs::create_dir(dir.path().join("files")).unwrap();
         let place = Self { backend, dir, owner: HostUid::new(300_000 + number).unwrap(), number };
         place.put("attack", &ATTACK);
