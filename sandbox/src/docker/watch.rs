@@ -140,7 +140,10 @@ impl Run<'_> {
                 over = &mut growing => { over?; break Cause::DiskLimit }
                 done = &mut reading.pumping, if !reading.pumped => match done? {
                     Pumped::All => reading.pumped = true,
-                    Pumped::TooMuch => break Cause::OutputLimit,
+                    Pumped::TooMuch => {
+                        reading.pumped = true;
+                        break Cause::OutputLimit;
+                    }
                 },
                 proved = &mut reading.listening, if !reading.listened => {
                     reading.listened = true;
@@ -152,10 +155,30 @@ impl Run<'_> {
                 never = &mut feeding => match never {},
             }
         };
-        let usage = self.usage().await?;
-        self.kill().await?;
-        ending.await?;
-        Ok((cause, Some(usage)))
+        drop(feeding);
+        let mut killing = Box::pin(async {
+            let usage = self.usage().await?;
+            self.kill().await?;
+            ending.await?;
+            Ok((cause, Some(usage)))
+        });
+        // The engine ends nobody whose output it can't write away: it is read meanwhile, and where that does not go on, because
+        // its reader takes none, the connection is closed.
+        let mut patience = Box::pin(tokio::time::sleep(GRACE));
+        loop {
+            tokio::select! {
+                biased;
+                gone = &mut killing => return gone,
+                done = &mut reading.pumping, if !reading.pumped => {
+                    reading.pumped = true;
+                    done?;
+                }
+                () = &mut patience, if !reading.pumped => {
+                    reading.pumped = true;
+                    reading.pumping = Box::pin(std::future::ready(Ok(Pumped::All)));
+                }
+            }
+        }
     }
 
     /// Until the engine says that it has ended; with which code is process 1's to say.
