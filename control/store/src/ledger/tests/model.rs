@@ -88,7 +88,9 @@ impl Model {
         let day = self.sums("day");
         let tokens =
             quota.tokens_per_day.is_none_or(|cap| day.posted_tokens + day.pending_tokens + bound.total_tokens() <= cap);
-        dollars && tokens && quota.concurrent_requests.is_none_or(|limit| self.in_flight < limit)
+        // What costs nothing goes on past a cap that was lowered.
+        let free = want == 0 && bound.total_tokens() == 0;
+        (free || (dollars && tokens)) && quota.concurrent_requests.is_none_or(|limit| self.in_flight < limit)
     }
 
     fn reserve(&mut self, bound: Bound) {
