@@ -202,6 +202,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::form::{Assembler, Part};
+    use crate::sse::{self, Splitter};
 
     #[test]
     fn a_system_prompt_alone_is_written_only_for_those_that_take_it() {
@@ -214,5 +216,54 @@ mod tests {
         }
         let silent = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"user","content":[]}]}"#).unwrap();
         assert!(write((&Provider::Openai { responses: false }, Api::Chat), &silent, "max_tokens").is_err());
+    }
+
+    /// The events of a stream.
+    fn read(api: Api, stream: &[u8]) -> Vec<Event> {
+        let (mut reader, mut events) = (Reader::of(api).unwrap(), Vec::new());
+        let mut splitter = Splitter::default();
+        splitter.push(stream).unwrap();
+        while let Some(event) = splitter.next() {
+            reader.read(sse::name(&event).as_deref(), &sse::data(&event).unwrap(), &mut events);
+        }
+        reader.end(&mut events);
+        events
+    }
+
+    /// Names and arguments of what a stream calls, and what it says besides.
+    fn heard(events: &[Event]) -> (String, Vec<(String, String)>) {
+        let mut assembler = Assembler::default();
+        events.iter().for_each(|event| assembler.add(event));
+        let (mut text, mut calls) = (String::new(), Vec::new());
+        for part in assembler.finish().unwrap().unwrap().choices.remove(0).parts {
+            match part {
+                Part::Text { text: more, .. } => text.push_str(&more),
+                Part::ToolCall { name, arguments, .. } => calls.push((name, arguments)),
+                other => panic!("{other:?}"),
+            }
+        }
+        calls.sort();
+        (text, calls)
+    }
+
+    #[test]
+    fn calls_that_a_server_tells_in_turns_reach_each_client_whole() {
+        let events = read(Api::Chat, include_bytes!("../../fuzz/seeds/turns.sse"));
+        let calls = [("get_time", r#"{"zone":"CET"}"#), ("get_weather", r#"{"city":"Bern"}"#)];
+        let expected =
+            ("Two moments.".to_owned(), calls.map(|(name, with)| (name.to_owned(), with.to_owned())).to_vec());
+        assert_eq!(heard(&events), expected);
+        let (id, model) = ("0".repeat(32), "m".to_owned());
+        let shown = Shown { id, model, created: 1, wants_usage: false, echo: None };
+        for (dialect, api) in [
+            (Dialect::Openai, Api::Chat),
+            (Dialect::Anthropic, Api::Messages),
+            (Dialect::Gemini, Api::Generate),
+            (Dialect::Responses, Api::Responses),
+        ] {
+            let (mut writer, mut stream) = (Writer::of(dialect, &shown, None), Vec::new());
+            events.iter().for_each(|event| writer.write(event, &mut stream));
+            assert_eq!(heard(&read(api, &stream)), expected, "{dialect:?}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Events as a stream for a client. Every event has the next sequence number; the last holds the whole response.
+//!
+//! A provider may tell several parts in turns, calls above all: each is an item of its own, told apart by its index, and stays
+//! open until its own end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openclawmu_store::ServiceTier;
@@ -18,9 +22,10 @@ pub(crate) struct Writer {
     sequence: u64,
     started: bool,
     completed_at: i64,
-    /// Items that are complete, and after them the one that is not.
-    output: Vec<Value>,
-    item: Option<Item>,
+    /// By their index in the output.
+    items: Vec<Item>,
+    /// The items of the parts that are open, by the form's number.
+    open: BTreeMap<u32, usize>,
     refused: bool,
     stop: Option<Stop>,
     usage: Option<openclawmu_store::Usage>,
@@ -33,11 +38,13 @@ struct Item {
     kind: Kind,
     /// A message's parts that are complete.
     content: Vec<Value>,
-    /// The part that grows now, by the form's number, with its text.
-    part: Option<(u32, Grown)>,
+    /// The part of a message that grows now.
+    part: Option<Grown>,
     /// Text of a thought or of arguments.
     text: String,
     signature: String,
+    /// As what it ended.
+    status: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -62,8 +69,8 @@ impl Writer {
             shown: shown.clone(),
             sequence: 0,
             started: false,
-            output: Vec::new(),
-            item: None,
+            items: Vec::new(),
+            open: BTreeMap::new(),
             refused: false,
             stop: None,
             usage: None,
@@ -128,7 +135,7 @@ impl Writer {
             completed_at: (status == "completed").then_some(self.completed_at),
             error,
             incomplete,
-            output: self.output.clone(),
+            output: self.items.iter().map(|item| item.value(item.status.unwrap_or(status))).collect(),
             usage: self.usage.filter(|_| status != "in_progress"),
         };
         Echo::shown(&self.shown).object(&self.shown, state)
@@ -145,67 +152,63 @@ impl Writer {
 
     fn open(&mut self, part: u32, opening: &Opening, out: &mut Vec<u8>) {
         self.start(out);
-        let said = matches!(opening, Opening::Text | Opening::Refusal);
-        self.close_part(out);
-        if !(said && self.item.as_ref().is_some_and(|item| matches!(item.kind, Kind::Message))) {
-            self.close_item("completed", out);
-            self.open_item(opening, out);
-        }
-        let Some(item) = &mut self.item else { return };
+        self.close(part, out);
         let refusal = *opening == Opening::Refusal;
+        let said = refusal || *opening == Opening::Text;
         self.refused |= refusal;
-        item.part = Some((part, Grown { refusal, ..Grown::default() }));
-        if said {
-            let place = self.place();
-            let empty = if refusal { json!({"type": "refusal", "refusal": ""}) } else { text_part("", json!([])) };
-            self.event("response.content_part.added", with(place, json!({"part": empty})), out);
+        let at = self.message().filter(|_| said).unwrap_or_else(|| self.open_item(opening, out));
+        self.open.insert(part, at);
+        if !said {
+            return;
         }
+        let Some(item) = self.items.get_mut(at) else { return };
+        item.part = Some(Grown { refusal, ..Grown::default() });
+        let place = item.content_place(at);
+        let empty = if refusal { json!({"type": "refusal", "refusal": ""}) } else { text_part("", json!([])) };
+        self.event("response.content_part.added", with(place, json!({"part": empty})), out);
     }
 
-    fn open_item(&mut self, opening: &Opening, out: &mut Vec<u8>) {
+    /// The message that can take one more part: the last item, unless a part of it still grows.
+    fn message(&self) -> Option<usize> {
+        let at = self.items.len().checked_sub(1)?;
+        let last = self.items.get(at)?;
+        (matches!(last.kind, Kind::Message) && last.part.is_none()).then_some(at)
+    }
+
+    fn open_item(&mut self, opening: &Opening, out: &mut Vec<u8>) -> usize {
+        self.close_items("completed", out);
         let (prefix, kind) = match opening {
             Opening::Text | Opening::Refusal => ("msg", Kind::Message),
             Opening::Thinking => ("rs", Kind::Reasoning { redacted: None }),
             Opening::RedactedThinking { data } => ("rs", Kind::Reasoning { redacted: Some(data.clone()) }),
             Opening::ToolCall { id, name } => ("fc", Kind::Call { call_id: id.clone(), name: name.clone() }),
         };
-        let id = item_id(prefix, &self.shown.id, self.output.len());
-        let item = Item { id, kind, content: Vec::new(), part: None, text: String::new(), signature: String::new() };
+        let at = self.items.len();
+        let item = Item::new(item_id(prefix, &self.shown.id, at), kind);
         let begun = item.value("in_progress");
-        self.item = Some(item);
-        let fields = json!({"output_index": self.output.len(), "item": begun});
-        self.event("response.output_item.added", fields, out);
-    }
-
-    /// Where the open part of a message stands.
-    fn place(&self) -> Value {
-        let (id, index) = self.item.as_ref().map_or(("", 0), |item| (item.id.as_str(), item.content.len()));
-        json!({"item_id": id, "output_index": self.output.len(), "content_index": index})
-    }
-
-    /// Where a thought or a call stands.
-    fn item_place(&self) -> Value {
-        let id = self.item.as_ref().map_or("", |item| item.id.as_str());
-        json!({"item_id": id, "output_index": self.output.len()})
+        self.items.push(item);
+        self.event("response.output_item.added", json!({"output_index": at, "item": begun}), out);
+        at
     }
 
     fn grow(&mut self, part: u32, delta: &Delta, out: &mut Vec<u8>) {
-        let (place, item_place) = (self.place(), self.item_place());
-        let Some(item) = &mut self.item else { return };
-        let Some((_, grown)) = item.part.as_mut().filter(|(open, _)| *open == part) else { return };
+        let Some(&at) = self.open.get(&part) else { return };
+        let Some(item) = self.items.get_mut(at) else { return };
         let (kind, more, fields) = match (&item.kind, delta) {
-            (Kind::Message, Delta::Text(text)) if grown.refusal => {
-                grown.text.push_str(text);
-                ("response.refusal.delta", text, place)
-            }
             (Kind::Message, Delta::Text(text)) => {
+                let place = item.content_place(at);
+                let Some(grown) = &mut item.part else { return };
                 grown.text.push_str(text);
-                ("response.output_text.delta", text, with(place, json!({"logprobs": []})))
+                if grown.refusal {
+                    ("response.refusal.delta", text, place)
+                } else {
+                    ("response.output_text.delta", text, with(place, json!({"logprobs": []})))
+                }
             }
             (Kind::Reasoning { redacted: None }, Delta::Text(text)) => {
                 let first = item.text.is_empty();
                 item.text.push_str(text);
-                let place = with(item_place, json!({"summary_index": 0}));
+                let place = item.summary_place(at);
                 if first {
                     let empty = json!({"part": {"type": "summary_text", "text": ""}});
                     self.event("response.reasoning_summary_part.added", with(place.clone(), empty), out);
@@ -214,7 +217,7 @@ impl Writer {
             }
             (Kind::Call { .. }, Delta::Arguments(text)) => {
                 item.text.push_str(text);
-                ("response.function_call_arguments.delta", text, item_place)
+                ("response.function_call_arguments.delta", text, item.place(at))
             }
             (Kind::Reasoning { .. } | Kind::Call { .. }, Delta::Signature(more)) => {
                 item.signature.push_str(more);
@@ -226,26 +229,20 @@ impl Writer {
     }
 
     fn logprobs(&mut self, logprobs: &Value) {
-        let more = logprobs.get("content").and_then(Value::as_array);
-        if let (Some(more), Some((_, grown))) = (more, self.item.as_mut().and_then(|item| item.part.as_mut())) {
+        let growing = self.items.iter_mut().rev().find_map(|item| item.part.as_mut());
+        if let (Some(more), Some(grown)) = (logprobs.get("content").and_then(Value::as_array), growing) {
             grown.logprobs.extend(more.iter().cloned());
         }
     }
 
+    /// Ends a part: what it says as a whole. Its item goes on until another begins or the answer ends.
     fn close(&mut self, part: u32, out: &mut Vec<u8>) {
-        let open = self.item.as_ref().and_then(|item| item.part.as_ref());
-        if open.is_some_and(|(open, _)| *open == part) {
-            self.close_part(out);
-        }
-    }
-
-    /// Ends the open part: what it says as a whole. Its item goes on until another begins or the answer ends.
-    fn close_part(&mut self, out: &mut Vec<u8>) {
-        let (place, item_place) = (self.place(), self.item_place());
-        let Some(item) = &mut self.item else { return };
-        let Some((_, grown)) = item.part.take() else { return };
+        let Some(at) = self.open.remove(&part) else { return };
+        let Some(item) = self.items.get_mut(at) else { return };
         match &item.kind {
             Kind::Message => {
+                let place = item.content_place(at);
+                let Some(grown) = item.part.take() else { return };
                 let (kind, fields, part) = grown.done();
                 item.content.push(part.clone());
                 self.event(kind, with(place.clone(), fields), out);
@@ -253,33 +250,43 @@ impl Writer {
             }
             Kind::Reasoning { .. } if item.text.is_empty() => {}
             Kind::Reasoning { .. } => {
-                let place = with(item_place, json!({"summary_index": 0}));
+                let place = item.summary_place(at);
                 let whole = json!({"part": {"type": "summary_text", "text": item.text}});
                 let text = json!({"text": item.text});
                 self.event("response.reasoning_summary_text.done", with(place.clone(), text), out);
                 self.event("response.reasoning_summary_part.done", with(place, whole), out);
             }
             Kind::Call { name, .. } => {
-                let fields = json!({"name": name, "arguments": item.text});
-                self.event("response.function_call_arguments.done", with(item_place, fields), out);
+                let fields = with(item.place(at), json!({"name": name, "arguments": item.text}));
+                self.event("response.function_call_arguments.done", fields, out);
             }
         }
     }
 
-    fn close_item(&mut self, status: &str, out: &mut Vec<u8>) {
-        self.close_part(out);
-        let Some(item) = self.item.take() else { return };
-        let done = item.value(status);
-        let fields = json!({"output_index": self.output.len(), "item": done});
-        self.event("response.output_item.done", fields, out);
-        self.output.push(done);
+    /// Ends the items that have no open part.
+    fn close_items(&mut self, status: &'static str, out: &mut Vec<u8>) {
+        for at in 0..self.items.len() {
+            let open = self.open.values().any(|open| *open == at);
+            let Some(item) = self.items.get_mut(at).filter(|item| !open && item.status.is_none()) else { continue };
+            item.status = Some(status);
+            let fields = json!({"output_index": at, "item": item.value(status)});
+            self.event("response.output_item.done", fields, out);
+        }
+    }
+
+    fn close_all(&mut self, status: &'static str, out: &mut Vec<u8>) {
+        let open: Vec<u32> = self.open.keys().copied().collect();
+        for part in open {
+            self.close(part, out);
+        }
+        self.close_items(status, out);
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
         self.start(out);
         let declined = self.refused.then(|| Part::Refusal { text: String::new() });
         let (status, incomplete) = ending(self.stop.as_ref(), declined.as_slice());
-        self.close_item(status, out);
+        self.close_all(status, out);
         let response = self.object(status, incomplete, Value::Null);
         self.event(&format!("response.{status}"), json!({"response": response}), out);
         out.extend(b"data: [DONE]\n\n");
@@ -288,7 +295,7 @@ impl Writer {
 
     fn fail(&mut self, trouble: &Trouble, out: &mut Vec<u8>) {
         if self.started {
-            self.close_item("incomplete", out);
+            self.close_all("incomplete", out);
             let response = self.object("failed", None, trouble::in_response(trouble));
             self.event("response.failed", json!({"response": response}), out);
             self.response = Some(response);
@@ -311,6 +318,25 @@ impl Grown {
 }
 
 impl Item {
+    fn new(id: String, kind: Kind) -> Self {
+        let (text, signature) = (String::new(), String::new());
+        Self { id, kind, content: Vec::new(), part: None, text, signature, status: None }
+    }
+
+    /// Where it stands in the output.
+    fn place(&self, at: usize) -> Value {
+        json!({"item_id": self.id, "output_index": at})
+    }
+
+    /// Where its next part stands.
+    fn content_place(&self, at: usize) -> Value {
+        with(self.place(at), json!({"content_index": self.content.len()}))
+    }
+
+    fn summary_place(&self, at: usize) -> Value {
+        with(self.place(at), json!({"summary_index": 0}))
+    }
+
     fn value(&self, status: &str) -> Value {
         let mut value = match &self.kind {
             Kind::Message => json!({"id": self.id, "type": "message", "role": "assistant", "content": self.content}),
