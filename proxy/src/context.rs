@@ -18,6 +18,7 @@ use crate::metrics::{Metrics, RequestLabels, process};
 use crate::observe::{Finished, Notes, Observer, Sampling, Trace};
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf};
+use crate::sandbox::Rooms;
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) seals: Seals,
     /// Opens the tenants' own keys at providers.
     pub(crate) own_keys: OwnKeys,
+    /// What runs tenants' code, and where their files are.
+    pub(crate) rooms: Rooms,
     /// Told when a batch is seen to have ended.
     pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.

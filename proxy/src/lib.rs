@@ -25,6 +25,7 @@
 //! - `own_key`: tenants' own keys at providers
 //! - `batch`: batches of requests at a provider, held until they end
 //! - `file`: files at a provider, each its tenant's alone
+//! - `sandbox`: running a tenant's code: admitted, given its turn, settled; `workspace`: the tenant's files
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
 //! - `catalog`: which model names lead where
@@ -87,6 +88,7 @@ mod response;
 mod rlimit;
 mod route;
 mod routes;
+mod sandbox;
 mod serve;
 mod settle;
 mod socket;
@@ -94,5 +96,6 @@ mod sse;
 mod successor;
 mod upstream;
 mod way;
+mod workspace;
 
 pub use gateway::Gateway;

@@ -59,6 +59,14 @@ pub(crate) enum Refusal {
     /// This process can open no more connections.
     #[error("no more connections can be opened")]
     Exhausted,
+    /// No code can be run, or no file of a tenant be reached, at the moment.
+    #[error("{message}")]
+    Sandbox {
+        /// The machine's word.
+        code: &'static str,
+        /// The person's sentence.
+        message: String,
+    },
     /// The upstream refused, broke or could not be reached.
     #[error("{message}")]
     Upstream {
@@ -151,7 +159,8 @@ impl Refusal {
             | Self::Bad { .. }
             | Self::Quota { .. }
             | Self::Store
-            | Self::Exhausted => Fate::Refused,
+            | Self::Exhausted
+            | Self::Sandbox { .. } => Fate::Refused,
         }
     }
 
@@ -199,6 +208,9 @@ impl Refusal {
                 retry_after_ms: Some(1000),
                 ..plain(503, "server_error", "overloaded", "The gateway is overloaded. Please try again.")
             },
+            Self::Sandbox { code, message } => {
+                Told { retry_after_ms: Some(10_000), ..plain(503, "server_error", code, message) }
+            }
             Self::Upstream { code, message } => plain(502, "upstream_error", code, message),
             Self::UpstreamTimeout { message } => plain(504, "upstream_error", "upstream_timeout", message),
         }
@@ -257,6 +269,7 @@ fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {
         BudgetKind::UsdPerDay => "daily budget",
         BudgetKind::UsdPerMonth => "monthly budget",
         BudgetKind::TokensPerDay => "daily token quota",
+        BudgetKind::SandboxSecondsPerDay => "daily quota of sandbox seconds",
     };
     let resets_at = resets_at.rfc3339();
     format!(

@@ -29,6 +29,10 @@ pub(crate) enum Route {
     Quota,
     /// A short-lived secret for a page or an app.
     ClientSecrets,
+    /// Running code.
+    Exec,
+    /// The caller's own files.
+    Workspace,
     /// Whether the process lives.
     Health,
     /// Whether it can serve.
@@ -93,6 +97,8 @@ impl Route {
             | Self::Usage
             | Self::Quota
             | Self::ClientSecrets
+            | Self::Exec
+            | Self::Workspace
             | Self::Health
             | Self::Ready => Dialect::Openai,
         }
@@ -108,6 +114,8 @@ impl Route {
             | Self::Usage
             | Self::Quota
             | Self::ClientSecrets
+            | Self::Exec
+            | Self::Workspace
             | Self::Health
             | Self::Ready => false,
         }
@@ -124,6 +132,8 @@ impl Route {
             | Self::Usage
             | Self::Quota
             | Self::ClientSecrets
+            | Self::Exec
+            | Self::Workspace
             | Self::Health
             | Self::Ready => false,
         }
@@ -285,6 +295,12 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/v1/usage", Route::Usage, Access::Scope(Scope::Usage)),
     entry(Method::GET, "/v1/quota", Route::Quota, Access::Scope(Scope::Usage)),
     entry(Method::POST, "/v1/client_secrets", Route::ClientSecrets, Access::Scope(Scope::ClientSecrets)),
+    entry(Method::POST, "/v1/sandbox/exec", Route::Exec, Access::Scope(Scope::Sandbox)),
+    entry(Method::GET, "/v1/workspace/files", Route::Workspace, Access::Scope(Scope::Workspace)),
+    entry(Method::GET, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
+    entry(Method::PUT, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
+    entry(Method::POST, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
+    entry(Method::DELETE, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];

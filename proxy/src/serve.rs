@@ -37,6 +37,7 @@ use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{IsDeleted, Seals, Shelf, sweep};
+use crate::sandbox::Rooms;
 use crate::{batch, rlimit, upstream};
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -219,6 +220,8 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         metrics,
         shelf: Shelf::open(&config.data_dir, config.responses, (Arc::clone(store.clock()), is_deleted(&store)))
             .context("the directory of the tenants can't be opened")?,
+        rooms: Rooms::open(&config.data_dir, config.sandbox.clone())
+            .context("the directory of the sandbox can't be opened")?,
         running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
         own_keys: OwnKeys::new(Arc::clone(master)),

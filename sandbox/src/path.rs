@@ -76,6 +76,12 @@ impl RelPath {
         Self::parse(&bytes)
     }
 
+    /// The directory part, if there is one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.split().0.map(|parent| Self(parent.as_bytes().to_vec()))
+    }
+
     /// The last component.
     #[must_use]
     pub fn name(&self) -> &OsStr {

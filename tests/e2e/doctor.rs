@@ -160,6 +160,8 @@ async fn bubblewrap_is_looked_at_with_its_version() {
     let dir = dir_of(Setup::bare());
     let bin = dir.path().join("bin");
     std::fs::create_dir(&bin).expect("a directory");
+    // A tenant's user has to reach the program.
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let bwrap = bin.join("bwrap");
     let look = || {
         let (_, findings) = doctor(dir.path(), |command| {
@@ -169,15 +171,18 @@ async fn bubblewrap_is_looked_at_with_its_version() {
     };
     assert_eq!(state(&look(), "sandbox.bubblewrap").0, "warn", "there is none");
     for (version, expected) in [("0.8.0", "warn"), ("0.11.9", "warn"), ("0.12.0", "ok"), ("1.0", "ok")] {
-        std::fs::write(&bwrap, format!("#!/bin/sh\necho bubblewrap {version}\n")).expect("a program");
+        let program = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && echo bubblewrap {version} && exit\nexec /usr/bin/bwrap \"$@\"\n"
+        );
+        std::fs::write(&bwrap, program).expect("a program");
         std::fs::set_permissions(&bwrap, PermissionsExt::from_mode(0o755)).expect("chmod");
         let findings = look();
         assert_eq!(state(&findings, "sandbox.bubblewrap").0, expected, "{findings:#?}");
-        assert_eq!(state(&findings, "sandbox.namespaces").0, "ok", "this one runs everything");
+        assert_eq!(state(&findings, "sandbox.isolation").0, "ok", "{findings:#?}");
     }
     std::fs::write(&bwrap, "#!/bin/sh\n[ \"$1\" = --version ] && echo bubblewrap 0.12.0 && exit\nexit 1\n")
         .expect("a program");
-    assert_eq!(state(&look(), "sandbox.namespaces").0, "warn");
+    assert_eq!(state(&look(), "sandbox.isolation").0, "warn", "this one runs nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

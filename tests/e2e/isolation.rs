@@ -108,6 +108,8 @@ struct Owned {
     response: String,
     /// A file at its provider.
     file: String,
+    /// A file of its workspace.
+    path: String,
 }
 
 /// A request that names something, and an id of the same form that nobody has.
@@ -143,6 +145,15 @@ fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
             named(format!("/v1/files/{file}"), Value::Null, file, "file-unknown"),
             named(format!("/v1/files/{file}/content"), Value::Null, file, "file-unknown"),
         ],
+        ("GET" | "DELETE", "/v1/workspace/files/*") => {
+            vec![named(format!("/v1/workspace/files/{}", owned.path), Value::Null, &owned.path, "nobodys.txt")]
+        }
+        ("POST", "/v1/workspace/files/*") => {
+            let body = json!({ "move_to": "mine.txt" });
+            vec![named(format!("/v1/workspace/files/{}", owned.path), body, &owned.path, "nobodys.txt")]
+        }
+        // Whoever writes by a name writes a file of its own.
+        ("PUT", "/v1/workspace/files/*") => return None,
         // Models are the operator's, and named by what follows. Another's batches are tried where batches are: whoever watches one
         // asks the upstream meanwhile.
         (_, "/v1/models/*" | "/v1beta/models/*" | "/v1/batches/*") => return None,
@@ -176,7 +187,10 @@ async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has
     let owned = Owned {
         response: kept["id"].as_str().expect("an id").to_owned(),
         file: upload::uploaded(&scene.client, "user_data", b"the secret of acme").await,
+        path: "of-acme.txt".to_owned(),
     };
+    let written = scene.client.build(Method::PUT, "/v1/workspace/files/of-acme.txt").body("the secret of acme");
+    assert_eq!(Reply::of(written.send().await.expect("an answer")).await.status, 201);
     let own = format!("/v1/responses/{}", owned.response);
     let before = scene.client.get(&own).await.ok();
     let (calls, rows) = (scene.upstream.calls(), scene.rows_once(2).await.len());

@@ -368,7 +368,7 @@ fn describe(tenant: &Value) -> String {
 /// What a tenant has used and has left.
 fn describe_quota(quota: &Value) -> String {
     let mut table = Table::new(&["LIMIT", ">CAP", ">USED", ">PENDING", ">HELD", ">REMAINING", "RESETS"]);
-    for name in ["usd_per_day", "usd_per_month", "tokens_per_day"] {
+    for name in ["usd_per_day", "usd_per_month", "tokens_per_day", "sandbox_seconds_per_day"] {
         let cell = |part: &str| {
             field(quota, name).get(part).filter(|value| !value.is_null()).map_or_else(|| "-".to_owned(), shown)
         };

@@ -109,6 +109,14 @@ text_id!(TenantId, TokenId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantKey(pub(crate) i64);
 
+impl TenantKey {
+    /// The number: at least 1, and never given to another tenant, so that what else a tenant is to have alone can be counted by it.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 /// The store's own key of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenKey(pub(crate) i64);

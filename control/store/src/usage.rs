@@ -32,7 +32,8 @@ pub struct Usage {
     pub input_characters: u32,
     /// Characters of the answer, where they are billed instead of tokens.
     pub output_characters: u32,
-    /// Milliseconds of audio or video of the prompt, where they are billed by time.
+    /// Milliseconds of audio or video of the prompt, where they are billed by time; of a run in the sandbox, its whole
+    /// seconds.
     pub input_ms: u32,
     /// Milliseconds of audio or video of the answer, where they are billed by time.
     pub output_ms: u32,

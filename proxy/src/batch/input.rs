@@ -115,6 +115,7 @@ fn at_line(number: usize, refusal: Refusal) -> Refusal {
         | Refusal::Quota { .. }
         | Refusal::Store
         | Refusal::Exhausted
+        | Refusal::Sandbox { .. }
         | Refusal::Upstream { .. }
         | Refusal::UpstreamTimeout { .. }) => other,
     }

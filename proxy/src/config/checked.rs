@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::alerts::AlertsConfig;
 use super::audit::AuditConfig;
 use super::raw::LogFormat;
+use super::sandbox::SandboxConfig;
 use super::stripe::StripeConfig;
 use super::traces::TracesConfig;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub aliases: Vec<AliasConfig>,
     /// The audit log.
     pub audit: AuditConfig,
+    /// What isolates tenants' code, and what a run may use.
+    pub sandbox: SandboxConfig,
     /// What is told when budgets are being spent.
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.

@@ -14,7 +14,7 @@ use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig};
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge, RawLog};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, backup, stripe, tls, traces};
+use super::{alerts, audit, backup, sandbox, stripe, tls, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -157,6 +157,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         upstreams,
         aliases,
         audit: audit::check(raw.audit)?,
+        sandbox: sandbox::check(raw.sandbox)?,
         alerts,
         stripe,
         backup: backup::check(raw.backup, &allowed)?,

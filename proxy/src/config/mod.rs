@@ -6,6 +6,7 @@
 //! - `upstream`: upstreams and aliases, checked
 //! - `alerts`, `stripe`, `backup`: what goes outside, in both forms; `audit`: the audit log
 //! - `traces`: where spans are sent; `tls`: the edge's certificate and its key
+//! - `sandbox`: what isolates tenants' code, and what a run may use
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
@@ -16,6 +17,7 @@ mod checked;
 mod load;
 mod outbound;
 mod raw;
+mod sandbox;
 mod secret;
 mod stripe;
 mod tls;
@@ -32,6 +34,7 @@ pub use checked::{
 pub use load::{ConfigError, Overrides, check, find, load};
 pub use outbound::RawOutbound;
 pub use raw::{LogFormat, RawConfig};
+pub use sandbox::{BubblewrapConfig, RawBackend, RawSandbox, SandboxConfig};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};
 pub use traces::{RawTraces, TracesConfig};

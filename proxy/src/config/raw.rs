@@ -10,6 +10,7 @@ use super::alerts::RawAlerts;
 use super::audit::RawAudit;
 use super::backup::RawBackup;
 use super::outbound::RawOutbound;
+use super::sandbox::RawSandbox;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
 use super::traces::RawTraces;
@@ -42,6 +43,8 @@ pub struct RawConfig {
     pub responses: RawResponses,
     /// Batches at providers.
     pub batches: RawBatches,
+    /// What isolates tenants' code, and what a run may use.
+    pub sandbox: RawSandbox,
     /// Logging.
     pub log: RawLog,
     /// Metrics.

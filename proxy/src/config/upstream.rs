@@ -7,6 +7,7 @@ use super::load::{ConfigError, value};
 use super::outbound::Allowed;
 use super::raw::{RawAlias, RawTarget, RawUpstream};
 use super::secret::SecretRef;
+use crate::sandbox::SANDBOX;
 
 /// The configured upstreams, the built-in echo, and one for each provider key that the environment holds, unless the hosts that may
 /// be called are listed.
@@ -26,6 +27,10 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>, allowed: &Allowed) -> Resu
     for raw in configured.into_iter().chain(all) {
         wishes.push(raw.files);
         let upstream = check_upstream(raw)?;
+        if upstream.name == SANDBOX {
+            let message = "is what reports call runs of tenants' code; give the upstream another name";
+            return Err(value(format!("upstream.{SANDBOX}"), message));
+        }
         if let Some(url) = &upstream.base_url {
             allowed.check(&format!("upstream.{}.base_url", upstream.name), address(url))?;
         }

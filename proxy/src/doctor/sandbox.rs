@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use super::Finding;
+use crate::config::{BubblewrapConfig, SandboxConfig};
 
 /// Older versions can be made to create a directory on the host (CVE-2026-87766).
 const SAFE: [u32; 3] = [0, 12, 0];
@@ -17,14 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Looks at them.
-pub(super) async fn look() -> Vec<Finding> {
+pub(super) async fn look(config: &SandboxConfig) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::ok("sandbox", "Docker isolates tenants' code on this system")];
     }
+    let Some(bubblewrap) = &config.backend else {
+        return vec![Finding::ok("sandbox", "the configuration runs no code")];
+    };
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut findings = vec![version(run("bwrap", &["--version"]).await)];
+    let mut findings = vec![version(run(&bubblewrap.program, &["--version"]).await)];
     if findings.iter().all(|finding| finding.hint.as_deref() != Some(MISSING)) {
-        findings.push(namespaces().await);
+        findings.push(isolation(bubblewrap).await);
     }
     findings.push(cgroups(Path::new(CGROUPS), &own));
     findings
@@ -32,7 +36,7 @@ pub(super) async fn look() -> Vec<Finding> {
 
 const MISSING: &str = "install bubblewrap: without it no tenant's code is run";
 
-async fn run(program: &str, arguments: &[&str]) -> std::io::Result<Output> {
+async fn run(program: &Path, arguments: &[&str]) -> std::io::Result<Output> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
@@ -61,25 +65,37 @@ fn numbers(said: &str) -> Option<[u32; 3]> {
     Some([parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)])
 }
 
-async fn namespaces() -> Finding {
-    let check = "sandbox.namespaces";
-    let arguments = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"];
-    let said = match run("bwrap", &arguments).await {
-        Ok(output) if output.status.success() => {
-            return Finding::ok(check, "a program was run in namespaces of its own");
+/// Runs what the gateway runs before the first run of a tenant's.
+#[cfg(target_os = "linux")]
+async fn isolation(config: &BubblewrapConfig) -> Finding {
+    use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, RelPath, Root};
+    let check = "sandbox.isolation";
+    let hint = "see what it says; `openclawmu doctor` tries again";
+    let name = format!("openclawmu-doctor-{}", std::process::id());
+    let place = std::env::temp_dir().join(&name);
+    if let Err(err) = Root::create(&place) {
+        return Finding::warn(check, format!("{}: {err}", place.display()), "free the directory for temporary files");
+    }
+    let setup = BubblewrapSetup {
+        program: config.program.clone(),
+        usr: config.usr.clone(),
+        require_cgroups: config.require_cgroups,
+        state_dir: place,
+    };
+    let started = Bubblewrap::start(&setup).await;
+    let removed = Root::open(&std::env::temp_dir()).and_then(|dir| dir.remove_tree(&RelPath::parse(name.as_bytes())?));
+    match (started, removed) {
+        (Ok(_), Ok(())) => {
+            Finding::ok(check, "programs were run, and were held by namespaces, by the filter and by their limits")
         }
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(err) => err.to_string(),
-    };
-    let setting = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let hint = if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        "AppArmor forbids it: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or a profile for bwrap"
-    } else if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        "sysctl -w kernel.unprivileged_userns_clone=1"
-    } else {
-        "allow user namespaces; in a container they need seccomp and AppArmor profiles that do"
-    };
-    Finding::warn(check, format!("no program can be run in namespaces of its own: {said}"), hint)
+        (Err(err), _) => Finding::warn(check, format!("no code can be run ({}): {err}", err.reason()), hint),
+        (Ok(_), Err(err)) => Finding::warn(check, format!("what was tried could not be removed: {err}"), hint),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn isolation(_: &BubblewrapConfig) -> Finding {
+    Finding::ok("sandbox.isolation", "Docker isolates tenants' code on this system")
 }
 
 /// Whether limits of memory and processes can be set; `own` is `/proc/self/cgroup`.

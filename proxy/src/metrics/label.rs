@@ -82,10 +82,11 @@ pub(super) struct ReasonLabels {
 }
 
 /// Every reason that [`reason`] gives.
-pub(super) const REASONS: [&str; 7] = [
+pub(super) const REASONS: [&str; 8] = [
     "usd_per_day",
     "usd_per_month",
     "tokens_per_day",
+    "sandbox_seconds_per_day",
     "requests_per_minute",
     "tokens_per_minute",
     "concurrent_requests",

@@ -63,6 +63,7 @@ pub(super) fn row(line: &RowObject, keys: Keys) -> Result<LedgerRow> {
         reserved: NanoUsd(number(line, "reserved_nanos")?),
         reserved_tokens: fits(number(line, "reserved_tokens")?, "reserved_tokens")?,
         input_bound: 0,
+        sandbox_seconds: 0,
         service_tier: tier(line)?,
         label: keys.label,
         markup: Markup::from_ppm(small("markup_ppm")?),

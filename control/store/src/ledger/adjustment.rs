@@ -73,6 +73,7 @@ impl Place {
                 reserved: NanoUsd::ZERO,
                 reserved_tokens: 0,
                 input_bound: 0,
+                sandbox_seconds: 0,
                 service_tier: ServiceTier::Standard,
                 label: LabelKey::default(),
                 markup: Markup::default(),

@@ -87,6 +87,16 @@ impl Store {
         self.admit_want(demand, want)
     }
 
+    /// Reserves `seconds` of the sandbox, whatever `demand.bound` says: all of them or nothing from any bucket. What it used is
+    /// told as [`Usage::input_ms`], in whole seconds.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was written.
+    pub fn admit_sandbox(&self, demand: &Demand<'_>, seconds: u32) -> Result<Ticket, Refused> {
+        let want = Want { tokens: 0, paced_tokens: 0, sandbox_seconds: seconds, ..Want::of(demand) };
+        self.admit_want(demand, want)
+    }
+
     fn admit_want(&self, demand: &Demand<'_>, want: Want) -> Result<Ticket, Refused> {
         let inner = &self.inner;
         let ledger = &inner.ledger;
@@ -136,6 +146,7 @@ impl Want {
             tokens,
             paced_tokens: tokens,
             counts_as_request: demand.attempt == 0,
+            sandbox_seconds: 0,
             has_place: false,
             cap: demand.cap,
         }
@@ -168,6 +179,7 @@ impl Ledger {
             reserved: want.usd,
             reserved_tokens: want.tokens,
             input_bound: demand.bound.input_tokens,
+            sandbox_seconds: want.sandbox_seconds,
             service_tier: demand.service_tier,
             label: demand.label,
             markup: demand.markup,

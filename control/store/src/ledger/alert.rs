@@ -255,6 +255,7 @@ impl Offer {
         let (posted, held) = match self.kind {
             BudgetKind::UsdPerDay | BudgetKind::UsdPerMonth => (window.posted.0, window.held.0),
             BudgetKind::TokensPerDay => (tokens(window.posted_tokens), tokens(window.held_tokens)),
+            BudgetKind::SandboxSecondsPerDay => (tokens(window.posted_sandbox_seconds), 0),
         };
         Ok(has_reached(posted.saturating_add(held), self.cap, self.percent).then_some(Self { posted, held, ..*self }))
     }
@@ -262,7 +263,7 @@ impl Offer {
     fn detail(&self, tenant: &TenantId) -> Value {
         let (window, is_money) = match self.kind {
             BudgetKind::UsdPerDay => (day_name(self.number), true),
-            BudgetKind::TokensPerDay => (day_name(self.number), false),
+            BudgetKind::TokensPerDay | BudgetKind::SandboxSecondsPerDay => (day_name(self.number), false),
             BudgetKind::UsdPerMonth => (Month(self.number).to_string(), true),
         };
         let amount = |count: i64| if is_money { json!(NanoUsd(count)) } else { json!(count) };

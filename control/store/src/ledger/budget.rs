@@ -28,6 +28,8 @@ pub(crate) struct Want {
     pub(crate) tokens: u64,
     /// Of these, what counts against the rate of a minute: a batch runs when its provider has room.
     pub(crate) paced_tokens: u64,
+    /// Seconds of the sandbox.
+    pub(crate) sandbox_seconds: u32,
     /// False for a retry, which the client did not ask for.
     pub(crate) counts_as_request: bool,
     /// Its request has a place among those in flight already.
@@ -97,8 +99,8 @@ impl Budget {
             state.caps.check(reader, (cap, want), (usd_left, limits.now))?;
             state.caps.reserve(cap.key, want);
         }
-        state.day.reserve(want.usd, want.tokens);
-        state.month.reserve(want.usd, want.tokens);
+        state.day.reserve(want.usd, want.tokens, want.sandbox_seconds);
+        state.month.reserve(want.usd, want.tokens, want.sandbox_seconds);
         if want.counts_as_request {
             state.requests.take(1);
         }
@@ -122,7 +124,7 @@ impl Budget {
     pub(crate) fn undo(&self, taken: &Taken, want: Want, quota: &Quota) {
         let mut guard = self.lock();
         let Some(state) = guard.as_mut() else { return };
-        state.each_window(taken.day, taken.month, |window| window.release(want.usd, want.tokens));
+        state.each_window(taken.day, taken.month, |window| window.release(want.usd, want.tokens, want.sandbox_seconds));
         if want.counts_as_request {
             state.requests.put_back(quota.requests_per_minute.unwrap_or(u32::MAX).into(), 1);
         }
@@ -172,7 +174,7 @@ impl Budget {
         }
         if let Some(state) = guard.as_mut() {
             state.each_window(foreign.day, foreign.month, |window| {
-                window.reserve(foreign.reserved, foreign.reserved_tokens)
+                window.reserve(foreign.reserved, foreign.reserved_tokens, foreign.sandbox_seconds)
             });
             state.concurrent = state.concurrent.saturating_add(1);
             state.caps.add_foreign(conn, foreign)?;
@@ -245,6 +247,12 @@ impl State {
     }
 
     fn check_budgets(&self, quota: &Quota, want: Want) -> Result<(), Refused> {
+        let seconds = u64::from(want.sandbox_seconds);
+        let runs_on = |cap: u64| self.day.used_sandbox_seconds().saturating_add(seconds) <= cap;
+        if seconds > 0 && !quota.sandbox_seconds_per_day.is_none_or(runs_on) {
+            let (kind, resets_at) = (BudgetKind::SandboxSecondsPerDay, self.day.ends_at);
+            return Err(Refused::Budget { kind, usd_left: self.usd_left(quota), tokens_left: None, resets_at });
+        }
         if want.usd == NanoUsd::ZERO && want.tokens == 0 {
             // What costs nothing goes on past a cap that was lowered.
             return Ok(());

@@ -13,6 +13,8 @@ pub enum BudgetKind {
     UsdPerMonth,
     /// `tokens_per_day`
     TokensPerDay,
+    /// `sandbox_seconds_per_day`
+    SandboxSecondsPerDay,
 }
 
 impl BudgetKind {
@@ -23,6 +25,7 @@ impl BudgetKind {
             Self::UsdPerDay => "usd_per_day",
             Self::UsdPerMonth => "usd_per_month",
             Self::TokensPerDay => "tokens_per_day",
+            Self::SandboxSecondsPerDay => "sandbox_seconds_per_day",
         }
     }
 }

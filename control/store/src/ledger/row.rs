@@ -98,6 +98,8 @@ pub struct Reservation {
     pub reserved_tokens: u64,
     /// The part of `reserved_tokens` that is the prompt's.
     pub input_bound: u32,
+    /// The most seconds of the sandbox that it can use; 0 of a call to a model.
+    pub sandbox_seconds: u32,
     /// The tier that was asked for.
     pub service_tier: ServiceTier,
     /// Whom and what it is for.
@@ -149,6 +151,7 @@ pub(crate) struct Bill {
     pub(crate) held: NanoUsd,
     pub(crate) tokens: u64,
     pub(crate) held_tokens: i64,
+    pub(crate) sandbox_seconds: u64,
 }
 
 impl LedgerRow {
@@ -169,7 +172,14 @@ impl LedgerRow {
             held: self.held,
             tokens: self.settlement.usage.total_tokens(),
             held_tokens: self.held_tokens,
+            sandbox_seconds: self.sandbox_seconds(),
         }
+    }
+
+    /// Seconds of the sandbox.
+    fn sandbox_seconds(&self) -> u64 {
+        let ran = self.reservation.sandbox_seconds > 0;
+        if ran { u64::from(self.settlement.usage.input_ms.div_ceil(1000)) } else { 0 }
     }
 }
 
@@ -316,13 +326,16 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
 /// What the row of a reservation did to its windows; `None` while there is no such row.
 pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<Bill>> {
     let sql = "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
-        + reasoning_tokens + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens, held_tokens FROM ledger WHERE id = ?1";
+        + reasoning_tokens + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens, held_tokens,
+        CASE WHEN upstream = (SELECT row_id FROM names WHERE name = 'sandbox') THEN input_ms / 1000 ELSE 0 END
+        FROM ledger WHERE id = ?1";
     let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
         Ok(Bill {
             cost: NanoUsd(row.get(0)?),
             held: NanoUsd(row.get(1)?),
             tokens: unsigned(row, 2)?,
             held_tokens: row.get(3)?,
+            sandbox_seconds: unsigned(row, 4)?,
         })
     });
     Ok(bill.optional()?)

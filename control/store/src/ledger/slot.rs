@@ -45,7 +45,9 @@ struct Head {
     markup: U32,
     /// 0: none.
     secret: I64,
-    rest: [u8; 12],
+    /// 0 in what an earlier program wrote.
+    sandbox_seconds: U32,
+    rest: [u8; 8],
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -103,7 +105,8 @@ pub(crate) fn encode(reservation: &Reservation, usage: &Usage) -> [u8; SLOT_BYTE
         label: reservation.label.0.into(),
         markup: reservation.markup.ppm().into(),
         secret: reservation.secret.map_or(0, |key| key.0).into(),
-        rest: [0; 12],
+        sandbox_seconds: reservation.sandbox_seconds.into(),
+        rest: [0; 8],
     };
     head.crc = checksum(head.as_bytes()).into();
     let tail = encode_open(reservation.id, usage);
@@ -167,6 +170,7 @@ pub(crate) fn decode(slot: &[u8; SLOT_BYTES]) -> Option<(Reservation, Progress)>
         reserved: NanoUsd(head.reserved.get()),
         reserved_tokens: head.reserved_tokens.get(),
         input_bound: head.input_bound.get(),
+        sandbox_seconds: head.sandbox_seconds.get(),
         service_tier: ServiceTier::from_code(head.service_tier)?,
         label: LabelKey(head.label.get()),
         markup: Markup::from_ppm(head.markup.get()),

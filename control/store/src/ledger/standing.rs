@@ -27,6 +27,9 @@ pub struct QuotaStatus {
     /// Tokens of the calendar day.
     #[schema(schema_with = token_bucket)]
     pub tokens_per_day: Bucket<u64>,
+    /// Seconds of the sandbox of the calendar day.
+    #[schema(schema_with = token_bucket)]
+    pub sandbox_seconds_per_day: Bucket<u64>,
     /// Requests a minute.
     pub requests_per_minute: Rate,
     /// Tokens a minute.
@@ -119,6 +122,14 @@ fn status(state: &State, standing: Standing, quota: &Quota) -> QuotaStatus {
             pending: day.pending_tokens,
             held: day.held_tokens,
             remaining: quota.tokens_per_day.map(|cap| cap.saturating_sub(day.used_tokens())),
+            resets_at: day.ends_at.rfc3339(),
+        },
+        sandbox_seconds_per_day: Bucket {
+            cap: quota.sandbox_seconds_per_day,
+            posted: day.posted_sandbox_seconds,
+            pending: day.pending_sandbox_seconds,
+            held: 0,
+            remaining: quota.sandbox_seconds_per_day.map(|cap| cap.saturating_sub(day.used_sandbox_seconds())),
             resets_at: day.ends_at.rfc3339(),
         },
         requests_per_minute: Rate {

@@ -62,6 +62,9 @@ pub(crate) struct Window {
     pub(crate) posted_tokens: u64,
     pub(crate) pending_tokens: u64,
     pub(crate) held_tokens: u64,
+    /// Seconds of the sandbox.
+    pub(crate) posted_sandbox_seconds: u64,
+    pub(crate) pending_sandbox_seconds: u64,
     /// The highest threshold of each cap that was offered, in percent.
     pub(crate) told_usd: u8,
     pub(crate) told_tokens: u8,
@@ -79,6 +82,10 @@ impl Window {
 
     pub(crate) fn used_tokens(&self) -> u64 {
         self.posted_tokens.saturating_add(self.pending_tokens).saturating_add(self.held_tokens)
+    }
+
+    pub(crate) fn used_sandbox_seconds(&self) -> u64 {
+        self.posted_sandbox_seconds.saturating_add(self.pending_sandbox_seconds)
     }
 
     /// What has been posted into window `number`; nothing, when that is nothing.
@@ -100,7 +107,12 @@ impl Window {
                 ..Self::default()
             })
         });
-        Ok(found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() }))
+        let window = found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() });
+        let posted_sandbox_seconds = match period {
+            Period::Day => sandbox_seconds(conn, tenant, number)?,
+            Period::Month => 0,
+        };
+        Ok(Self { posted_sandbox_seconds, ..window })
     }
 
     /// The window to go on with. In another zone, or under a clock that went back, the calendar may be behind `old`, or
@@ -126,14 +138,15 @@ impl Window {
         }
     }
 
-    pub(crate) fn reserve(&mut self, usd: NanoUsd, tokens: u64) {
+    pub(crate) fn reserve(&mut self, usd: NanoUsd, tokens: u64, sandbox_seconds: u32) {
         self.pending = self.pending.saturating_add(usd);
         self.pending_tokens = self.pending_tokens.saturating_add(tokens);
+        self.pending_sandbox_seconds = self.pending_sandbox_seconds.saturating_add(sandbox_seconds.into());
     }
 
     /// Resolves a reservation of this window: pending becomes posted and held.
     pub(crate) fn resolve(&mut self, reservation: &Reservation, bill: Bill) {
-        self.release(reservation.reserved, reservation.reserved_tokens);
+        self.release(reservation.reserved, reservation.reserved_tokens, reservation.sandbox_seconds);
         self.post(bill);
     }
 
@@ -143,12 +156,24 @@ impl Window {
         self.held = self.held.saturating_add(bill.held);
         self.posted_tokens = self.posted_tokens.saturating_add(bill.tokens);
         self.held_tokens = self.held_tokens.saturating_add_signed(bill.held_tokens);
+        self.posted_sandbox_seconds = self.posted_sandbox_seconds.saturating_add(bill.sandbox_seconds);
     }
 
-    pub(crate) fn release(&mut self, usd: NanoUsd, tokens: u64) {
+    pub(crate) fn release(&mut self, usd: NanoUsd, tokens: u64, sandbox_seconds: u32) {
         self.pending = self.pending.saturating_sub(usd);
         self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
+        self.pending_sandbox_seconds = self.pending_sandbox_seconds.saturating_sub(sandbox_seconds.into());
     }
+}
+
+/// Seconds of the sandbox on one day, of the tenant's rows.
+fn sandbox_seconds(conn: &Connection, tenant: TenantKey, day: i32) -> Result<u64> {
+    // A day's rows are of one month, or of two where the tenant's zone was changed on it.
+    let sql = "SELECT coalesce(sum(input_ms), 0) / 1000 FROM usage_days WHERE tenant = ?1 AND day = ?2
+        AND month IN (SELECT number FROM windows WHERE tenant = ?1 AND kind = 'month' ORDER BY number DESC LIMIT 3)
+        AND upstream = (SELECT row_id FROM names WHERE name = 'sandbox')";
+    let seconds: i64 = conn.prepare_cached(sql)?.query_row(params![tenant.0, day], |row| row.get(0))?;
+    Ok(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// The newest window that the tenant has posted into.

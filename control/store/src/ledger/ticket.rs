@@ -130,6 +130,7 @@ impl Drop for Ticket {
             let usage = Usage {
                 input: reserved.input_bound,
                 output: u32::try_from(output).unwrap_or(u32::MAX),
+                input_ms: reserved.sandbox_seconds.saturating_mul(1000),
                 ..Usage::default()
             };
             open.settle(End {

@@ -73,6 +73,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Batch> {
             reserved: NanoUsd(row.get(19)?),
             reserved_tokens: unsigned(row, 20)?,
             input_bound: 0,
+            sandbox_seconds: 0,
             service_tier: ServiceTier::Batch,
             label: LabelKey(row.get(21)?),
             markup: Markup::from_ppm(row.get(22)?),

@@ -142,6 +142,7 @@ fn sums(requests: &str) -> String {
         "u.output_tokens + u.output_audio_tokens + u.output_image_tokens",
         "u.reasoning_tokens",
         "u.tool_calls",
+        "CASE WHEN u.upstream = (SELECT row_id FROM names WHERE name = 'sandbox') THEN u.input_ms / 1000 ELSE 0 END",
         "u.cost_nanos",
         "u.markup_nanos",
     ];
@@ -171,8 +172,8 @@ fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
 /// Reads the sums that begin at column `first`.
 fn read_sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
     let sum = |at: usize| count(row, first + at);
-    let (cost, markup) = (NanoUsd(row.get(first + 7)?), NanoUsd(row.get(first + 8)?));
-    let billed = cost.checked_add(markup).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 8, markup.0))?;
+    let (cost, markup) = (NanoUsd(row.get(first + 8)?), NanoUsd(row.get(first + 9)?));
+    let billed = cost.checked_add(markup).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 9, markup.0))?;
     Ok(UsageSums {
         requests: sum(0)?,
         input_tokens: sum(1)?,
@@ -181,7 +182,7 @@ fn read_sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
         output_tokens: sum(4)?,
         reasoning_tokens: sum(5)?,
         tool_calls: sum(6)?,
-        sandbox_seconds: 0,
+        sandbox_seconds: sum(7)?,
         cost_usd: cost,
         markup_usd: markup,
         billed_usd: billed,

@@ -140,7 +140,7 @@ pub(super) struct Source {
 const ROWS: &str = "(SELECT month, tenant, day, model, upstream, token, rate_card, label, admitted_at_ms,
     outcome NOT IN ('credit', 'resolved') AND attempt = 0 AS requests, outcome NOT IN ('credit', 'resolved') AS attempts,
     estimated AS estimated_rows, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
-    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, cost_nanos, markup_nanos FROM ledger) u";
+    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, input_ms, cost_nanos, markup_nanos FROM ledger) u";
 
 /// The months come first in the key of `usage_days`: named one by one, they lead to a tenant's own rows and no other's.
 const MONTHS: &str = "u.month IN (WITH RECURSIVE months (number) AS

@@ -1,0 +1,150 @@
+//! [`Rooms`]: the backend, each tenant's workspace, and whose turn it is.
+//!
+//! The backend is examined before the first run; while it can't isolate, every run is refused with the reason, and it is
+//! examined again with the next one. A tenant waits behind its own runs first, so that however many it asks for, no other
+//! tenant has more than a few of them in front of it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openclawmu_sandbox::{Backend, HostUid, PathError, RelPath, Root, SandboxError, Workspace};
+use openclawmu_store::{Policy, Refused, TenantKey};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::SandboxConfig;
+use crate::refusal::Refusal;
+
+/// What every run needs.
+pub(crate) struct Rooms {
+    pub(super) config: SandboxConfig,
+    tenants: Root,
+    state_dir: PathBuf,
+    backend: tokio::sync::Mutex<Option<Arc<dyn Backend>>>,
+    all: Arc<Semaphore>,
+    each: Mutex<HashMap<TenantKey, Arc<Semaphore>>>,
+}
+
+/// The right to run one thing now.
+pub(super) struct Turn {
+    _of_tenant: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Rooms {
+    /// The rooms in a data directory.
+    ///
+    /// # Errors
+    /// When its directories can't be made or opened.
+    pub(crate) fn open(data: &Path, config: SandboxConfig) -> Result<Self, PathError> {
+        let open = |name: &str| match Root::open(&data.join(name)) {
+            Err(PathError::NotFound) => Root::create(&data.join(name)),
+            opened => opened,
+        };
+        let tenants = open("tenants")?;
+        open("sandbox")?;
+        Ok(Self {
+            tenants,
+            state_dir: data.join("sandbox"),
+            backend: tokio::sync::Mutex::new(None),
+            all: Arc::new(Semaphore::new(config.concurrent_runs)),
+            each: Mutex::new(HashMap::new()),
+            config,
+        })
+    }
+
+    /// What isolates, examined.
+    ///
+    /// # Errors
+    /// 503 with the reason.
+    pub(super) async fn backend(&self) -> Result<Arc<dyn Backend>, Refusal> {
+        let mut backend = self.backend.lock().await;
+        if let Some(backend) = &*backend {
+            return Ok(Arc::clone(backend));
+        }
+        let started = self.start().await.map_err(|err| refused(&err))?;
+        *backend = Some(Arc::clone(&started));
+        Ok(started)
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn start(&self) -> Result<Arc<dyn Backend>, SandboxError> {
+        use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup};
+        let off = || SandboxError::Missing("the configuration runs no code: [sandbox] backend = \"off\"".to_owned());
+        let config = self.config.backend.clone().ok_or_else(off)?;
+        let setup = BubblewrapSetup {
+            program: config.program,
+            usr: config.usr,
+            require_cgroups: config.require_cgroups,
+            state_dir: self.state_dir.clone(),
+        };
+        let backend = Bubblewrap::start(&setup).await?;
+        if let Some(why) = backend.degraded() {
+            tracing::warn!("the sandbox's limits are held by process and by user alone: {why}");
+        }
+        Ok(Arc::new(backend))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    async fn start(&self) -> Result<Arc<dyn Backend>, SandboxError> {
+        Err(SandboxError::Missing("bubblewrap is for Linux".to_owned()))
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// 429 when it takes too long.
+    pub(super) async fn turn(&self, tenant: TenantKey, now: openclawmu_store::UnixMs) -> Result<Turn, Refusal> {
+        let own = {
+            let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+            let most = self.config.concurrent_runs_per_tenant;
+            Arc::clone(each.entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(most))))
+        };
+        let both = async {
+            let of_tenant = own.acquire_owned().await.ok()?;
+            let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+            Some(Turn { _of_tenant: of_tenant, _of_all: of_all })
+        };
+        let limit = u32::try_from(self.config.concurrent_runs_per_tenant).unwrap_or(u32::MAX);
+        let busy = || Refusal::quota(Refused::Concurrency { limit }, now);
+        tokio::time::timeout(self.config.queue, both).await.ok().flatten().ok_or_else(busy)
+    }
+
+    /// A tenant's files, made where there are none. It blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub(crate) fn workspace(&self, policy: &Policy) -> Result<Workspace, SandboxError> {
+        let path = RelPath::parse(format!("{}/workspace", policy.tenant).as_bytes()).map_err(SandboxError::Path)?;
+        let root = match self.tenants.descend(&path) {
+            Err(PathError::NotFound) => {
+                self.tenants.create_dir_all(&path).map_err(SandboxError::Path)?;
+                self.tenants.descend(&path).map_err(SandboxError::Path)?
+            }
+            opened => opened.map_err(SandboxError::Path)?,
+        };
+        Workspace::new(root, self.owner(policy.tenant_key)?)
+    }
+
+    /// The host's user that is this tenant's alone: tenants' keys are never given twice.
+    fn owner(&self, tenant: TenantKey) -> Result<HostUid, SandboxError> {
+        let number = u32::try_from(tenant.number()).ok().and_then(|key| self.config.first_host_uid.checked_add(key));
+        HostUid::new(number.unwrap_or(0))
+    }
+}
+
+/// What a client is told when nothing, or nothing proved, was run.
+pub(super) fn refused(err: &SandboxError) -> Refusal {
+    match err {
+        SandboxError::Job(message) => Refusal::bad("command", format!("The run can't be made: {message}.")),
+        SandboxError::Path(err) => crate::workspace::refused("files", err),
+        err => {
+            tracing::error!(%err, reason = err.reason(), "nothing was run in the sandbox");
+            let message = format!(
+                "No code can be run at the moment: {}. The operator's `openclawmu doctor` says more.",
+                err.reason()
+            );
+            Refusal::Sandbox { code: err.reason(), message }
+        }
+    }
+}

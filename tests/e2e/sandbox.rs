@@ -1,0 +1,232 @@
+//! `POST /v1/sandbox/exec`: what a run is given and answers, what it costs a quota, and who may not have one. What holds the code
+//! in is tried by the attacks of the sandbox crate.
+
+use std::time::Duration;
+
+use openclawmu_tests::wait::until_true;
+use openclawmu_tests::{Client, Reply, Scene, Setup, Upstream};
+use serde_json::{Value, json};
+
+async fn exec(client: &Client, body: Value) -> Reply {
+    client.post("/v1/sandbox/exec", &body).await
+}
+
+fn shell(script: &str) -> Value {
+    json!({ "command": ["sh", "-c", script] })
+}
+
+async fn scene_with(lines: &str, quota: Value) -> Scene {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).line(lines);
+    Scene::of(upstream, setup, quota).await
+}
+
+/// How many processes have this text in their command lines.
+fn processes_with(text: &str) -> usize {
+    let lines = std::fs::read_dir("/proc").expect("a /proc").flatten().filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        std::fs::read(entry.path().join("cmdline")).ok()
+    });
+    lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
+}
+
+/// X-39, M-01: the contract's fields, the proof, and the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_answers_in_the_contracts_words_and_is_a_row_of_whole_seconds() {
+    let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 600 })).await;
+    let told = exec(&scene.client, shell("echo out; echo err >&2; exit 7")).await.ok();
+    assert_eq!((&told["exit_code"], &told["signal"], &told["outcome"]), (&json!(7), &Value::Null, &json!("exited")));
+    assert_eq!((&told["stdout"], &told["stderr"]), (&json!("out\n"), &json!("err\n")));
+    assert_eq!(
+        (&told["stdout_bytes"], &told["stderr_bytes"], &told["truncated"]),
+        (&json!(4), &json!(4), &json!(false))
+    );
+    assert_eq!((&told["backend"], &told["artifacts"]), (&json!("bubblewrap"), &json!({})));
+    assert_eq!(told["isolation"]["seccomp"], 2, "{told}");
+    assert!(told["isolation"]["uid_map"].as_str().is_some_and(|map| map.starts_with("1000 ")), "{told}");
+    assert!(
+        told["id"].is_string() && told["duration_ms"].is_u64() && told["isolation"]["limits"].is_object(),
+        "{told}"
+    );
+    let quota = scene.client.get("/v1/quota").await.ok();
+    let seconds = quota["sandbox_seconds_per_day"]["posted"].as_u64().expect("a count");
+    assert!(seconds >= 1 && quota["sandbox_seconds_per_day"]["pending"] == 0, "{quota}");
+    assert_eq!(quota["sandbox_seconds_per_day"]["remaining"], 600 - seconds);
+    let rows = scene.rows_once(1).await;
+    assert_eq!(rows[0].cost, 0);
+    let usage = scene.client.get("/v1/usage").await.ok();
+    assert_eq!(usage["total"]["sandbox_seconds"], seconds, "{usage}");
+    assert_eq!(usage["rows"][0]["model"], "sandbox", "{usage}");
+    assert_eq!(usage["total"]["input_tokens"], 0, "{usage}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_files_and_artifacts_go_in_and_come_out() {
+    let scene = Scene::new().await;
+    for (language, code) in
+        [("python", "print(6 * 7)"), ("javascript", "console.log(6 * 7)"), ("bash", "echo $((6 * 7))")]
+    {
+        let told = exec(&scene.client, json!({ "code": code, "language": language })).await.ok();
+        assert_eq!((&told["stdout"], &told["exit_code"]), (&json!("42\n"), &json!(0)), "{language}: {told}");
+    }
+    let body = json!({
+        "command": ["sh", "-c", "cat in/a.txt - > out.txt; printf '\\377\\000' > out.bin; printf '\\377'; echo $GIVEN"],
+        "files": { "in/a.txt": "from a file\n", "in/b.bin": { "base64": "AP8=" } },
+        "stdin": "from stdin\n",
+        "env": { "GIVEN": "yes" },
+        "artifacts": ["out.*", "none/**"],
+    });
+    let told = exec(&scene.client, body).await.ok();
+    let wanted = json!({ "out.txt": "from a file\nfrom stdin\n", "out.bin": { "base64": "/wA=" } });
+    assert_eq!(told["artifacts"], wanted, "{told}");
+    assert_eq!(told["stdout_base64"], "/3llcwo=", "{told}");
+    // What a run leaves is there for the next one, and for nobody else.
+    assert_eq!(exec(&scene.client, shell("cat out.txt | head -1")).await.ok()["stdout"], "from a file\n");
+    let other = scene.admin().tenant("rival", json!({})).await;
+    let seen = exec(&scene.client.with_token(&other.token), shell("ls -A")).await.ok();
+    assert_eq!(seen["stdout"], "", "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_comes_as_events_while_the_command_runs() {
+    let scene = Scene::new().await;
+    let request = scene.client.build(reqwest::Method::POST, "/v1/sandbox/exec").header("accept", "text/event-stream");
+    let reply =
+        Reply::of(request.json(&shell("echo one; echo two >&2; exit 3")).send().await.expect("an answer")).await;
+    assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+    let text = reply.text();
+    let events: Vec<(&str, Value)> = text
+        .split("\n\n")
+        .filter(|event| !event.is_empty())
+        .map(|event| {
+            let (name, data) = event.split_once("\ndata: ").expect("a name and data");
+            (name.trim_start_matches("event: "), serde_json::from_str(data).expect("JSON"))
+        })
+        .collect();
+    let (last, before) = events.split_last().expect("events");
+    assert!(before.contains(&("stdout", json!({ "text": "one\n" }))), "{text}");
+    assert!(before.contains(&("stderr", json!({ "text": "two\n" }))), "{text}");
+    assert_eq!((last.0, &last.1["exit_code"], &last.1["stdout"]), ("result", &json!(3), &json!("one\n")), "{text}");
+}
+
+/// X-05, X-10: how it ends is told, and is no error.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_limited_and_wishes_are_narrowed() {
+    let scene = Scene::new().await;
+    let mut body = shell("sleep 60");
+    body["timeout_seconds"] = json!(1);
+    let told = exec(&scene.client, body).await.ok();
+    assert_eq!((&told["outcome"], &told["exit_code"]), (&json!("timeout"), &json!(137)), "{told}");
+    assert_eq!(exec(&scene.client, shell("kill -9 $$")).await.ok()["signal"], 9);
+    for (body, field) in [
+        (json!({ "command": ["true"], "timeout_seconds": 100_000 }), "timeout_seconds"),
+        (json!({ "command": ["true"], "limits": { "memory_mb": 1_000_000 } }), "limits.memory_mb"),
+        (json!({ "command": ["true"], "files": { "../out": "x" } }), "files"),
+        (json!({ "command": ["true"], "privileged": true }), "privileged"),
+    ] {
+        let refused = exec(&scene.client, body).await;
+        refused.refused(400, "invalid_request_error", "invalid_value");
+        assert!(
+            refused.json()["error"]["param"].as_str().is_some_and(|param| param.contains(field)),
+            "{}",
+            refused.text()
+        );
+    }
+    let network = json!({ "command": ["true"], "network": { "allow": ["example.com:443"] } });
+    exec(&scene.client, network).await.refused(403, "permission_error", "network_not_allowed");
+}
+
+/// Q-01: seconds are reserved before anything runs, and given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_its_seconds_nothing_runs() {
+    let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 12 })).await;
+    let ten = |script: &str| json!({ "command": ["sh", "-c", script], "timeout_seconds": 10 });
+    assert_eq!(exec(&scene.client, ten("true")).await.status, 200, "ten of twelve are free");
+    assert_eq!(exec(&scene.client, ten("sleep 2.1; echo > ran")).await.status, 200, "what was not used was given back");
+    let refused = exec(&scene.client, ten("echo > ran-too")).await;
+    refused.refused(429, "insufficient_quota", "insufficient_quota");
+    assert!(refused.header("retry-after").is_some() && refused.header("x-should-retry") == Some("false"));
+    let one = json!({ "command": ["ls"], "timeout_seconds": 1 });
+    let listed = exec(&scene.client, one).await.ok();
+    assert_eq!(listed["stdout"], "ran\n", "what is short enough still fits, and what was refused never ran");
+}
+
+/// X-16: the workspace is held to the tenant's storage, softly while a run writes, and no run begins in a full one.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_its_storage_a_run_is_killed_and_the_next_is_507() {
+    let scene = Scene::with_quota(json!({ "storage_bytes": 8 << 20 })).await;
+    assert_eq!(exec(&scene.client, shell("echo small > small")).await.ok()["outcome"], "exited");
+    let fill = "i=0; while :; do head -c 4000000 /dev/zero > f$i; i=$((i+1)); done";
+    assert_eq!(exec(&scene.client, shell(fill)).await.ok()["outcome"], "disk_limit");
+    exec(&scene.client, shell("true")).await.refused(507, "invalid_request_error", "storage_quota_exceeded");
+    let neighbour = scene.admin().tenant("neighbour", json!({})).await;
+    let told = exec(&scene.client.with_token(&neighbour.token), shell("echo x > file && cat file")).await.ok();
+    assert_eq!(told["stdout"], "x\n");
+}
+
+/// A-05: a token without the scope, and a client secret, run nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_code_needs_its_scope() {
+    let scene = Scene::new().await;
+    let (_, token) = scene.admin().mint(&scene.tenant.id, &json!({ "scopes": ["inference", "workspace"] })).await;
+    exec(&scene.client.with_token(&token), shell("true")).await.refused(403, "permission_error", "scope_missing");
+    assert_eq!(exec(&scene.client, shell("true")).await.status, 200);
+}
+
+/// X-38: where nothing isolates, nothing runs, and the reason has a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_isolation_every_run_is_503_with_the_reason() {
+    for (lines, code) in [
+        ("[sandbox]\nbwrap = \"/nowhere/bwrap\"", "backend_missing"),
+        ("[sandbox]\nbackend = \"off\"", "backend_missing"),
+        ("[sandbox]\nbwrap = \"/bin/false\"", "launch_failed"),
+    ] {
+        let scene = scene_with(lines, json!({})).await;
+        exec(&scene.client, shell("echo > ran")).await.refused(503, "server_error", code);
+        assert_eq!(scene.client.get("/v1/workspace/files").await.ok()["data"], json!([]), "{lines}");
+        assert_eq!(scene.rows().len(), 0, "{lines}");
+    }
+}
+
+/// X-08: whoever leaves, or dies, takes the run along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_with_its_client_and_with_its_gateway() {
+    let mut scene = Scene::new().await;
+    for leaves in [true, false] {
+        let mark = format!("leaving-{leaves}-{}", std::process::id());
+        let client = scene.client.clone();
+        let body = shell(&format!("sleep 300; echo {mark}"));
+        let call =
+            tokio::spawn(async move { client.try_post("/v1/sandbox/exec", &body).await.map(|reply| reply.status) });
+        until_true("the run", || processes_with(&mark) >= 3).await;
+        if leaves {
+            call.abort();
+        } else {
+            scene.gateway.kill_9();
+        }
+        until_true("all of it to be gone", || processes_with(&mark) == 0).await;
+    }
+    scene.restarted().await;
+    assert_eq!(exec(&scene.client, shell("echo again")).await.ok()["stdout"], "again\n");
+}
+
+/// However many runs a tenant asks for, it waits behind its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_waits_behind_its_own_runs_and_holds_nobody_else_up() {
+    let lines = "[sandbox]\nconcurrent_runs = 2\nconcurrent_runs_per_tenant = 1\nqueue_seconds = 0";
+    let scene = scene_with(lines, json!({})).await;
+    let mark = format!("waiting-{}", std::process::id());
+    let (client, body) = (scene.client.clone(), shell(&format!("sleep 300; echo {mark}")));
+    let first = tokio::spawn(async move { client.try_post("/v1/sandbox/exec", &body).await.map(|reply| reply.status) });
+    until_true("the first run", || processes_with(&mark) >= 3).await;
+    exec(&scene.client, shell("true")).await.refused(429, "requests", "rate_limit_exceeded");
+    let neighbour = scene.admin().tenant("neighbour", json!({})).await;
+    let told = exec(&scene.client.with_token(&neighbour.token), shell("echo free")).await.ok();
+    assert_eq!(told["stdout"], "free\n");
+    first.abort();
+    until_true("the first run's end", || processes_with(&mark) == 0).await;
+    let begun = std::time::Instant::now();
+    while exec(&scene.client, shell("true")).await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "its turn never came back");
+    }
+}

@@ -1,0 +1,139 @@
+//! `/v1/workspace/files`: a tenant's own files, which hostile code may have made.
+
+use openclawmu_tests::{Client, Reply, Scene};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn put(client: &Client, path: &str, content: &[u8]) -> Reply {
+    let request = client.build(Method::PUT, &format!("/v1/workspace/files/{path}")).body(content.to_vec());
+    Reply::of(request.send().await.expect("an answer")).await
+}
+
+async fn ask(client: &Client, method: Method, path: &str) -> Reply {
+    let request = client.build(method, &format!("/v1/workspace/files/{path}"));
+    Reply::of(request.send().await.expect("an answer")).await
+}
+
+async fn get(client: &Client, path: &str) -> Reply {
+    ask(client, Method::GET, path).await
+}
+
+async fn shell(client: &Client, script: &str) -> Value {
+    client.post("/v1/sandbox/exec", &json!({ "command": ["sh", "-c", script] })).await.ok()
+}
+
+async fn names(client: &Client, query: &str) -> Vec<String> {
+    let listed = client.get(&format!("/v1/workspace/files{query}")).await.ok();
+    let entries = listed["data"].as_array().expect("a list").clone();
+    entries.iter().map(|entry| entry["path"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_read_listed_moved_and_removed() {
+    let scene = Scene::new().await;
+    let client = &scene.client;
+    let written = put(client, "docs/a%20b.txt", b"0123456789").await;
+    assert_eq!((written.status, written.json()), (201, json!({ "path": "docs/a%20b.txt", "size_bytes": 10 })));
+    assert_eq!(put(client, "docs/a%20b.txt", b"0123456789").await.status, 200, "written anew");
+    let read = get(client, "docs/a%20b.txt").await;
+    assert_eq!((read.status, read.text().as_str()), (200, "0123456789"));
+    assert_eq!(read.header("content-disposition"), Some("attachment"));
+    for (range, status, text) in [("bytes=2-4", 206, "234"), ("bytes=-3", 206, "789"), ("bytes=8-", 206, "89")] {
+        let request = client.build(Method::GET, "/v1/workspace/files/docs/a%20b.txt").header("range", range);
+        let part = Reply::of(request.send().await.expect("an answer")).await;
+        assert_eq!((part.status, part.text().as_str()), (status, text), "{range}");
+    }
+    let request = client.build(Method::GET, "/v1/workspace/files/docs/a%20b.txt").header("range", "bytes=10-");
+    assert_eq!(Reply::of(request.send().await.expect("an answer")).await.status, 416);
+    assert_eq!(names(client, "").await, ["docs"]);
+    assert_eq!(names(client, "?prefix=docs/").await, ["docs/a%20b.txt"]);
+    let moved = client.post("/v1/workspace/files/docs/a%20b.txt", &json!({ "move_to": "new/c.txt" })).await;
+    assert_eq!(moved.ok(), json!({ "path": "new/c.txt" }));
+    assert_eq!(get(client, "docs/a%20b.txt").await.status, 404);
+    assert_eq!(shell(client, "cat new/c.txt; echo more >> new/c.txt").await["stdout"], "0123456789");
+    assert_eq!(get(client, "new/c.txt").await.text(), "0123456789more\n");
+    assert_eq!(ask(client, Method::DELETE, "new").await.status, 409, "a directory with something in it");
+    assert_eq!(ask(client, Method::DELETE, "new/c.txt").await.status, 204);
+    assert_eq!(ask(client, Method::DELETE, "new?recursive=true").await.status, 204);
+    assert_eq!(names(client, "").await, ["docs"]);
+}
+
+/// P-01, X-18, X-20, X-21: whatever code left in a workspace opens nothing but its own files.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_code_left_there_opens_nothing_else() {
+    let scene = Scene::new().await;
+    let client = &scene.client;
+    let script = "ln -s /etc/passwd passwd; ln -s /proc/self/environ environ; ln -s / root; ln -s ../../.. up; mkfifo pipe; \
+        mkdir dir; echo mine > dir/file; ln dir/file hard; echo plain > plain; : > './-rf'; : > \"$(printf 'a\\nb')\"; \
+        : > \"$(printf '\\377')\"";
+    assert_eq!(shell(client, script).await["exit_code"], 0);
+    for path in ["passwd", "environ", "root/etc/passwd", "up/openclawmu.db", "pipe", "hard", "dir", "none"] {
+        let reply = get(client, path).await;
+        assert_eq!(reply.status, 404, "{path}: {}", reply.text());
+        reply.refused(404, "invalid_request_error", "file_not_found");
+    }
+    for path in ["..%2f..%2fopenclawmu.db", "%2e%2e/x", "a%00b", "dir//file", "%zz"] {
+        let reply = get(client, path).await;
+        assert_eq!(reply.status, 400, "{path}: {}", reply.text());
+    }
+    assert_eq!(put(client, "passwd", b"x").await.status, 404, "nothing is written through a link");
+    assert_eq!(put(client, "root/tmp/x", b"x").await.status, 404);
+    assert_eq!(get(client, "plain").await.text(), "plain\n");
+    let listed = client.get("/v1/workspace/files?limit=1000").await.ok();
+    assert_eq!(listed["data"].as_array().expect("a list").len(), 11, "all of it is seen: {listed}");
+    for path in ["passwd", "pipe", "root", "up", "hard", "-rf"] {
+        assert_eq!(ask(client, Method::DELETE, path).await.status, 204, "{path} can be removed");
+    }
+    assert_eq!(
+        std::fs::read_to_string("/etc/passwd").expect("the host's").contains("root"),
+        true,
+        "the host's is there"
+    );
+}
+
+/// X-22: a listing goes on where it stopped, names that no path may hold included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_pages_through_everything() {
+    let scene = Scene::new().await;
+    let script = "i=0; while [ $i -lt 250 ]; do : > f$i; i=$((i+1)); done; : > \"$(printf '\\377\\001')\"";
+    assert_eq!(shell(&scene.client, script).await["exit_code"], 0);
+    let (mut after, mut seen) = (String::new(), 0);
+    loop {
+        let page = scene.client.get(&format!("/v1/workspace/files?limit=100{after}")).await.ok();
+        seen += page["data"].as_array().expect("a list").len();
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, 251);
+}
+
+/// P-01: another tenant's file is not there, by any name.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tenants_files_are_not_there() {
+    let scene = Scene::new().await;
+    let rival = scene.admin().tenant("rival", json!({})).await;
+    let rival = scene.client.with_token(&rival.token);
+    assert_eq!(put(&scene.client, "secret", b"of acme").await.status, 201);
+    for path in ["secret", "..%2Facme%2Fworkspace%2Fsecret", "../acme/workspace/secret"] {
+        let reply = get(&rival, path).await;
+        assert!(matches!(reply.status, 400 | 404) && !reply.text().contains("of acme"), "{path}: {}", reply.text());
+    }
+    assert_eq!(get(&scene.client, "secret").await.text(), "of acme");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_its_storage_nothing_is_written() {
+    let scene = Scene::with_quota(json!({ "storage_bytes": 1 << 20 })).await;
+    assert_eq!(put(&scene.client, "small", &[b'x'; 1000]).await.status, 201);
+    let refused = put(&scene.client, "large", &vec![b'x'; 2 << 20]).await;
+    refused.refused(507, "invalid_request_error", "storage_quota_exceeded");
+    assert_eq!(put(&scene.client, "half", &vec![b'x'; 700 << 10]).await.status, 201);
+    put(&scene.client, "other", &vec![b'x'; 700 << 10]).await.refused(
+        507,
+        "invalid_request_error",
+        "storage_quota_exceeded",
+    );
+    assert_eq!(names(&scene.client, "").await, ["half", "small"]);
+}
