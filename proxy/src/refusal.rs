@@ -265,16 +265,17 @@ fn secret_message(limit: SecretLimit) -> &'static str {
 }
 
 fn budget_message(kind: BudgetKind, resets_at: UnixMs) -> String {
-    let name = match kind {
-        BudgetKind::UsdPerDay => "daily budget",
-        BudgetKind::UsdPerMonth => "monthly budget",
-        BudgetKind::TokensPerDay => "daily token quota",
-        BudgetKind::SandboxSecondsPerDay => "daily quota of sandbox seconds",
+    let shorter = "A shorter prompt or a lower max_tokens";
+    let (name, shorter) = match kind {
+        BudgetKind::UsdPerDay => ("daily budget", shorter),
+        BudgetKind::UsdPerMonth => ("monthly budget", shorter),
+        BudgetKind::TokensPerDay => ("daily token quota", shorter),
+        BudgetKind::SandboxSecondsPerDay => ("daily quota of sandbox seconds", "A shorter timeout_seconds"),
     };
     let resets_at = resets_at.rfc3339();
     format!(
         "You exceeded your current quota: the {name} does not cover this request. It resets at {resets_at}. \
-         A shorter prompt or a lower max_tokens may still fit."
+         {shorter} may still fit."
     )
 }
 
