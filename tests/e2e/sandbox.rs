@@ -139,16 +139,17 @@ async fn time_is_limited_and_wishes_are_narrowed() {
 /// seconds are reserved before anything runs, and given back.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_its_seconds_nothing_runs() {
-    let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 12 })).await;
-    let ten = |script: &str| json!({ "command": ["sh", "-c", script], "timeout_seconds": 10 });
-    assert_eq!(exec(&scene.client, ten("true")).await.status, 200, "ten of twelve are free");
-    assert_eq!(exec(&scene.client, ten("sleep 2.1; echo > ran")).await.status, 200, "what was not used was given back");
-    let refused = exec(&scene.client, ten("echo > ran-too")).await;
+    let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 9 })).await;
+    let within = |seconds: u64, script: &str| json!({ "command": ["sh", "-c", script], "timeout_seconds": seconds });
+    let refused = exec(&scene.client, within(10, "echo > ran")).await;
     refused.refused(429, "insufficient_quota", "insufficient_quota");
     assert!(refused.header("retry-after").is_some() && refused.header("x-should-retry") == Some("false"));
-    let one = json!({ "command": ["ls"], "timeout_seconds": 1 });
-    let listed = exec(&scene.client, one).await.ok();
-    assert_eq!(listed["stdout"], "ran\n", "what is short enough still fits, and what was refused never ran");
+    assert_eq!(exec(&scene.client, within(9, "true")).await.status, 200, "all that there is");
+    let refused = exec(&scene.client, within(9, "echo > ran")).await;
+    refused.refused(429, "insufficient_quota", "insufficient_quota");
+    let listed = exec(&scene.client, within(1, "ls")).await.ok();
+    assert_eq!(listed["stdout"], "", "what was not used was given back, and what was refused never ran");
+    scene.rows_once(2).await;
 }
 
 /// the workspace is held to the tenant's storage, softly while a run writes, and no run begins in a full one.
