@@ -66,9 +66,9 @@ pub use label::Label;
 pub use ledger::{
     Alerts, Archive, Batch, BatchEnd, BudgetKind, Credit, CsvColumns, Demand, Difference, End, Hold, HoldAction,
     LedgerRow, NewBatch, NewCredit, NewResolution, Outcome, QuotaStatus, RateKind, RateStanding, Reconciled, Refused,
-    RequestCursor, RequestQuery, RequestRow, RequestUsage, Reservation, Resolution, SecretLimit, Settled, Settlement,
-    Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums,
-    UsageTotal,
+    RequestCursor, RequestQuery, RequestRow, RequestUsage, Reservation, Resolution, SANDBOX, SecretLimit, Settled,
+    Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan,
+    UsageSums, UsageTotal,
 };
 pub use money::{AmountError, Markup, MarkupError, NanoUsd};
 pub use overlay::Overlay;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use openclawmu_store::SANDBOX;
+
 use super::checked::{AliasConfig, BedrockConfig, TargetConfig, UpstreamConfig, UpstreamKind};
 use super::load::{ConfigError, value};
 use super::outbound::Allowed;
 use super::raw::{RawAlias, RawTarget, RawUpstream};
 use super::secret::SecretRef;
-use crate::sandbox::SANDBOX;
 
 /// The configured upstreams, the built-in echo, and one for each provider key that the environment holds, unless the hosts that may
 /// be called are listed.

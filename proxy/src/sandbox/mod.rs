@@ -13,4 +13,4 @@ mod room;
 mod run;
 
 pub(crate) use room::Rooms;
-pub(crate) use run::{SANDBOX, blocking};
+pub(crate) use run::blocking;

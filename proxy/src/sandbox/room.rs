@@ -138,7 +138,15 @@ pub(super) fn refused(err: &SandboxError) -> Refusal {
     match err {
         SandboxError::Job(message) => Refusal::bad("command", format!("The run can't be made: {message}.")),
         SandboxError::Path(err) => crate::workspace::refused("files", err),
-        err => {
+        SandboxError::Missing(_)
+        | SandboxError::Namespaces(_)
+        | SandboxError::Seccomp(_)
+        | SandboxError::Cgroups(_)
+        | SandboxError::Helper(_)
+        | SandboxError::Unproved(_)
+        | SandboxError::Launch { .. }
+        | SandboxError::Engine(_)
+        | SandboxError::Io(_) => {
             tracing::error!(%err, reason = err.reason(), "nothing was run in the sandbox");
             let message = format!(
                 "No code can be run at the moment: {}. The operator's `openclawmu doctor` says more.",

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header;
 use openclawmu_sandbox::{Chunk, DiskUsage, Job, Limits, Outcome as Ran, PathError, Root, RunId, SandboxError, Stdio};
 use openclawmu_store::{
-    Bound, Demand, End, Label, ModelPrice, Outcome, RequestId, ServiceTier, StoreError, Ticket, Usage,
+    Bound, Demand, End, Label, ModelPrice, Outcome, RequestId, SANDBOX, ServiceTier, StoreError, Ticket, Usage,
 };
 use pingora::proxy::Session;
 use tokio::sync::{mpsc, watch};
@@ -28,8 +28,6 @@ use crate::label::tags;
 use crate::read;
 use crate::refusal::Refusal;
 
-/// What rows name in the place of a model and an upstream. No upstream may have this name.
-pub(crate) const SANDBOX: &str = "sandbox";
 /// Between two notes of what a run has used, which is what a crash bills.
 const NOTE: Duration = Duration::from_secs(1);
 /// Pieces of output that wait for a client.

@@ -63,9 +63,9 @@ async fn with<T: Send + 'static>(
         let workspace = shared.rooms.workspace(&policy)?;
         work(workspace.files()).map_err(SandboxError::Path)
     });
-    done.await?.map_err(|err| match err {
-        SandboxError::Path(err) => refused("path", &err),
-        err => refused("path", &PathError::Io(std::io::Error::other(err))),
+    done.await?.map_err(|err| {
+        let err = if let SandboxError::Path(err) = err { err } else { PathError::Io(std::io::Error::other(err)) };
+        refused("path", &err)
     })
 }
 

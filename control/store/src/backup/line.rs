@@ -10,7 +10,7 @@ use crate::id::{LabelKey, ReservationId, TenantKey, TokenKey};
 use crate::label::{Label, NewLabel};
 use crate::ledger::ROW_COLUMNS;
 use crate::ledger::rollup::USAGE_COLUMNS;
-use crate::ledger::row::{LedgerRow, Outcome, Reservation, Settlement};
+use crate::ledger::row::{LedgerRow, Outcome, Reservation, SANDBOX, Settlement};
 use crate::money::{Markup, NanoUsd};
 use crate::usage::{ServiceTier, Usage};
 
@@ -47,6 +47,7 @@ pub(super) struct Keys {
 /// The row of a line, under the id that it has there.
 pub(super) fn row(line: &RowObject, keys: Keys) -> Result<LedgerRow> {
     let small = |name: &str| -> Result<u32> { fits(number(line, name)?, name) };
+    let is_run = line.get("upstream_name").and_then(Value::as_str) == Some(SANDBOX);
     let reservation = Reservation {
         id: ReservationId(number(line, "id")?),
         request_id: text(line, "request_id")?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))?,
@@ -63,7 +64,7 @@ pub(super) fn row(line: &RowObject, keys: Keys) -> Result<LedgerRow> {
         reserved: NanoUsd(number(line, "reserved_nanos")?),
         reserved_tokens: fits(number(line, "reserved_tokens")?, "reserved_tokens")?,
         input_bound: 0,
-        sandbox_seconds: 0,
+        sandbox_seconds: if is_run { small("input_ms")? / 1000 } else { 0 },
         service_tier: tier(line)?,
         label: keys.label,
         markup: Markup::from_ppm(small("markup_ppm")?),

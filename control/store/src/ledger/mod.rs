@@ -62,7 +62,7 @@ pub use report::{
     CsvColumns, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan, UsageSums, UsageTotal,
 };
 pub use request::{RequestCursor, RequestQuery, RequestRow, RequestUsage};
-pub use row::{LedgerRow, Outcome, Reservation, Settlement};
+pub use row::{LedgerRow, Outcome, Reservation, SANDBOX, Settlement};
 pub use standing::QuotaStatus;
 pub(crate) use state::Ledger;
 pub use ticket::{End, Settled, Ticket};

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::id::{TenantId, TenantKey};
 use crate::ledger::inflight::{self, FOLDER};
 use crate::ledger::report::tenant_row;
-use crate::ledger::row::signed;
+use crate::ledger::row::{SANDBOX_SECONDS, signed};
 use crate::ledger::slot::Progress;
 use crate::ledger::sums::{Period, Window};
 use crate::money::NanoUsd;
@@ -174,7 +174,7 @@ impl Store {
         Ok((looked, mismatches))
     }
 
-    /// What is reserved in the in-flight tables, by window: nanos and tokens.
+    /// What is reserved in the in-flight tables, by window.
     fn pending(&self) -> Result<Pending> {
         let mut sums = Pending::new();
         let folder = self.inner.dir.join(FOLDER);
@@ -195,6 +195,7 @@ impl Store {
                     let sum = sums.entry((reservation.tenant, period, number)).or_default();
                     sum.0 = sum.0.saturating_add(reservation.reserved.0);
                     sum.1 = sum.1.saturating_add(signed(reservation.reserved_tokens));
+                    sum.2 = sum.2.saturating_add(reservation.sandbox_seconds.into());
                 }
             }
         }
@@ -202,8 +203,8 @@ impl Store {
     }
 }
 
-/// What is reserved, in nanos and in tokens, by tenant and window.
-type Pending = HashMap<(TenantKey, Period, i32), (i64, i64)>;
+/// What is reserved, in nanos, in tokens and in seconds of the sandbox, by tenant and window.
+type Pending = HashMap<(TenantKey, Period, i32), (i64, i64, i64)>;
 
 /// One sum of a budget in memory that is another elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +221,7 @@ impl Mismatch {
         tenant: TenantKey,
         period: Period,
         window: &Window,
-        (on_disk, in_flight): (&Window, (i64, i64)),
+        (on_disk, in_flight): (&Window, (i64, i64, i64)),
     ) -> impl Iterator<Item = Self> {
         let period = name(period, window.number);
         let pairs = [
@@ -230,6 +231,12 @@ impl Mismatch {
             ("held_tokens", signed(window.held_tokens), ("windows", signed(on_disk.held_tokens))),
             ("pending_usd", window.pending.0, ("in_flight", in_flight.0)),
             ("pending_tokens", signed(window.pending_tokens), ("in_flight", in_flight.1)),
+            (
+                "sandbox_seconds",
+                signed(window.posted_sandbox_seconds),
+                ("windows", signed(on_disk.posted_sandbox_seconds)),
+            ),
+            ("pending_sandbox_seconds", signed(window.pending_sandbox_seconds), ("in_flight", in_flight.2)),
         ];
         let differs = pairs.into_iter().filter(|(_, memory, (_, other))| memory != other);
         differs.map(move |(what, memory, other)| Self { tenant, period: period.clone(), what, memory, other })
@@ -274,10 +281,11 @@ fn tenant_id(conn: &Connection, key: TenantKey) -> Result<Option<TenantId>> {
 }
 
 /// The columns that are compared, as (name, of rows, of windows, of the reports' sums).
-const COMPARED: [(&str, &str, &str, &str); 4] = [
+const COMPARED: [(&str, &str, &str, &str); 5] = [
     ("cost_usd", "cost_nanos", "posted_nanos", "cost_nanos"),
     ("held_usd", "held_nanos", "held_nanos", "held_nanos"),
     ("tokens", TOKENS, "posted_tokens", TOKENS),
+    ("sandbox_seconds", SANDBOX_SECONDS, "posted_sandbox_seconds", SANDBOX_SECONDS),
     // The reports have no sum of these.
     ("held_tokens", "held_tokens", "held_tokens", "0"),
 ];

@@ -183,6 +183,13 @@ impl LedgerRow {
     }
 }
 
+/// What rows of runs in the sandbox name in the place of a model and an upstream. No upstream may have this name.
+pub const SANDBOX: &str = "sandbox";
+
+/// Seconds of the sandbox, of a row of the ledger or of its sums.
+pub(crate) const SANDBOX_SECONDS: &str =
+    "CASE WHEN upstream = (SELECT row_id FROM names WHERE name = 'sandbox') THEN input_ms / 1000 ELSE 0 END";
+
 /// The columns before those of [`rollup::USAGE_COLUMNS`].
 const COLUMNS: [&str; 26] = [
     "id",
@@ -220,11 +227,12 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 });
 
 const POST: &str = "
-    INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens, posted_sandbox_seconds)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT (tenant, kind, number) DO UPDATE SET
         posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
-        posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens";
+        posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens,
+        posted_sandbox_seconds = posted_sandbox_seconds + excluded.posted_sandbox_seconds";
 
 const SPEND: &str = "
     UPDATE client_secrets SET requests = requests + ?2, posted_nanos = posted_nanos + ?3, held_nanos = held_nanos + ?4
@@ -251,6 +259,7 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.held = sum.held.saturating_add(bill.held);
             sum.tokens += bill.tokens;
             sum.held_tokens = sum.held_tokens.saturating_add(bill.held_tokens);
+            sum.sandbox_seconds = sum.sandbox_seconds.saturating_add(bill.sandbox_seconds);
         }
     }
     rollup.write(tx)?;
@@ -263,7 +272,8 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.cost.0,
             sum.held.0,
             signed(sum.tokens),
-            sum.held_tokens
+            sum.held_tokens,
+            signed(sum.sandbox_seconds),
         ])?;
     }
     for (key, spent) in secrets {
@@ -325,11 +335,12 @@ fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) ->
 
 /// What the row of a reservation did to its windows; `None` while there is no such row.
 pub(crate) fn find_bill(conn: &Connection, id: ReservationId) -> Result<Option<Bill>> {
-    let sql = "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
+    let sql = format!(
+        "SELECT cost_nanos, held_nanos, input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + output_tokens
         + reasoning_tokens + input_audio_tokens + output_audio_tokens + input_image_tokens + output_image_tokens, held_tokens,
-        CASE WHEN upstream = (SELECT row_id FROM names WHERE name = 'sandbox') THEN input_ms / 1000 ELSE 0 END
-        FROM ledger WHERE id = ?1";
-    let bill = conn.prepare_cached(sql)?.query_row([id.0], |row| {
+        {SANDBOX_SECONDS} FROM ledger WHERE id = ?1"
+    );
+    let bill = conn.prepare_cached(&sql)?.query_row([id.0], |row| {
         Ok(Bill {
             cost: NanoUsd(row.get(0)?),
             held: NanoUsd(row.get(1)?),

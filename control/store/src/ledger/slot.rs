@@ -239,6 +239,7 @@ pub(crate) mod tests {
             reserved: NanoUsd(123_456),
             reserved_tokens: 4_000,
             input_bound: 1_000,
+            sandbox_seconds: 60,
             service_tier: ServiceTier::Flex,
             label: LabelKey(-5),
             markup: Markup::from_ppm(175_000),

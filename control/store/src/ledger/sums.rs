@@ -95,7 +95,8 @@ impl Window {
         number: i32,
         ends_at: UnixMs,
     ) -> Result<Self> {
-        let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens FROM windows WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
+        let sql = "SELECT posted_nanos, held_nanos, posted_tokens, held_tokens, posted_sandbox_seconds FROM windows
+            WHERE tenant = ?1 AND kind = ?2 AND number = ?3";
         let found = conn.prepare_cached(sql)?.query_row(params![tenant.0, period.name(), number], |row| {
             Ok(Self {
                 number,
@@ -104,15 +105,11 @@ impl Window {
                 held: NanoUsd(row.get(1)?),
                 posted_tokens: unsigned(row, 2)?,
                 held_tokens: unsigned(row, 3)?,
+                posted_sandbox_seconds: unsigned(row, 4)?,
                 ..Self::default()
             })
         });
-        let window = found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() });
-        let posted_sandbox_seconds = match period {
-            Period::Day => sandbox_seconds(conn, tenant, number)?,
-            Period::Month => 0,
-        };
-        Ok(Self { posted_sandbox_seconds, ..window })
+        Ok(found.optional()?.unwrap_or(Self { number, ends_at, ..Self::default() }))
     }
 
     /// The window to go on with. In another zone, or under a clock that went back, the calendar may be behind `old`, or
@@ -164,16 +161,6 @@ impl Window {
         self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
         self.pending_sandbox_seconds = self.pending_sandbox_seconds.saturating_sub(sandbox_seconds.into());
     }
-}
-
-/// Seconds of the sandbox on one day, of the tenant's rows.
-fn sandbox_seconds(conn: &Connection, tenant: TenantKey, day: i32) -> Result<u64> {
-    // A day's rows are of one month, or of two where the tenant's zone was changed on it.
-    let sql = "SELECT coalesce(sum(input_ms), 0) / 1000 FROM usage_days WHERE tenant = ?1 AND day = ?2
-        AND month IN (SELECT number FROM windows WHERE tenant = ?1 AND kind = 'month' ORDER BY number DESC LIMIT 3)
-        AND upstream = (SELECT row_id FROM names WHERE name = 'sandbox')";
-    let seconds: i64 = conn.prepare_cached(sql)?.query_row(params![tenant.0, day], |row| row.get(0))?;
-    Ok(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// The newest window that the tenant has posted into.

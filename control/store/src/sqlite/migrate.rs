@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_overlay.sql"),
     include_str!("migrations/0009_image_tokens.sql"),
     include_str!("migrations/0010_backup.sql"),
+    include_str!("migrations/0011_sandbox.sql"),
 ];
 
 /// The version of the schema that this program speaks.

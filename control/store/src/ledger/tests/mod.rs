@@ -8,6 +8,7 @@
 //! - `ending`: settlements, each exactly once
 //! - `model`: random histories beside a model that is too simple to be wrong
 //! - `history`: the same with deaths, hand-overs and replays in it
+//! - `sandbox`: seconds of the sandbox
 //! - `adjustment`: credits and the ends of holds; `request`: the log; `reconcile`: whether the books agree
 //! - `crash`: what a process leaves when it dies, whole or torn
 //! - `kill`: real processes, really killed
@@ -28,4 +29,5 @@ mod kill;
 mod model;
 mod reconcile;
 mod request;
+mod sandbox;
 pub(crate) mod world;
