@@ -4,14 +4,15 @@
 //! that is there twice counts as it does elsewhere: the last one.
 
 mod read;
+mod special;
 
 use std::borrow::Cow;
 use std::fmt::{self, Formatter};
 
-use memchr::memchr3;
 use serde_json::{Map, Number, Value};
 
 pub(crate) use read::NotJson;
+pub(crate) use special::Specials;
 
 /// The members of an object, in their order.
 pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
@@ -77,27 +78,9 @@ impl Json<'_> {
             Self::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
             Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Self::Text(text) => escape(text, out),
-            Self::List(list) => {
-                out.push(b'[');
-                for (at, value) in list.iter().enumerate() {
-                    if at > 0 {
-                        out.push(b',');
-                    }
-                    value.write(out);
-                }
-                out.push(b']');
-            }
+            Self::List(values) => write_list(values, Self::write, out),
             Self::Object(members) => {
-                out.push(b'{');
-                for (at, (key, value)) in members.iter().enumerate() {
-                    if at > 0 {
-                        out.push(b',');
-                    }
-                    escape(key, out);
-                    out.push(b':');
-                    value.write(out);
-                }
-                out.push(b'}');
+                write_object(members.iter().map(|(key, value)| (key.as_ref(), value)), Self::write, out)
             }
             Self::Known(value) => write(value, out),
         }
@@ -124,48 +107,50 @@ pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
         Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
         Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
         Value::String(text) => escape(text, out),
-        Value::Array(list) => {
-            out.push(b'[');
-            for (at, value) in list.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                write(value, out);
-            }
-            out.push(b']');
-        }
-        Value::Object(members) => {
-            out.push(b'{');
-            for (at, (key, value)) in members.iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                escape(key, out);
-                out.push(b':');
-                write(value, out);
-            }
-            out.push(b'}');
-        }
+        Value::Array(values) => write_list(values, write, out),
+        Value::Object(members) => write_object(members.iter().map(|(key, value)| (key.as_str(), value)), write, out),
     }
 }
 
-/// A text in quotes (RFC 8259, section 7).
-fn escape(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
-    let is_usual = !has_control_but_lf(rest);
-    loop {
-        // Nearly all that must be escaped is one of three.
-        let (plain, special) = rest.split_at(memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len()));
-        if is_usual || !has_control(plain) {
-            out.extend_from_slice(plain);
-        } else {
-            plain.iter().for_each(|byte| escape_byte(*byte, out));
+fn write_list<T>(values: impl IntoIterator<Item = T>, write: impl Fn(T, &mut Vec<u8>), out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (at, value) in values.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
         }
-        let Some((byte, later)) = special.split_first() else { break };
-        escape_byte(*byte, out);
-        rest = later;
+        write(value, out);
     }
+    out.push(b']');
+}
+
+fn write_object<'k, T>(
+    members: impl IntoIterator<Item = (&'k str, T)>,
+    write: impl Fn(T, &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
+    for (at, (key, value)) in members.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        escape(key, out);
+        out.push(b':');
+        write(value, out);
+    }
+    out.push(b'}');
+}
+
+/// A text in quotes (RFC 8259, section 7).
+pub(crate) fn escape(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    out.push(b'"');
+    let mut from = 0;
+    for at in Specials::of(bytes) {
+        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        bytes.get(at).into_iter().for_each(|byte| escape_byte(*byte, out));
+        from = at + 1;
+    }
+    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
     out.push(b'"');
 }
 
@@ -181,16 +166,6 @@ fn escape_byte(byte: u8, out: &mut Vec<u8>) {
         0..b' ' => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
         _ => out.push(byte),
     }
-}
-
-/// Whether any byte is a control character. Looks at each, and keeps the least: that is sixteen at once.
-fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
-}
-
-/// The same, but for the ends of lines.
-fn has_control_but_lf(bytes: &[u8]) -> bool {
-    bytes.iter().fold(u8::MAX, |least, byte| least.min(if *byte == b'\n' { b' ' } else { *byte })) < b' '
 }
 
 impl<'a> From<&'a str> for Json<'a> {

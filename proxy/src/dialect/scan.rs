@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::json::Specials;
+
 /// The deepest nesting that is accepted; what other parsers of this field accept.
 const MAX_DEPTH: u32 = 127;
 
@@ -103,14 +105,19 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Result<Range<usize>, ScanError> {
         let start = self.at;
         self.expect(b'"')?;
-        loop {
-            let found = memchr::memchr2(b'"', b'\\', self.rest()).ok_or_else(|| self.malformed())?;
-            self.at += found;
-            match self.next()? {
-                b'"' => return Ok(start..self.at),
-                _ => self.next()?,
-            };
+        let (inner, mut escaped) = (self.at, None);
+        for at in Specials::of(self.rest()).map(|at| inner + at) {
+            match self.bytes.get(at) {
+                _ if escaped == Some(at) => {}
+                Some(b'"') => {
+                    self.at = at + 1;
+                    return Ok(start..self.at);
+                }
+                Some(b'\\') => escaped = Some(at + 1),
+                _ => {}
+            }
         }
+        Err(ScanError::Malformed(self.bytes.len()))
     }
 
     fn key(&mut self) -> Result<Cow<'a, str>, ScanError> {

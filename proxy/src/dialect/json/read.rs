@@ -1,21 +1,18 @@
 //! JSON read in one pass (RFC 8259), as `serde_json` reads it: the same texts are JSON and have the same value.
 //!
-//! A text is searched for its end first, and then copied once where it holds an escape, not at all where it does not. Nesting
-//! is bounded, and with it the stack.
+//! A text that holds no escape is borrowed. Nesting is bounded, and with it the stack.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
 use serde_json::Number;
 
-use super::{Json, Members, has_control};
+use super::special::Specials;
+use super::{Json, Members};
 
 /// The deepest nesting that is read; what other parsers of this field accept.
 const MAX_DEPTH: u32 = 127;
 /// Members that are made room for before the first one is there.
 const MEMBERS: usize = 8;
-/// Escapes of a text whose places are remembered from the search for its end; later ones are searched for again.
-const KNOWN_ESCAPES: usize = 16 << 10;
 
 /// Why a text is no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +32,7 @@ type Result<T> = std::result::Result<T, NotJson>;
 
 /// The one value of a text.
 pub(super) fn value(text: &str) -> Result<Json<'_>> {
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, escapes: Vec::new() };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, unescaped: String::new() };
     let value = reader.value(MAX_DEPTH)?;
     reader.space();
     if reader.at == reader.bytes.len() { Ok(value) } else { Err(NotJson::Unexpected(reader.at)) }
@@ -45,8 +42,8 @@ struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    /// Where the escapes of the text stand that is being read.
-    escapes: Vec<usize>,
+    /// What has been read of a text with escapes: one buffer for all of them.
+    unescaped: String,
 }
 
 impl<'a> Reader<'a> {
@@ -144,56 +141,56 @@ impl<'a> Reader<'a> {
 
     /// A text whose quote was taken.
     fn string(&mut self) -> Result<Cow<'a, str>> {
-        let start = self.at;
-        self.escapes.clear();
-        let raw = loop {
-            let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let found = self.at + memchr2(b'"', b'\\', rest).ok_or(NotJson::Torn)?;
-            if self.bytes.get(found) == Some(&b'"') {
-                self.at = found + 1;
-                break self.text.get(start..found).ok_or(NotJson::Unexpected(start))?;
+        let (text, start) = (self.text, self.at);
+        self.unescaped.clear();
+        // What stands behind `from` was not copied yet.
+        let (mut from, mut has_escape) = (start, false);
+        for at in Specials::of(self.bytes.get(start..).unwrap_or_default()).map(|at| start + at) {
+            if at < from {
+                continue; // a part of the escape before it
             }
-            if self.escapes.len() < KNOWN_ESCAPES {
-                self.escapes.push(found - start);
+            let plain = text.get(from..at).ok_or(NotJson::Unexpected(from))?;
+            match self.bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    if !has_escape {
+                        return Ok(Cow::Borrowed(plain));
+                    }
+                    self.unescaped.push_str(plain);
+                    return Ok(Cow::Owned(self.unescaped.as_str().to_owned()));
+                }
+                Some(b'\\') => {
+                    has_escape = true;
+                    self.unescaped.push_str(plain);
+                    let (letter, length) = escaped(text, at).ok_or(NotJson::Unexpected(at))?;
+                    self.unescaped.push(letter);
+                    from = at + length;
+                }
+                _ => return Err(NotJson::Unexpected(at)),
             }
-            // What is escaped may be a quote.
-            self.at = found + 2;
-        };
-        if has_control(raw.as_bytes()) {
-            return Err(NotJson::Unexpected(start));
         }
-        if self.escapes.is_empty() {
-            return Ok(Cow::Borrowed(raw));
-        }
-        unescape(raw, &self.escapes).map(Cow::Owned).ok_or(NotJson::Unexpected(start))
+        Err(NotJson::Torn)
     }
 }
 
-/// A text without its escapes, of which the first are `known`; `None` where one of them is none (section 7).
-fn unescape(raw: &str, known: &[usize]) -> Option<String> {
-    let (mut text, mut at, mut known) = (String::with_capacity(raw.len()), 0, known.iter().copied());
-    let later = |at: usize| memchr(b'\\', raw.as_bytes().get(at..)?).map(|found| at + found);
-    // A letter that two escapes stand for has gone past the second one.
-    while let Some(escape) = known.find(|escape| *escape >= at).or_else(|| later(at)) {
-        text.push_str(raw.get(at..escape)?);
-        let (kind, rest) = raw.get(escape + 1..)?.split_at_checked(1)?;
-        let (letter, rest) = match kind {
-            "\"" => ('"', rest),
-            "\\" => ('\\', rest),
-            "/" => ('/', rest),
-            "b" => ('\u{8}', rest),
-            "f" => ('\u{c}', rest),
-            "n" => ('\n', rest),
-            "r" => ('\r', rest),
-            "t" => ('\t', rest),
-            "u" => unicode(rest)?,
-            _ => return None,
-        };
-        text.push(letter);
-        at = raw.len() - rest.len();
-    }
-    text.push_str(raw.get(at..)?);
-    Some(text)
+/// What the escape stands for that begins at `at`, and how long it is in bytes; `None` where it is none.
+fn escaped(text: &str, at: usize) -> Option<(char, usize)> {
+    let letter = match text.as_bytes().get(at + 1)? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let (letter, rest) = unicode(text.get(at + 2..)?)?;
+            return Some((letter, text.len() - rest.len() - at));
+        }
+        _ => return None,
+    };
+    Some((letter, 2))
 }
 
 /// A letter by its number, or by two that stand for one; and what follows.
@@ -252,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_may_hold_more_escapes_than_are_remembered() {
-        agrees(&format!("\"{}é\"", "\\\\\\ud83d\\ude00\\n".repeat(KNOWN_ESCAPES / 3)));
+    fn a_text_may_be_all_escapes() {
+        agrees(&format!("[\"{}é\",\"b\\\\\"]", "\\\\\\ud83d\\ude00\\n".repeat(100)));
     }
 
     proptest! {

@@ -223,6 +223,17 @@ fn a_stream_that_fails_or_breaks_off_has_no_proper_end() {
 }
 
 #[test]
+fn reasoning_of_which_nothing_more_is_said_is_left_to_the_provider() {
+    let request = |reasoning| Request { model: "m".into(), reasoning, ..Request::default() };
+    let written = |reasoning| serde_json::from_slice::<Value>(&write(&request(reasoning)).unwrap()).unwrap();
+    let body = written(Some(Reasoning::default()));
+    assert_eq!((body.get("reasoning"), body.get("include")), (None, None));
+    let body = written(Some(Reasoning { effort: Some(Effort::Low), ..Reasoning::default() }));
+    assert_eq!(body["reasoning"], json!({"effort": "low"}));
+    assert_eq!(body["include"], json!(["reasoning.encrypted_content"]));
+}
+
+#[test]
 fn a_response_repeats_its_request() {
     let body = golden::input("responses/golden/plain.request.json");
     let asked = asked(&body).unwrap();

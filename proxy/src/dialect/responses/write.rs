@@ -41,7 +41,7 @@ pub(crate) fn write(request: &Request) -> Result<Vec<u8>, Refusal> {
     add(&mut body, "max_output_tokens", request.max_output);
     sampling(&mut body, &request.sampling);
     add(&mut body, "text", text(request));
-    add(&mut body, "reasoning", request.reasoning.as_ref().map(reasoning));
+    add(&mut body, "reasoning", request.reasoning.as_ref().and_then(reasoning));
     include(&mut body, request);
     add(&mut body, "user", request.user.clone());
     if !request.metadata.is_empty() {
@@ -93,7 +93,8 @@ fn include(body: &mut Map<String, Value>, request: &Request) {
         include.push("message.output_text.logprobs".into());
     }
     // Models that don't reason refuse it.
-    if request.reasoning.as_ref().is_some_and(|reasoning| reasoning.effort != Some(Effort::None)) {
+    let asked = request.reasoning.as_ref().filter(|asked| asked.effort != Some(Effort::None));
+    if asked.and_then(reasoning).is_some() {
         include.push("reasoning.encrypted_content".into());
     }
     if !include.is_empty() {
@@ -121,12 +122,13 @@ fn text(request: &Request) -> Option<Value> {
     (!text.is_empty()).then_some(Value::Object(text))
 }
 
-fn reasoning(reasoning: &Reasoning) -> Value {
+/// What is asked of its reasoning; `None` where that is the provider's own way.
+fn reasoning(reasoning: &Reasoning) -> Option<Value> {
     let mut told = Map::new();
     let effort = reasoning.effort.or(reasoning.budget_tokens.map(Effort::of_budget));
     add(&mut told, "effort", effort.map(effort_name));
     add(&mut told, "summary", (reasoning.shown == Some(true)).then_some("auto"));
-    Value::Object(told)
+    (!told.is_empty()).then_some(Value::Object(told))
 }
 
 fn tool(tool: &Tool) -> Value {

@@ -174,7 +174,6 @@ fn say_delta(part: u32, kind: &str, key: &str, text: &str, out: &mut Vec<u8>) {
     out.extend(b"\",\"");
     out.extend(key.as_bytes());
     out.extend(b"\":");
-    // Writing to memory can't fail, and a string has a form in JSON.
-    let _ = serde_json::to_writer(&mut *out, text);
+    json::escape(text, out);
     out.extend(b"}}\n\n");
 }

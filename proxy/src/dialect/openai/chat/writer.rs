@@ -111,9 +111,7 @@ impl Writer {
     fn text(&self, choice: u32, name: &str, text: &str, out: &mut Vec<u8>) {
         out.extend(&self.head);
         out.extend(format!("{{\"index\":{choice},\"delta\":{{\"{name}\":").as_bytes());
-        if serde_json::to_writer(&mut *out, text).is_err() {
-            out.extend(b"\"\""); // a string always becomes JSON
-        }
+        json::escape(text, out);
         out.extend(b"},\"logprobs\":null,\"finish_reason\":null}");
         out.extend(self.tail.as_bytes());
     }
