@@ -42,15 +42,22 @@ impl Iterator for Specials<'_> {
     }
 }
 
-/// The places in the first block, and what follows it. A block that is not full ends with letters.
+/// The places in the first block, and what follows it.
 #[inline]
 fn first_block(bytes: &[u8]) -> (u32, &[u8]) {
-    if let Some((block, rest)) = bytes.split_first_chunk::<BLOCK>() {
-        return (marks(*block), rest);
+    match bytes.split_first_chunk::<BLOCK>() {
+        Some((block, rest)) => (marks(*block), rest),
+        None => (last_marks(bytes), &[]),
     }
+}
+
+/// The places in a block that is not full: letters stand for what it lacks. Not inlined, since the other blocks would be put
+/// together byte by byte with it.
+#[inline(never)]
+fn last_marks(bytes: &[u8]) -> u32 {
     let mut block = [b'a'; BLOCK];
     block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    (marks(block), &[])
+    marks(block)
 }
 
 #[inline]
