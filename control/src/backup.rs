@@ -223,9 +223,11 @@ impl Backups {
 
     /// The set that a URL names: `PLACE`, `PLACE/tenants/ID` or `PLACE/tenants/ID/backups/NUMBER`, or the same of the gateway.
     fn source(&self, from: Option<&str>, tenant: Option<&TenantId>) -> Result<Source, BackupError> {
+        let configured = self.config.to.as_ref().map(Place::name);
         let (place, scope, number) = match from {
-            Some(from) => Source::split(from)?,
-            None => (self.place("from", None)?.name().to_owned(), None, None),
+            // What is configured is a place, whatever it is called.
+            Some(from) if configured != Some(from) => Source::split(from)?,
+            _ => (self.place("from", None)?.name().to_owned(), None, None),
         };
         let scope = scope.or_else(|| tenant.cloned().map(Scope::Tenant)).unwrap_or(Scope::Gateway);
         let place = Place::parse("from", &place, &self.config.bucket)?;
@@ -250,7 +252,8 @@ impl Backups {
     /// What is counted, in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.counts.render(self.origin.store.ledger_unshipped().ok())
+        let every = self.config.every.filter(|_| self.config.to.is_some());
+        self.counts.render(self.origin.store.ledger_unshipped().ok(), every)
     }
 }
 

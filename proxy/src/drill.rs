@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use openclawmu_store::{Clock, SystemClock};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -27,13 +28,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The longest time of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where the scratch gateway finds the audit key, where this one's is configured.
+const AUDIT_KEY_VARIABLE: &str = "OPENCLAWMU_DRILL_AUDIT_KEY";
+
 /// What to practise with.
 #[derive(Debug, Args)]
 pub(crate) struct DrillFlags {
     /// The backup, or its place for the newest [default: backup.to]
     #[arg(long, value_name = "URL")]
     from: Option<String>,
-    /// Where pepper.key and master.key are, which no backup holds [default: the data directory]
+    /// Where pepper.key, master.key and audit.key are, which no backup holds [default: the data directory]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
     /// Restore into a new directory in this one, which must have room [default: the system's own for such files]
@@ -61,8 +65,8 @@ pub(crate) async fn run(flags: &DrillFlags, config: &Config, json: bool) -> anyh
     let scratch = Scratch::new(flags.scratch.as_deref())?;
     let data = scratch.0.join("data");
     let keys = flags.keys.as_deref().unwrap_or(&config.data_dir);
-    let restored = rebuild::restore(&source, &data, keys, json).await?;
-    let gateway = Gateway::start(&scratch.0, &data).await?;
+    let restored = rebuild::restore(&source, (&data, keys), (&config.audit, None), json).await?;
+    let gateway = Gateway::start(&scratch.0, &data, config.audit.key.as_ref()).await?;
     // Those that were deleted after the backup are deleted again.
     let tenants = restored.tenants.saturating_sub(restored.replayed.tenants_deleted.len());
     let answered = gateway.answer(tenants).await;
@@ -122,14 +126,22 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(scratch: &Path, data: &Path) -> anyhow::Result<Self> {
+    async fn start(scratch: &Path, data: &Path, audit_key: Option<&SecretString>) -> anyhow::Result<Self> {
         let config = scratch.join("drill.toml");
-        File::create(&config)?.write_all(b"[edge]\nthreads = 1\n")?;
+        let mut text = "[edge]\nthreads = 1\n".to_owned();
+        if audit_key.is_some() {
+            text.push_str(&format!("[audit]\nkey = \"env:{AUDIT_KEY_VARIABLE}\"\n"));
+        }
+        File::create(&config)?.write_all(text.as_bytes())?;
         let log = File::create(scratch.join("log"))?;
         let (edge, admin) = (free_address()?, free_address()?);
         let mut command = Command::new(std::env::current_exe().context("this program's own file")?);
         // No provider's key, no proxy: what it needs is in the directory.
-        command.env_clear().current_dir(scratch).kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.env_clear();
+        if let Some(key) = audit_key {
+            command.env(AUDIT_KEY_VARIABLE, key.expose_secret());
+        }
+        command.current_dir(scratch).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         command.arg("serve").arg("--config").arg(&config).arg("--data").arg(data);
         let child = command.arg("--edge").arg(edge.to_string()).arg("--admin").arg(admin.to_string()).spawn()?;

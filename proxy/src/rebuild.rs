@@ -4,12 +4,12 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use openclawmu_backup::{BackupError, Place, Progress, Scope, Source, WholeRestore, restore_whole};
-use openclawmu_control::MasterKey;
+use openclawmu_backup::{BackupError, Place, Progress, Rebuild, Scope, Source, WholeRestore, restore_whole};
 use openclawmu_control::cli::{WholeRestoreFlags, bar, show};
+use openclawmu_control::{AuditKey, MasterKey};
 use openclawmu_store::{Clock, SystemClock};
 
-use crate::config::Config;
+use crate::config::{AuditConfig, Config};
 
 /// Pause between two looks at how far it is.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
@@ -18,7 +18,8 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(250);
 pub(crate) async fn run(flags: &WholeRestoreFlags, config: &Config, json: bool) -> anyhow::Result<()> {
     let source = source(flags.from.as_deref(), config)?;
     let keys = flags.keys.as_deref().unwrap_or(&config.data_dir);
-    let done = restore(&source, &config.data_dir, keys, json).await?;
+    let audit = (&config.audit, config.audit.dir.as_deref());
+    let done = restore(&source, (&config.data_dir, keys), audit, json).await?;
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&done)?)?;
@@ -55,10 +56,12 @@ pub(crate) fn source(from: Option<&str>, config: &Config) -> anyhow::Result<Sour
     let from = match from {
         Some(from) if !from.contains("://") => Some(std::path::absolute(from)?.to_string_lossy().into_owned()),
         Some(from) => Some(from.to_owned()),
-        None => configured,
+        None => configured.clone(),
     };
     let from = from.context("--from names no backup, and backup.to is not configured")?;
-    let (place, scope, number) = Source::split(&from)?;
+    // What is configured is a place, whatever it is called.
+    let is_place = configured.is_some_and(|place| place == from);
+    let (place, scope, number) = if is_place { (from.clone(), None, None) } else { Source::split(&from)? };
     if matches!(scope, Some(Scope::Tenant(_))) {
         anyhow::bail!(
             "{from} is a backup of one tenant; hint: `openclawmu tenants restore --from {from}` puts it into a running gateway"
@@ -68,8 +71,14 @@ pub(crate) fn source(from: Option<&str>, config: &Config) -> anyhow::Result<Sour
     Ok(Source { place, scope: Scope::Gateway, number, passphrase: config.backup.passphrase.clone() })
 }
 
-/// The restore itself, with a bar where somebody watches.
-pub(crate) async fn restore(source: &Source, data: &Path, keys: &Path, quiet: bool) -> anyhow::Result<WholeRestore> {
+/// The restore itself into `data`, by the keys in `keys`, with a bar where somebody watches. The audit log lies in `folder`, where
+/// it does not lie in `data`.
+pub(crate) async fn restore(
+    source: &Source,
+    (data, keys): (&Path, &Path),
+    (audit, folder): (&AuditConfig, Option<&Path>),
+    quiet: bool,
+) -> anyhow::Result<WholeRestore> {
     let data = std::path::absolute(data)?;
     let progress = Progress::default();
     let master = |dir: &Path| {
@@ -77,7 +86,25 @@ pub(crate) async fn restore(source: &Source, data: &Path, keys: &Path, quiet: bo
             format!("{err}; hint: a backup never holds it: put the old gateway's master.key there, or name its directory with --keys")
         })
     };
-    let restore = restore_whole(source, &data, keys, &master, (SystemClock.now(), progress.clone()));
+    let signed = |dir: &Path| {
+        AuditKey::load(dir, audit.key.as_ref()).map(drop).map_err(|err| {
+            let place = keys.join("audit.key");
+            format!(
+                "{err}; hint: a backup never holds it: put the old gateway's audit.key at {}, or name its directory with --keys, or the key with audit.key in the configuration",
+                place.display()
+            )
+        })
+    };
+    let wanted = Rebuild {
+        data: &data,
+        keys,
+        audit: folder,
+        master: &master,
+        signed: &signed,
+        now: SystemClock.now(),
+        progress: progress.clone(),
+    };
+    let restore = restore_whole(source, &wanted);
     if quiet || !std::io::stderr().is_terminal() {
         return restore.await.map_err(hinted);
     }

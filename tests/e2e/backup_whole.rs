@@ -151,8 +151,10 @@ async fn b_04_the_audit_log_is_shipped_as_it_is_written_and_verifies_where_it_co
 /// long it took.
 #[tokio::test(flavor = "multi_thread")]
 async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_drill_times_it() {
-    let place = TempDir::new().expect("a temp dir");
-    let mut scene = scene(place.path(), "ship_seconds = 1").await;
+    let dir = TempDir::new().expect("a temp dir");
+    // Called like a part of what lies in it.
+    let place = dir.path().join("backups");
+    let mut scene = scene(&place, "ship_seconds = 1").await;
     let file = scene.gateway.data().join("tenants/acme/workspace/file");
     std::fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
     std::fs::write(&file, "kept").expect("a file");
@@ -188,10 +190,11 @@ async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_d
     scene.gateway.kill_9();
     let new = TempDir::new().expect("a temp dir");
     let (data, keys) = (new.path().join("data"), scene.gateway.data());
-    for missing in ["pepper.key", "master.key"] {
+    let needed = ["pepper.key", "master.key", "audit.key"];
+    for missing in needed {
         let some = new.path().join(format!("without-{missing}"));
         std::fs::create_dir(&some).expect("a directory");
-        for key in ["pepper.key", "master.key"].into_iter().filter(|key| *key != missing) {
+        for key in needed.into_iter().filter(|key| *key != missing) {
             std::fs::copy(keys.join(key), some.join(key)).expect("a key");
         }
         let mut command = std::process::Command::new(openclawmu_tests::gateway::binary());
@@ -199,7 +202,9 @@ async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_d
         command.args(["backups", "restore", "--config"]).arg(scene.gateway.config()).arg("--data").arg(&data);
         let refused = command.arg("--keys").arg(&some).output().expect("the binary runs");
         assert!(!refused.status.success() && !data.exists());
-        assert!(String::from_utf8_lossy(&refused.stderr).contains(missing), "{refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(missing) && said.contains("--keys"), "{said}");
+        assert!(!said.contains("from a backup"), "no backup holds a key: {said}");
     }
     let restored = rebuilt(&scene.gateway, &data, &keys, None).await;
     assert_eq!((restored["ledger_rows"].as_u64(), restored["replayed"]["ledger_rows"].as_u64()), (Some(4), Some(3)));
@@ -213,4 +218,50 @@ async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_d
         i128::from(number(&again.data().join("openclawmu.db"), "SELECT sum(cost_nanos) FROM ledger"))
     );
     again.terminate().await;
+}
+
+/// B-04, U-03: where the audit log has a folder and a key of its own, it comes back there, and the drill opens it; a log that
+/// has survived in its folder is left as it is
+#[tokio::test(flavor = "multi_thread")]
+async fn b_04_an_audit_log_with_a_folder_and_a_key_of_its_own_comes_back_there() {
+    let dir = TempDir::new().expect("a temp dir");
+    let (place, folder) = (dir.path().join("backups"), dir.path().join("audit"));
+    let keys = format!("ship_seconds = 1\n[audit]\ndir = {folder:?}\nkey = \"env:TEST_AUDIT_KEY\"");
+    let upstream = Upstream::start().await;
+    let key = ("TEST_AUDIT_KEY".to_owned(), "a".repeat(40));
+    let setup = Setup::with(&upstream)
+        .line(&format!("[backup]\nto = {place:?}\nevery = \"off\"\n{keys}\n"))
+        .env(vec![key.clone()]);
+    let mut scene = Scene::of(upstream, setup, json!({ "usd_per_day": "1000" })).await;
+    assert_eq!(scene.gateway.cli(&["backups", "create", "--json"]).await.json()["backup"]["tenants"], 1);
+    scene.admin().patch("acme", &json!({ "name": "Later" })).await;
+    let written = audit::lines(&folder);
+    wait::until("the log to be shipped", || async {
+        let segments = files(&place.join("gateway/segments/audit"));
+        let newest = segments
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.split('-').next()?.parse::<usize>().ok())
+            .max();
+        (newest == Some(written.len())).then_some(())
+    })
+    .await;
+    let config = scene.gateway.config().to_str().expect("UTF-8").to_owned();
+    let drill = scene.gateway.cli(&["drill", "--json", "--config", &config]).await.json();
+    assert_eq!(drill["answered"], "The drill is over.", "{drill}");
+    scene.gateway.kill_9();
+    let keys = scene.gateway.data();
+    assert!(!keys.join("audit.key").exists(), "the key is in the configuration alone");
+    let restored = async |data: &Path| {
+        let mut command = tokio::process::Command::new(openclawmu_tests::gateway::binary());
+        command.env(PROVIDER_KEY_ENV, PROVIDER_KEY).env(&key.0, &key.1);
+        command.args(["backups", "restore", "--config", &config]).arg("--data").arg(data).arg("--keys").arg(&keys);
+        let done = command.output().await.expect("the binary runs");
+        assert!(done.status.success(), "{done:?}");
+        assert!(!data.join("audit").exists(), "no second log");
+    };
+    restored(&dir.path().join("beside")).await;
+    assert_eq!(audit::lines(&folder), written, "what has survived is left as it is");
+    std::fs::remove_dir_all(&folder).expect("the folder is lost");
+    restored(&dir.path().join("new")).await;
+    assert_eq!(audit::lines(&folder), written, "what was shipped is back");
 }

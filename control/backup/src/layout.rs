@@ -106,13 +106,13 @@ pub(crate) fn is_number(text: &str) -> bool {
 }
 
 /// Splits the URL of a set, `<place>/tenants/<id>/backups/<number>` or `<place>/gateway/backups/<number>`, or of a folder of
-/// sets without the number.
+/// sets without the number. A place may itself be called `backups`: the word is a part of the layout only behind a scope.
 pub(crate) fn split_url(url: &str) -> Result<(String, Option<Scope>, Option<String>)> {
     let url = url.trim_end_matches('/').trim_end_matches("/manifest.json");
     let parts: Vec<&str> = url.split('/').collect();
     let (head, number) = match parts.as_slice() {
         [head @ .., "backups", number] if is_number(number) => (head, Some((*number).to_owned())),
-        [head @ .., "backups"] => (head, None),
+        [head @ .., "backups"] if ends_in_scope(head) => (head, None),
         all => (all, None),
     };
     let (place, scope) = match head {
@@ -127,6 +127,14 @@ pub(crate) fn split_url(url: &str) -> Result<(String, Option<Scope>, Option<Stri
     Ok((place.join("/"), scope, number))
 }
 
+fn ends_in_scope(parts: &[&str]) -> bool {
+    match parts {
+        [.., "tenants", id] => id.parse::<TenantId>().is_ok(),
+        [.., last] => *last == "gateway",
+        [] => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +147,15 @@ mod tests {
             ("/mnt/b/tenants/acme/backups/000012/manifest.json", "/mnt/b", acme(), Some("000012")),
             ("/mnt/b/tenants/acme/", "/mnt/b", acme(), None),
             ("s3://b/gateway/backups/000001", "s3://b", Some(Scope::Gateway), Some("000001")),
+            ("s3://b/gateway/backups/", "s3://b", Some(Scope::Gateway), None),
+            ("/mnt/b/tenants/acme/backups", "/mnt/b", acme(), None),
             ("s3://b/p", "s3://b/p", None, None),
+            // Places that are called like a part of the layout.
+            ("/var/backups", "/var/backups", None, None),
+            ("s3://backups", "s3://backups", None, None),
+            ("s3://backups/backups/", "s3://backups/backups", None, None),
+            ("/var/backups/gateway", "/var/backups", Some(Scope::Gateway), None),
+            ("s3://backups/tenants/acme/backups/000012", "s3://backups", acme(), Some("000012")),
         ] {
             let split = split_url(url).unwrap();
             assert_eq!(split, (place.to_owned(), scope, number.map(str::to_owned)), "{url}");

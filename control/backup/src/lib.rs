@@ -57,4 +57,4 @@ pub use segment::Shipper;
 pub use swap::{Swap, recover};
 pub use upload::clear_spool;
 pub use verify::{Verified, verify};
-pub use whole::{WholeRestore, restore_whole};
+pub use whole::{Rebuild, WholeRestore, restore_whole};

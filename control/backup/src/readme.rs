@@ -33,7 +33,7 @@ Objects are named by their content, and several backups share those that did not
 hand. `rate_card` in a ledger line is the number of a price list of the gateway that wrote it.
 
 No key of the gateway is in here. To restore tokens and provider keys, the gateway needs its pepper.key and master.key, whose
-fingerprints are in each manifest. Keep them elsewhere.
+fingerprints are in each manifest, and to go on with its audit log its audit.key. Keep all three elsewhere.
 
     openclawmu backups verify              is everything here, and unaltered?
     openclawmu tenants restore --from URL  puts a tenant back; `--as new-id` makes a copy

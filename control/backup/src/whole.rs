@@ -53,18 +53,30 @@ pub struct WholeRestore {
     pub replayed: Replayed,
 }
 
-/// Makes a gateway of a set of the whole gateway, in `data`, which is missing or holds nothing but keys. `keys` is where
-/// `pepper.key` and `master.key` are; `master` tells the ids of the keys in the latter.
+/// Where a gateway is made, and what no backup holds.
+pub struct Rebuild<'a> {
+    /// Where: a directory that is missing or holds nothing but keys.
+    pub data: &'a Path,
+    /// Where `pepper.key`, `master.key` and `audit.key` are.
+    pub keys: &'a Path,
+    /// Where the audit log is to lie, if not in `data`. One that has survived there is left as it is.
+    pub audit: Option<&'a Path>,
+    /// Tells the ids of the master keys in a directory.
+    pub master: &'a (dyn Fn(&Path) -> Result<Vec<String>, String> + Sync),
+    /// Says whether what the audit log is signed with is there, for the gateway in a directory.
+    pub signed: &'a (dyn Fn(&Path) -> Result<(), String> + Sync),
+    /// The time, for what is put on record.
+    pub now: UnixMs,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// Makes a gateway of a set of the whole gateway.
 ///
 /// # Errors
-/// [`BackupError`]; then `data` is as it was.
-pub async fn restore_whole(
-    source: &Source,
-    data: &Path,
-    keys: &Path,
-    master: &(dyn Fn(&Path) -> Result<Vec<String>, String> + Sync),
-    (now, progress): (UnixMs, Progress),
-) -> Result<WholeRestore> {
+/// [`BackupError`]; then everything is as it was.
+pub async fn restore_whole(source: &Source, wanted: &Rebuild<'_>) -> Result<WholeRestore> {
+    let (data, keys, progress) = (wanted.data, wanted.keys, &wanted.progress);
     let fresh = Fresh::beside(data, keys)?;
     progress.phase("looking at the backup", 0);
     let (set, number) = Fetcher::open(
@@ -75,30 +87,16 @@ pub async fn restore_whole(
         progress.clone(),
     )
     .await?;
-    let ours = pepper_fingerprints(keys)?;
-    let theirs = &set.manifest.keys;
-    if let Some(missing) = theirs.pepper.iter().find(|print| !ours.contains(print)) {
-        return Err(BackupError::Key(format!(
-            "the backup's tokens were hashed with pepper {missing}, which {} does not hold: nothing was changed; hint: put the old gateway's pepper.key there",
-            keys.join("pepper.key").display()
-        )));
-    }
-    let ours = master(keys).map_err(BackupError::Key)?;
-    if let Some(missing) = theirs.master.iter().find(|kid| !ours.contains(kid)) {
-        return Err(BackupError::Key(format!(
-            "the backup's provider keys are sealed with master key {missing}, which {} does not hold: nothing was changed; hint: put the old gateway's master.key there",
-            keys.join("master.key").display()
-        )));
-    }
+    key_fit(&set, wanted, &fresh.path)?;
     let spool = Spool::new(&fresh.path)?;
     progress.phase("fetching", set.manifest.bytes());
     database(&set, &spool, fresh.path.join("openclawmu.db")).await?;
     archives(&set, &fresh.path, &spool).await?;
     tenants(&set, &fresh.path, &spool).await?;
     progress.phase("replaying what came after", 0);
-    let (replayed, newest) = replay(&set, &fresh.path, (now, &number)).await?;
+    let (replayed, newest) = replay(&set, &fresh.path, (wanted.now, &number)).await?;
     drop(spool);
-    fresh.take_place(data)?;
+    fresh.take_place(data, wanted.audit)?;
     Ok(WholeRestore {
         backup: number,
         created_at: set.manifest.created_at.clone(),
@@ -108,6 +106,38 @@ pub async fn restore_whole(
         ledger_rows: set.manifest.store.ledger_rows + replayed.ledger_rows,
         replayed,
     })
+}
+
+/// Whether the keys that a backup never holds are those of this one.
+fn key_fit(set: &Fetcher, wanted: &Rebuild<'_>, fresh: &Path) -> Result<()> {
+    let keys = wanted.keys;
+    let pepper = keys.join("pepper.key");
+    // The store would say to put it back from a backup.
+    if !pepper.try_exists().map_err(BackupError::file(&pepper))? {
+        return Err(BackupError::Key(format!(
+            "{} is missing, and the backup's tokens are hashed with it: nothing was changed; hint: a backup never holds it: put the old gateway's pepper.key there, or name its directory with --keys",
+            pepper.display()
+        )));
+    }
+    let ours = pepper_fingerprints(keys)?;
+    let theirs = &set.manifest.keys;
+    if let Some(missing) = theirs.pepper.iter().find(|print| !ours.contains(print)) {
+        return Err(BackupError::Key(format!(
+            "the backup's tokens were hashed with pepper {missing}, which {} does not hold: nothing was changed; hint: put the old gateway's pepper.key there",
+            pepper.display()
+        )));
+    }
+    let ours = (wanted.master)(keys).map_err(BackupError::Key)?;
+    if let Some(missing) = theirs.master.iter().find(|kid| !ours.contains(kid)) {
+        return Err(BackupError::Key(format!(
+            "the backup's provider keys are sealed with master key {missing}, which {} does not hold: nothing was changed; hint: put the old gateway's master.key there",
+            keys.join("master.key").display()
+        )));
+    }
+    match &set.manifest.audit_head {
+        Some(_) => (wanted.signed)(fresh).map_err(BackupError::Key),
+        None => Ok(()),
+    }
 }
 
 /// A directory beside the one that it will be; gone unless it has become it.
@@ -151,7 +181,10 @@ impl Fresh {
         Ok(fresh)
     }
 
-    fn take_place(self, data: &Path) -> Result<()> {
+    fn take_place(self, data: &Path, audit: Option<&Path>) -> Result<()> {
+        if let Some(folder) = audit {
+            self.place_log(folder)?;
+        }
         for key in KEYS {
             match fs::remove_file(data.join(key)) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
@@ -163,6 +196,27 @@ impl Fresh {
         let _spool_is_empty = fs::remove_dir(self.path.join("spool"));
         // An empty directory is replaced, one that has been filled meanwhile is not.
         fs::rename(&self.path, data).map_err(BackupError::file(data))
+    }
+
+    /// The audit log into its own folder, unless one has survived there: that one holds at least as much.
+    fn place_log(&self, folder: &Path) -> Result<()> {
+        let from = self.path.join("audit");
+        let log = from.join("audit.jsonl");
+        if !log.try_exists().map_err(BackupError::file(&log))? {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(BackupError::file(folder))?;
+        let entries: Vec<_> = fs::read_dir(folder)
+            .and_then(Iterator::collect::<std::io::Result<_>>)
+            .map_err(BackupError::file(folder))?;
+        let is_log = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().contains(".jsonl");
+        if !entries.iter().any(is_log) {
+            // Perhaps another disk: under another name until all of it is there.
+            let (half, to) = (folder.join("restoring"), folder.join("audit.jsonl"));
+            let copied = fs::copy(&log, &half).and_then(|_| fs::File::open(&half)).and_then(|file| file.sync_all());
+            copied.and_then(|()| fs::rename(&half, &to)).map_err(BackupError::file(&to))?;
+        }
+        fs::remove_dir_all(&from).map_err(BackupError::file(&from))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use openclawmu_backup::Scope;
 use openclawmu_store::UnixMs;
@@ -43,7 +44,7 @@ impl Counts {
     }
 
     /// In OpenMetrics' text, without its end. What is not known is absent: a zero would say that all is well, or very old.
-    pub(super) fn render(&self, unshipped: Option<u64>) -> String {
+    pub(super) fn render(&self, unshipped: Option<u64>, every: Option<Duration>) -> String {
         let mut text = String::new();
         let count = |count: &AtomicU64| Some(i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
         let at = |at: &AtomicI64| Some(at.load(Ordering::Relaxed).div_euclid(1_000)).filter(|seconds| *seconds > 0);
@@ -54,6 +55,9 @@ impl Counts {
         family(&mut text, ("backups", "counter", "Backups"), &outcomes);
         let help = "The last backup of the whole gateway";
         family(&mut text, ("backup_newest_timestamp_seconds", "gauge", help), &[("", at(&self.whole_at_ms))]);
+        let every = every.map(|every| i64::try_from(every.as_secs()).unwrap_or(i64::MAX));
+        let help = "How often the whole gateway is to be backed up";
+        family(&mut text, ("backup_interval_seconds", "gauge", help), &[("", every)]);
         let help = "Up to when ledger and audit log have been shipped";
         family(&mut text, ("backup_shipped_timestamp_seconds", "gauge", help), &[("", at(&self.shipped_at_ms))]);
         let unshipped = unshipped.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
@@ -83,11 +87,15 @@ mod tests {
     #[test]
     fn what_is_not_known_is_absent_and_not_zero() {
         let counts = Counts::default();
-        let value = |counts: &Counts, unshipped, name: &str| {
-            let text = counts.render(unshipped);
+        let value_of = |counts: &Counts, (unshipped, every): (Option<u64>, Option<Duration>), name: &str| {
+            let text = counts.render(unshipped, every);
             assert!(text.contains(&format!("# TYPE {} ", name.trim_end_matches("_total"))), "{text}");
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok())
         };
+        let value = |counts: &Counts, unshipped, name: &str| value_of(counts, (unshipped, None), name);
+        let interval = "openclawmu_backup_interval_seconds";
+        assert_eq!(value(&counts, None, interval), None, "nothing is scheduled");
+        assert_eq!(value_of(&counts, (None, Some(Duration::from_secs(5_400))), interval), Some(5_400));
         let (newest, shipped) =
             ("openclawmu_backup_newest_timestamp_seconds", "openclawmu_backup_shipped_timestamp_seconds");
         for name in [newest, shipped, "openclawmu_backup_unshipped_rows"] {

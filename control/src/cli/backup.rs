@@ -48,7 +48,7 @@ pub struct WholeRestoreFlags {
     /// The backup, or its place for the newest [default: backup.to]
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
-    /// Where pepper.key and master.key are, which no backup holds [default: the data directory]
+    /// Where pepper.key, master.key and audit.key are, which no backup holds [default: the data directory]
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
 }
