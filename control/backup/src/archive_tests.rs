@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::manifest::{FilePart, Object};
+use crate::progress::Progress;
 use crate::unpack::Unpacking;
 
 struct Scene {
@@ -34,8 +35,14 @@ impl Scene {
         let root = Root::open(&self.path("from")).unwrap();
         let listing = list(&root).unwrap();
         let spool = tempfile::tempdir_in(self.path("spool")).unwrap().keep();
-        let parts = listing.parts();
-        parts.iter().enumerate().map(|(at, part)| pack(&root, part, &spool.join(at.to_string())).unwrap()).collect()
+        let (parts, progress) = (listing.parts(), Progress::default());
+        let made = parts
+            .iter()
+            .enumerate()
+            .map(|(at, part)| pack(&root, part, &spool.join(at.to_string()), &progress).unwrap())
+            .collect();
+        assert_eq!(progress.shown().done_bytes, listing.bytes, "each byte of a file counts once");
+        made
     }
 
     /// Unpacks into a fresh directory.
@@ -96,6 +103,16 @@ fn a_directory_comes_back_with_its_names_modes_and_times() {
 }
 
 /// A backup opens with `tar` and `zstd` alone.
+#[test]
+fn a_large_file_counts_as_it_is_read_and_not_at_its_end() {
+    let progress = Progress::default();
+    let mut reader = Whole { inner: [7_u8; 100].as_slice(), left: 100, progress: &progress };
+    reader.read_exact(&mut [0; 30]).unwrap();
+    assert_eq!(progress.shown().done_bytes, 30);
+    progress.back_to(0);
+    assert_eq!(progress.shown().done_bytes, 0, "what is read again counts again");
+}
+
 #[test]
 fn the_archives_open_with_tar() {
     let scene = Scene::new();

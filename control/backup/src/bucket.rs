@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::{BackupError, Result};
 use crate::place::{Item, Written};
+use crate::progress::Progress;
 
 /// Files up to this size go out in one request.
 const WHOLE_BYTES: u64 = 16 << 20;
@@ -201,7 +202,7 @@ impl Bucket {
         Ok(Some(bytes.to_vec()))
     }
 
-    pub(crate) async fn get_file(&self, key: &str, to: &Path, limit: u64) -> Result<bool> {
+    pub(crate) async fn get_file(&self, key: &str, to: &Path, limit: u64, progress: &Progress) -> Result<bool> {
         let fail = |source| BackupError::File { path: to.to_owned(), source };
         let found = match self.store.get(&self.location(key)).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
@@ -215,6 +216,7 @@ impl Bucket {
         let mut stream = found.into_stream();
         while let Some(chunk) = stream.try_next().await.map_err(|err| self.failed("can't be read", &err))? {
             file.write_all(&chunk).await.map_err(fail)?;
+            progress.fetched(chunk.len() as u64);
         }
         file.flush().await.map_err(fail)?;
         Ok(true)

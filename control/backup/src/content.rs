@@ -160,13 +160,13 @@ impl Run {
         let count = listing.parts().len();
         for at in 0..count {
             let (root, listing, path) = (Arc::clone(&root), Arc::clone(&listing), self.up.spool.path("files.tar.zst"));
+            let progress = self.up.progress.clone();
             let packed = blocking(move || {
                 let parts = listing.parts();
-                pack::pack(&root, parts.get(at).map_or(&[], Vec::as_slice), &path)
+                pack::pack(&root, parts.get(at).map_or(&[], Vec::as_slice), &path, &progress)
             })
             .await?;
             let object = self.up.send(&Scope::Tenant(id.clone()), packed.path, packed.form, packed.plain_bytes).await?;
-            self.up.progress.done(packed.file_bytes);
             files.parts.push(FilePart {
                 object,
                 entries: packed.entries,

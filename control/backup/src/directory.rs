@@ -10,6 +10,7 @@ use openclawmu_store::UnixMs;
 
 use crate::error::{BackupError, Result};
 use crate::place::{Item, Written};
+use crate::progress::Progress;
 
 /// What an unfinished file's name begins with.
 const UNFINISHED: &str = ".part-";
@@ -53,12 +54,12 @@ impl Directory {
         .await
     }
 
-    pub(crate) async fn get_file(&self, key: &str, to: &Path, limit: u64) -> Result<bool> {
-        let to = to.to_owned();
+    pub(crate) async fn get_file(&self, key: &str, to: &Path, limit: u64, progress: &Progress) -> Result<bool> {
+        let (to, progress) = (to.to_owned(), progress.clone());
         self.blocking(key, move |path| {
             let Some(file) = open(&path)? else { return Ok(false) };
-            let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to)?;
-            limited(file, limit, &mut to).map(|()| true)
+            let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to)?;
+            limited(file, limit, &mut Counted { to, progress }).map(|()| true)
         })
         .await
     }
@@ -176,6 +177,24 @@ fn open(path: &Path) -> std::io::Result<Option<File>> {
     }
 }
 
+/// A file that is being fetched.
+struct Counted {
+    to: File,
+    progress: Progress,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.progress.fetched(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
 fn limited(from: File, limit: u64, to: &mut impl Write) -> std::io::Result<()> {
     if std::io::copy(&mut from.take(limit.saturating_add(1)), to)? > limit {
         return Err(std::io::Error::new(ErrorKind::InvalidData, "a file is larger than it may be"));
@@ -197,6 +216,9 @@ mod tests {
         assert_eq!(place.put_new("a/b", b"two".to_vec()).await.unwrap(), Written::Taken);
         assert_eq!(place.get("a/b", 3).await.unwrap().unwrap(), b"one");
         assert!(place.get("a/b", 2).await.is_err(), "never more than was asked for");
+        let progress = Progress::default();
+        assert!(place.get_file("a/b", &dir.path().join("got"), 3, &progress).await.unwrap());
+        assert_eq!((progress.shown().done_bytes, progress.shown().moved_bytes), (3, 3), "counted as it comes");
         place.put("a/b", b"three".to_vec()).await.unwrap();
         let listed = place.list("").await.unwrap();
         assert_eq!((listed[0].key.as_str(), listed[0].bytes, listed.len()), ("a/b", 5, 1), "no draft is left");

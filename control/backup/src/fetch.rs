@@ -68,18 +68,16 @@ impl Fetcher {
     /// Fetches an object into the spool, as it was before it was sealed.
     pub(crate) async fn fetch(&self, object: &Object, spool: &Spool) -> Result<PathBuf> {
         let raw = spool.path(&format!("{}.raw", object.sha256));
-        if !self.place.get_file(&object.key, &raw, object.bytes).await? {
+        if !self.place.get_file(&object.key, &raw, object.bytes, &self.progress).await? {
             return Err(BackupError::Damaged(format!("{} is missing", object.key)));
         }
-        let (object, key, progress) = (object.clone(), self.key.clone(), self.progress.clone());
+        let (object, key) = (object.clone(), self.key.clone());
         let plain = spool.path(&object.sha256);
         blocking(move || {
             let (sha256, bytes) = digest::of_file(&raw)?;
             if hex(&sha256) != object.sha256 || bytes != object.bytes {
                 return Err(BackupError::Damaged(format!("{} is not what was written there", object.key)));
             }
-            progress.done(bytes);
-            progress.moved(bytes);
             let Some(key) = key else {
                 fs::rename(&raw, &plain).map_err(BackupError::file(&raw))?;
                 return Ok(plain);

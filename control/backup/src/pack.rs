@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::digest::Hashing;
 use crate::error::{BackupError, Result};
 use crate::manifest::Skipped;
+use crate::progress::Progress;
 use crate::unpack::{BOMB_FLOOR_BYTES, BOMB_RATIO};
 use crate::upload::{compress, create};
 
@@ -100,16 +101,18 @@ impl Listing {
     }
 }
 
-/// Makes one archive in the spool. Files that have vanished since they were listed are left out.
-pub(crate) fn pack(root: &Root, part: &[&Walked], path: &Path) -> Result<Packed> {
-    let mut tries = 0;
+/// Makes one archive in the spool. Files that have vanished since they were listed are left out. `progress` counts their bytes
+/// as they are read.
+pub(crate) fn pack(root: &Root, part: &[&Walked], path: &Path, progress: &Progress) -> Result<Packed> {
+    let (mut tries, before) = (0, progress.shown().done_bytes);
     let packed = loop {
-        let mut facts = Facts::default();
+        let mut facts = Facts { progress, entries: 0, file_bytes: 0, case_twins: 0, folded: HashSet::new() };
         let made = compress(path, |to| facts.write(root, part, to));
         match made {
             Ok(plain_bytes) => break facts.packed(path, plain_bytes),
             Err(BackupError::Path(PathError::Conflict)) if tries + 1 < TRIES => {
                 tries += 1;
+                progress.back_to(before);
                 fs::remove_file(path).map_err(BackupError::file(path))?;
             }
             Err(err) => return Err(err),
@@ -134,15 +137,15 @@ fn plain(packed: &Packed) -> Result<Packed> {
     Ok(Packed { path, form: "tar", ..*packed })
 }
 
-#[derive(Default)]
-struct Facts {
+struct Facts<'a> {
+    progress: &'a Progress,
     entries: u64,
     file_bytes: u64,
     case_twins: u64,
     folded: HashSet<Vec<u8>>,
 }
 
-impl Facts {
+impl Facts<'_> {
     fn packed(&self, path: &Path, plain_bytes: u64) -> Packed {
         Packed {
             path: path.to_owned(),
@@ -181,10 +184,13 @@ impl Facts {
                 file.take(SMALL_BYTES).read_to_end(&mut content).map_err(fail)?;
                 header.set_size(content.len() as u64);
                 builder.append_data(&mut header, name, content.as_slice()).map_err(fail)?;
+                self.progress.done(content.len() as u64);
                 self.count(&walked.path, content.len() as u64);
             } else {
                 header.set_size(size);
-                builder.append_data(&mut header, name, Whole { inner: file, left: size }).map_err(fail)?;
+                builder
+                    .append_data(&mut header, name, Whole { inner: file, left: size, progress: self.progress })
+                    .map_err(fail)?;
                 self.count(&walked.path, size);
             }
         }
@@ -220,12 +226,13 @@ fn header(walked: &Walked) -> tar::Header {
 }
 
 /// A reader of exactly so many bytes: a file that became longer is cut, one that became shorter is an error.
-struct Whole<R> {
+struct Whole<'a, R> {
     inner: R,
     left: u64,
+    progress: &'a Progress,
 }
 
-impl<R: Read> Read for Whole<R> {
+impl<R: Read> Read for Whole<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let length = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
@@ -233,6 +240,7 @@ impl<R: Read> Read for Whole<R> {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= length as u64;
+        self.progress.done(length as u64);
         Ok(length)
     }
 }

@@ -7,6 +7,7 @@ use openclawmu_store::UnixMs;
 use crate::bucket::{Bucket, BucketOptions};
 use crate::directory::Directory;
 use crate::error::{BackupError, Result};
+use crate::progress::Progress;
 
 /// Where backups lie. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -106,11 +107,12 @@ impl Place {
         }
     }
 
-    /// Fetches what lies under `key` into a new file, `limit` bytes at most; false where nothing does.
-    pub(crate) async fn get_file(&self, key: &str, file: &Path, limit: u64) -> Result<bool> {
+    /// Fetches what lies under `key` into a new file, `limit` bytes at most; false where nothing does. `progress` counts the bytes
+    /// as they come.
+    pub(crate) async fn get_file(&self, key: &str, file: &Path, limit: u64, progress: &Progress) -> Result<bool> {
         match &self.kind {
-            Kind::Directory(directory) => directory.get_file(key, file, limit).await,
-            Kind::Bucket(bucket) => bucket.get_file(key, file, limit).await,
+            Kind::Directory(directory) => directory.get_file(key, file, limit, progress).await,
+            Kind::Bucket(bucket) => bucket.get_file(key, file, limit, progress).await,
         }
     }
 

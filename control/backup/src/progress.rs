@@ -42,6 +42,17 @@ impl Progress {
         self.0.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Something is begun anew: it is as far again as it was before.
+    pub(crate) fn back_to(&self, bytes: u64) {
+        self.0.done.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes have come from a place.
+    pub(crate) fn fetched(&self, bytes: u64) {
+        self.done(bytes);
+        self.moved(bytes);
+    }
+
     pub(crate) fn moved(&self, bytes: u64) {
         self.0.sent.fetch_add(bytes, Ordering::Relaxed);
     }
