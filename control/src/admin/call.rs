@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use openclawmu_store::{Actor, ReservationId, TenantId, TokenId};
 use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -72,7 +72,12 @@ impl<T: DeserializeOwned> FromRequest<AdminState> for Call<T> {
             })?;
         let once = key.map(|key| idempotency::once_key(key, &parts.method, &parts.uri, &bytes));
         let body = if bytes.is_empty() && !parts.headers.contains_key(CONTENT_TYPE) {
-            // Every field of every body may be absent, so no body at all says as much as `{}`.
+            if parts.method == Method::PUT {
+                let message = "PUT puts its body in the place of what is there, and there is no body";
+                let refusal = Refusal::new(StatusCode::BAD_REQUEST, "missing_body", message);
+                return Err(refusal.hint("say `{}` where nothing is meant"));
+            }
+            // Every field of every other body may be absent, so no body at all says as much as `{}`.
             parse(b"{}")?
         } else {
             check_content_type(&parts.headers)?;

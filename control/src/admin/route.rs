@@ -14,6 +14,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
 use http::{Method, StatusCode};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -124,6 +125,8 @@ pub fn router(state: AdminState) -> Router {
         paths.paths.into_keys().fold(router, |router, path| router.route(&path, handlers.clone()))
     });
     every
+        // What people type. The document has it without the slash.
+        .route("/docs/", get(docs::index))
         .fallback(async || Refusal::not_found("route"))
         .method_not_allowed_fallback(async || {
             Refusal::new(

@@ -104,6 +104,12 @@ async fn only_json_is_taken() {
     }
     assert_eq!(post(&scene, Some("application/json; charset=utf-8"), "{\"id\":\"x1\"}").await.status, 201);
     assert_eq!(post(&scene, None, "").await.status, 201, "no body at all says as much as an empty object");
+    let overlay = "/v1/tenants/x1/config";
+    assert_eq!(scene.call(Method::PUT, overlay, Some(&json!({"default_model": "m"}))).await.status, 200);
+    scene.call(Method::PUT, overlay, None).await.refused(400);
+    assert_eq!(scene.get(overlay).await.json()["overlay"]["default_model"], "m", "nothing said clears nothing");
+    assert_eq!(scene.call(Method::PUT, overlay, Some(&json!({}))).await.status, 200);
+    assert_eq!(scene.get(overlay).await.json()["overlay"], json!({}), "an empty object does");
 }
 
 #[tokio::test]

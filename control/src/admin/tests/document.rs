@@ -215,7 +215,7 @@ async fn the_pages_come_from_this_program_alone_and_may_load_nothing_else() {
     for path in ["/docs/nothing.js", "/docs/..%2f..%2fetc%2fpasswd", "/docs/%ff"] {
         assert_eq!(get(path).await.refused(404), "not_found", "{path}");
     }
-    assert_eq!(get("/docs/").await.status, 404);
+    assert_eq!(get("/docs/").await.header("location"), Some("/docs/index.html"));
     assert_eq!(get("/docs/a/b").await.status, 404);
     let data = get("/healthz").await;
     assert_eq!(data.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
