@@ -138,23 +138,19 @@ fn present_month() -> String {
 
 /// One line for each row of the report, and the total.
 fn lines(report: &Value) -> anyhow::Result<String> {
-    let mut table =
-        Table::new(&["TENANT", "MODEL", "UPSTREAM", "TOKEN", ">REQUESTS", ">INPUT", ">CACHED", ">OUTPUT", ">USD"]);
+    // What the report was also grouped by.
+    let also = ["user", "tag"].map(|key| Some(key).filter(|key| rows(report).any(|row| row.get(key).is_some())));
+    let also: Vec<&str> = also.into_iter().flatten().collect();
+    let mut headings = vec!["TENANT", "MODEL", "UPSTREAM", "TOKEN"];
+    headings.extend(also.iter().map(|key| if *key == "user" { "USER" } else { "TAG" }));
+    headings.extend([">REQUESTS", ">INPUT", ">CACHED", ">OUTPUT", ">USD"]);
+    let mut table = Table::new(&headings);
     for row in rows(report) {
         let cell = |name: &str| row.get(name).map(shown).unwrap_or_default();
         let used = Sums::of(row)?;
         let [requests, input, cached, output] = used.counts();
-        table.row([
-            cell("tenant"),
-            cell("model"),
-            cell("upstream"),
-            cell("token"),
-            requests,
-            input,
-            cached,
-            output,
-            used.cost.to_string(),
-        ]);
+        let named = ["tenant", "model", "upstream", "token"].iter().chain(&also).map(|name| cell(name));
+        table.row(named.chain([requests, input, cached, output, used.cost.to_string()]));
     }
     Ok(format!("{}{}", table.render("nothing was used"), total(report)))
 }
@@ -262,6 +258,25 @@ mod tests {
         for bad in ["2026", "2026-13", "2026-00", "26-11", "2026-11-01", "2026/11", ""] {
             assert!(month(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_report_shows_what_it_is_grouped_by() {
+        let row = |user: &str| {
+            json!({"tenant": "acme", "model": "m", "upstream": "u", "token": "t", "user": user, "requests": 1,
+            "input_tokens": 1, "cache_read_tokens": 0, "cache_write_tokens": 0, "output_tokens": 2,
+            "reasoning_tokens": 0, "cost_usd": "0.100000001"})
+        };
+        let total = json!({"requests": 2, "cost_usd": "0.200000002"});
+        let report = json!({"period": "2026-11", "rows": [row("ann"), row("")], "total": total});
+        let text = lines(&report).unwrap();
+        assert!(text.starts_with("TENANT  MODEL  UPSTREAM  TOKEN  USER  REQUESTS"), "{text}");
+        assert!(text.contains("acme    m      u         t      ann"), "{text}");
+        let mut plain = report;
+        for row in plain["rows"].as_array_mut().unwrap() {
+            row.as_object_mut().unwrap().remove("user");
+        }
+        assert!(lines(&plain).unwrap().starts_with("TENANT  MODEL  UPSTREAM  TOKEN  REQUESTS"));
     }
 
     #[test]
