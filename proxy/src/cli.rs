@@ -81,16 +81,37 @@ enum ConfigCommand {
 }
 
 impl Cli {
-    /// Runs the command; prints what it found or what went wrong.
+    /// Reads the command line and runs what it says.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn start() -> ExitCode {
+        match Self::try_parse() {
+            Ok(cli) => cli.run(),
+            Err(err) => {
+                let text = err.render().to_string();
+                let is_json = err.use_stderr() && std::env::args_os().any(|word| word == "--json");
+                // Nobody is left to tell when this fails.
+                let _ = if is_json {
+                    let message = text.split("\n\n").next().unwrap_or_default();
+                    say(&admin::told("usage", message.trim_start_matches("error: ")))
+                } else {
+                    err.print()
+                };
+                ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2))
+            }
+        }
+    }
+
+    /// Runs the command; prints what it found or what went wrong.
+    fn run(self) -> ExitCode {
+        let is_json = self.connection.json;
         match self.execute() {
             Ok(code) => code,
             // A reader such as `head` has seen enough.
             Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
             Err(err) => {
                 // Nobody is left to tell when this fails.
-                let _ = writeln!(std::io::stderr(), "error: {err:#}");
+                let _ =
+                    if is_json { say(&admin::failure(&err)) } else { writeln!(std::io::stderr(), "error: {err:#}") };
                 ExitCode::FAILURE
             }
         }
@@ -107,8 +128,12 @@ impl Cli {
             }
             Command::Doctor => examine(file, &overrides, connection.json),
             Command::Config(ConfigCommand::Reload) => {
-                let data = config::load(config::find(file.as_deref()).as_deref(), &overrides)
-                    .map_or(connection.data_dir(), |raw| raw.data.dir);
+                // A file that can't be read names no directory: only where one is named can the gateway be asked.
+                let data = match config::load(config::find(file.as_deref()).as_deref(), &overrides) {
+                    Ok(raw) => raw.data.dir,
+                    Err(_) if connection.data.is_some() || connection.url.is_some() => connection.data_dir(),
+                    Err(err) => return Err(err.into()),
+                };
                 runtime()?.block_on(admin::reload(Connection { data: Some(data), ..connection }))?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -147,6 +172,11 @@ impl Cli {
             }
         }
     }
+}
+
+/// An error as JSON, on standard error.
+fn say(error: &serde_json::Value) -> std::io::Result<()> {
+    writeln!(std::io::stderr(), "{error}")
 }
 
 /// Where the audit log is.
@@ -342,6 +372,23 @@ mod tests {
             clap_mangen::Man::new(command).render(&mut page).unwrap();
             assert!(String::from_utf8(page).unwrap().contains(".SH SYNOPSIS"), "{path}");
         }
+    }
+
+    #[test]
+    fn a_reload_by_a_broken_file_says_what_is_wrong_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("broken.toml");
+        std::fs::write(&file, "[edge]\nnonsense = 1\n").unwrap();
+        let file = file.to_str().unwrap();
+        let reload = |more: &[&str]| {
+            let words = ["openclawmu", "config", "reload", "--config", file].into_iter().chain(more.iter().copied());
+            Cli::try_parse_from(words).unwrap().execute().unwrap_err().to_string()
+        };
+        let wrong = reload(&[]);
+        assert!(wrong.contains("nonsense") && wrong.contains(file), "{wrong}");
+        // A gateway that is named is asked all the same: it may read another file.
+        let asked = reload(&["--data", dir.path().to_str().unwrap()]);
+        assert!(asked.contains("admin.sock") && !asked.contains("nonsense"), "{asked}");
     }
 
     #[test]

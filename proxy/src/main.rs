@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use openclawmu_proxy::cli::Cli;
 
 /// A request makes about a hundred small allocations; see bench/README.md for what this saves.
@@ -15,5 +14,5 @@ fn main() -> ExitCode {
     }
     // Whatever this program writes is for its user alone, the database too.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    Cli::parse().run()
+    Cli::start()
 }

@@ -192,3 +192,31 @@ async fn a_missing_place_for_backups_is_told_with_its_flag() {
         assert!(refused.stderr.contains(flag) && refused.stderr.contains("backup"), "{refused:?}");
     }
 }
+
+/// Whoever asks for JSON gets its errors in JSON, too: the API's own, and the program's
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_json_where_json_is_asked_for() {
+    let scene = Scene::new().await;
+    let error = async |arguments: &[&str], code: i32| {
+        let done = scene.gateway.cli(arguments).await;
+        assert_eq!((done.status.code(), done.stdout.as_str()), (Some(code), ""), "{done:?}");
+        serde_json::from_str::<Value>(&done.stderr).expect("JSON")["error"].clone()
+    };
+    let gone = error(&["tenants", "info", "nobody", "--json"], 1).await;
+    assert_eq!(
+        (gone["code"].as_str(), gone["message"].as_str()),
+        (Some("not_found"), Some("no such tenant")),
+        "{gone}"
+    );
+    let taken = error(&["--json", "tenants", "create", "acme"], 1).await;
+    assert!(taken["code"].is_string() && taken["message"].as_str().expect("words").contains("acme"), "{taken}");
+    let nowhere = error(&["tenants", "list", "--json", "--url", "http://127.0.0.1:1"], 1).await;
+    assert!(nowhere["message"].as_str().expect("words").contains("OPENCLAWMU_ADMIN_KEY"), "{nowhere}");
+    let unread = error(&["config", "check", "--json", "--config", "/nowhere.toml"], 1).await;
+    assert!(unread["message"].as_str().expect("words").contains("/nowhere.toml"), "{unread}");
+    let usage = error(&["tenants", "frob", "--json"], 2).await;
+    assert!(usage["code"] == "usage" && usage["message"].as_str().expect("words").contains("frob"), "{usage}");
+    // For people it is text, as ever.
+    let text = scene.gateway.cli(&["tenants", "info", "nobody"]).await;
+    assert_eq!(text.stderr, "error: no such tenant\n");
+}

@@ -203,6 +203,15 @@ impl Client {
 #[error("{0}")]
 pub(crate) struct Unreachable(String);
 
+/// The API refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Refused {
+    text: String,
+    /// Its own words: `code`, `message`, `field`, `hint`.
+    pub(crate) error: Value,
+}
+
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().redirect(Policy::none())
 }
@@ -217,5 +226,6 @@ fn refusal(status: StatusCode, text: &str) -> anyhow::Error {
     let field =
         part("field").filter(|field| !message.contains(field)).map(|field| format!("{field}: ")).unwrap_or_default();
     let hint = part("hint").map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    anyhow::anyhow!("{field}{message}{hint}")
+    let text = format!("{field}{message}{hint}");
+    Refused { text, error: answer.get("error").cloned().unwrap_or_default() }.into()
 }

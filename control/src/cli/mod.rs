@@ -8,7 +8,7 @@
 //!   `key`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
-//! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown
+//! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown, `failure`: how errors are as JSON
 
 mod alert;
 mod answer;
@@ -22,6 +22,7 @@ mod command;
 mod config;
 mod credit;
 mod duration;
+mod failure;
 mod hold;
 mod key;
 mod overlay;
@@ -48,6 +49,7 @@ pub use billing::BillingCommand;
 pub use client_secret::ClientSecretFlags;
 pub use command::{AdminCommand, AuditPlace, Connection, run};
 pub use config::reload;
+pub use failure::{failure, told};
 pub use hold::ResolveFlags;
 pub use key::{KeyCommand, KeyKind};
 pub use overlay::{OverlayCommand, OverlayFlags};
