@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[cfg(target_os = "linux")]
 use rustix::thread::disable_transparent_huge_pages;
 
-/// Open files beside clients' connections: database, logs, connections to upstreams.
-const RESERVE: u64 = 1_024;
+/// Files that are open whatever the load: the database, logs, listeners, idle connections to upstreams.
+const STANDING: u64 = 1_200;
 
 /// Takes what the system gives. What it refuses is logged; the gateway serves with less.
 pub(crate) fn prepare() {
@@ -25,12 +25,17 @@ pub(crate) fn prepare() {
     }
 }
 
+/// Files that so many connections of clients can take: each may be served by one of its own to an upstream.
+pub(crate) fn wanted(max_connections: usize) -> u64 {
+    u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(STANDING)
+}
+
 /// Whether so many connections fit into the files that this process may open; else what to do about it.
 pub(crate) fn fits(max_connections: usize) -> Result<(), String> {
-    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(RESERVE);
+    let wanted = wanted(max_connections);
     match getrlimit(Resource::Nofile).maximum {
         Some(most) if most < wanted => Err(format!(
-            "this process may open {most} files, and edge.max_connections = {max_connections} needs {wanted}: raise it (`ulimit -n`, LimitNOFILE=), or lower edge.max_connections"
+            "this process may open {most} files, and edge.max_connections = {max_connections} can take {wanted}: raise it (`ulimit -n`, LimitNOFILE=), or lower edge.max_connections"
         )),
         Some(_) | None => Ok(()),
     }

@@ -3,21 +3,19 @@
 use super::Finding;
 use crate::config::EdgeConfig;
 use crate::metrics::process;
+use crate::rlimit;
 
-/// Files that are open whatever the load: the database, logs, listeners, idle connections to upstreams.
-const STANDING: u64 = 1_200;
 /// With fewer no gateway is of use.
 const LEAST: u64 = 1_024;
 
 /// Looks at the limit of open files.
 pub(super) fn look(edge: &EdgeConfig) -> Finding {
-    judge(process::max_fds(), u64::try_from(edge.max_connections).unwrap_or(u64::MAX))
+    judge(process::max_fds(), edge.max_connections)
 }
 
-fn judge(limit: Option<u64>, connections: u64) -> Finding {
+fn judge(limit: Option<u64>, connections: usize) -> Finding {
     let Some(limit) = limit else { return Finding::ok("fds", "open files have no limit") };
-    // A connection may be served by one of its own to an upstream.
-    let wanted = connections.saturating_mul(2).saturating_add(STANDING);
+    let wanted = rlimit::wanted(connections);
     let seen = format!("{limit} files may be open; edge.max_connections of {connections} can take {wanted}");
     let hint = format!("`ulimit -n {wanted}`, LimitNOFILE={wanted} (conf/systemd), or a lower edge.max_connections");
     if limit < LEAST {
