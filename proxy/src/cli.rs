@@ -380,6 +380,8 @@ mod tests {
         let file = dir.path().join("broken.toml");
         std::fs::write(&file, "[edge]\nnonsense = 1\n").unwrap();
         let file = file.to_str().unwrap();
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let reload = |more: &[&str]| {
             let words = ["openclawmu", "config", "reload", "--config", file].into_iter().chain(more.iter().copied());
             Cli::try_parse_from(words).unwrap().execute().unwrap_err().to_string()

@@ -213,6 +213,7 @@ async fn b_04_a_lost_gateway_is_made_again_with_what_was_shipped_since_and_the_d
     let mut again = Gateway::start_on(Setup::with(&upstream), &data).await;
     let client = again.client(&scene.tenant.token);
     assert_eq!(client.chat(&chat("odd", "hello", 10)).await.status, 200, "its token works: the pepper is the same");
+    wait::until("its row", || async { (ledger::count(&again.data(), "ledger") == 5).then_some(()) }).await;
     assert_eq!(
         again.admin().settled("acme").await.posted,
         i128::from(number(&again.data().join("openclawmu.db"), "SELECT sum(cost_nanos) FROM ledger"))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc::channel;
 
 use rusqlite::Connection;
 
@@ -266,6 +267,26 @@ struct Logged {
     orphan: i64,
 }
 
+/// Seven rows in one commit: the writer has nothing else to do until all of them are queued.
+fn seven(world: &World) {
+    let (begun, has_begun) = channel();
+    let (queued, are_queued) = channel::<()>();
+    std::thread::scope(|scope| {
+        let hold = move |_: &rusqlite::Transaction<'_>| {
+            begun.send(()).unwrap();
+            let _all = are_queued.recv();
+            Ok(())
+        };
+        scope.spawn(|| world.store.inner.writer().run_blocking(hold).unwrap());
+        has_begun.recv().unwrap();
+        for n in 0..7 {
+            world.admit().unwrap().settle(end(Outcome::Complete, usage(n, n)));
+        }
+        drop(queued);
+    });
+    world.flush();
+}
+
 fn logged() -> Logged {
     let world = World::new(Quota::default());
     let dir = world.dir.path().to_owned();
@@ -284,13 +305,7 @@ fn logged() -> Logged {
     reader.execute_batch("BEGIN; SELECT count(*) FROM ledger;").unwrap();
     let world = World::in_dir(&dir);
     add_tenant(&dir, 2);
-    let batch = |world: &World| {
-        for n in 0..7 {
-            world.admit().unwrap().settle(end(Outcome::Complete, usage(n, n)));
-        }
-        world.flush();
-    };
-    (0..BEFORE).for_each(|_| batch(&world));
+    (0..BEFORE).for_each(|_| seven(&world));
     let lock = Connection::open(dir.join("openclawmu.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut in_slots = BTreeSet::new();
@@ -312,7 +327,7 @@ fn logged() -> Logged {
     }
     lock.execute_batch("ROLLBACK").unwrap();
     world.flush();
-    (0..AFTER).for_each(|_| batch(&world));
+    (0..AFTER).for_each(|_| seven(&world));
     assert_eq!(
         fs::read(dir.join("openclawmu.db")).unwrap(),
         fs::read(base.path().join("openclawmu.db")).unwrap(),
