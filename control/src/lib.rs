@@ -12,6 +12,7 @@
 //! - `backup`: backups on demand and on schedule
 //! - `rate_import`: price lists from outside
 //! - `reload`: the configuration, read again
+//! - `run`: a run in the sandbox, as it is asked for and answered
 //! - `removal`: the files of deleted tenants
 //! - `retention`: old request detail, moved to files
 //! - `stripe`: usage to Stripe, as meter events
@@ -34,6 +35,7 @@ mod rate_import;
 pub mod reload;
 pub mod removal;
 pub mod retention;
+pub mod run;
 pub mod stripe;
 pub mod webhook;
 

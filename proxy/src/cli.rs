@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use openclawmu_control::cli::{self as admin, AdminCommand, AuditCommand, AuditPlace, BackupCommand, Connection};
+use openclawmu_control::cli::{
+    self as admin, AdminCommand, AuditCommand, AuditPlace, BackupCommand, Connection, SandboxCommand,
+};
 
 use crate::config::{self, Overrides};
 use crate::doctor::{self, State};
@@ -66,6 +68,9 @@ enum Command {
     },
     /// Print the OpenAPI document of the admin API
     Openapi,
+    /// Run something where a tenant's code runs
+    #[command(subcommand)]
+    Sandbox(SandboxCommand),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -169,6 +174,11 @@ impl Cli {
                 let connection = Connection { data: Some(raw.data.dir), audit, ..connection };
                 runtime()?.block_on(admin::run(command, connection))?;
                 Ok(ExitCode::SUCCESS)
+            }
+            Command::Sandbox(command) => {
+                let raw = config::load(config::find(file.as_deref()).as_deref(), &overrides)?;
+                let connection = Connection { data: Some(raw.data.dir), ..connection };
+                runtime()?.block_on(admin::run_sandbox(&command, &connection))
             }
         }
     }
@@ -313,6 +323,7 @@ mod tests {
         billing report acme --period 2026-11 --csv
         billing rollup --tenant acme --from 2026-11-01 --to 2026-12-01 --format json
         config reload
+        sandbox exec --tenant acme -- python3 -c print(1)
         keys list
         keys rotate
         keys rotate pepper --json

@@ -61,7 +61,7 @@ impl Gateway {
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Batches => return Box::pin(self.batches(session, ctx, &caller, &rest)).await,
             Route::Files => return Box::pin(self.files(session, ctx, &caller, &rest)).await,
-            Route::Exec => return Box::pin(self.exec(session, ctx, &caller)).await,
+            Route::Exec => return Box::pin(self.exec(session, ctx, (&caller, peer(session)))).await,
             Route::Workspace => return Box::pin(self.workspace(session, ctx, &caller, &rest)).await,
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),

@@ -37,7 +37,7 @@ use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{IsDeleted, Seals, Shelf, sweep};
-use crate::sandbox::Rooms;
+use crate::sandbox::{Rooms, runner};
 use crate::{batch, rlimit, upstream};
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -181,6 +181,12 @@ fn beside(server: &mut Server, shared: &Arc<Shared>, config: &Config, stopped: &
     let shelf = shared.shelf.clone();
     let swept = move |stop| sweep::run(shelf.clone(), stop);
     server.add_service(background_service("responses", Beside::new(stopped.clone(), swept)));
+    let (store, lines) = (shared.store.clone(), shared.rooms.lines());
+    let told = move |stop| {
+        let (store, lines) = (store.clone(), Arc::clone(&lines));
+        async move { lines.write(&store, stop).await }
+    };
+    server.add_service(background_service("connections", Beside::new(stopped.clone(), told)));
     if let Some(months) = config.detail_months {
         let store = shared.store.clone();
         let keep = move |stop| retention::run(store.clone(), months, stop);
@@ -284,6 +290,7 @@ fn hooks(shared: &Arc<Shared>, reload: &Reload, backups: &Arc<Backups>) -> Hooks
         takes_own_key: Arc::new(move |name| asked.catalog.load().takes_own_key(name)),
         config: Arc::new(move || shown.shown()),
         reread: Arc::new(move || reread.prepare()),
+        runner: runner(shared),
     }
 }
 

@@ -44,6 +44,7 @@ mod dialect;
 mod disk;
 mod doctor;
 mod drain;
+mod egress;
 mod fault;
 mod file;
 mod handover;

@@ -231,3 +231,38 @@ async fn a_tenant_waits_behind_its_own_runs_and_holds_nobody_else_up() {
         assert!(begun.elapsed() < Duration::from_secs(60), "its turn never came back");
     }
 }
+
+/// U-01: the operator's run is a run as any other, on the tenant's own account, and ends as the command did.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_runs_something_where_a_tenants_code_runs() {
+    let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 600 })).await;
+    assert_eq!(exec(&scene.client, shell("echo of acme > mine")).await.ok()["exit_code"], 0);
+    let script = "cat mine; echo $GIVEN >&2; exit 7";
+    let run =
+        ["sandbox", "exec", "--tenant", "acme", "--env", "GIVEN=yes", "--timeout", "20", "--", "sh", "-c", script];
+    let said = scene.gateway.cli(&run).await;
+    assert_eq!(said.status.code(), Some(7), "{said:?}");
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("of acme\n", "yes\n"));
+    let told =
+        scene.gateway.cli(&["sandbox", "exec", "--json", "--tenant", "acme", "--", "python3", "-c", "print(1)"]).await;
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    assert_eq!((&told["stdout"], &told["isolation"]["seccomp"]), (&json!("1\n"), &json!(2)), "{told}");
+    let late = ["sandbox", "exec", "--tenant", "acme", "--timeout", "1", "--", "sleep", "60"];
+    let late = scene.gateway.cli(&late).await;
+    assert!(late.status.code() == Some(137) && late.stderr.contains("timeout"), "{late:?}");
+    // A refusal is no end of a run.
+    for (tenant, code) in [("nobody", "no such tenant"), ("acme", "not granted")] {
+        let refused = ["sandbox", "exec", "--tenant", tenant, "--allow", "example.com:443", "--", "true"];
+        let refused = scene.gateway.cli(&refused).await;
+        assert!(refused.status.code() == Some(1) && refused.stderr.contains(code), "{refused:?}");
+    }
+    scene.rows_once(4).await;
+    let quota = scene.client.get("/v1/quota").await.ok();
+    assert!(quota["sandbox_seconds_per_day"]["posted"].as_u64().is_some_and(|seconds| seconds >= 4), "{quota}");
+    let lines = openclawmu_tests::audit::done(&scene.gateway.data().join("audit"));
+    let runs: Vec<&Value> = lines.iter().filter(|line| line["action"] == "sandbox.exec").collect();
+    assert_eq!(runs.len(), 3, "{lines:#?}");
+    assert_eq!((&runs[0]["tenant"], &runs[0]["actor"]["kind"]), (&json!("acme"), &json!("local")));
+    assert_eq!(runs[1]["target"], told["id"]);
+}

@@ -13,8 +13,9 @@ impl Gateway {
     pub async fn cli(&self, arguments: &[&str]) -> CliOutput {
         let mut command = tokio::process::Command::new(binary());
         command.envs(self.env().iter().map(|(key, value)| (key, value))).env_remove("OPENCLAWMU_ADMIN_KEY");
-        command.current_dir(self.dir()).stdin(Stdio::null()).kill_on_drop(true).args(arguments);
-        command.arg("--data").arg(self.data());
+        command.current_dir(self.dir()).stdin(Stdio::null()).kill_on_drop(true);
+        // First: what follows `--` is another program's.
+        command.arg("--data").arg(self.data()).args(arguments);
         let output =
             tokio::time::timeout(TIME, command.output()).await.expect("the CLI ends").expect("the binary runs");
         CliOutput {

@@ -40,16 +40,21 @@ pub struct TlsFront {
 impl TlsFront {
     /// Starts a front of `upstream` that offers only `protocol`: `h2` or `http/1.1`.
     pub async fn start(upstream: SocketAddr, protocol: &str) -> Self {
-        Self::before(upstream, &[protocol], Behind::Requests).await
+        Self::before(upstream, ("localhost", &[protocol]), Behind::Requests).await
     }
 
     /// Starts a front of `upstream` that offers both, as providers do, and whose bytes pass both ways as they are.
     pub async fn tunnel(upstream: SocketAddr) -> Self {
-        Self::before(upstream, &["h2", "http/1.1"], Behind::Bytes).await
+        Self::before(upstream, ("localhost", &["h2", "http/1.1"]), Behind::Bytes).await
     }
 
-    async fn before(upstream: SocketAddr, protocols: &[&str], behind: Behind) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    /// Starts a front of `upstream` that has a certificate for `name`, and whose bytes pass both ways as they are.
+    pub async fn named(upstream: SocketAddr, name: &str) -> Self {
+        Self::before(upstream, (name, &["http/1.1"]), Behind::Bytes).await
+    }
+
+    async fn before(upstream: SocketAddr, (name, protocols): (&str, &[&str]), behind: Behind) -> Self {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("ca.pem"), made.cert.pem()).expect("the certificate's file");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
@@ -84,6 +89,12 @@ impl TlsFront {
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("https://localhost:{}/v1", self.address.port())
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The only certificate that vouches for it.

@@ -10,7 +10,7 @@
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
-//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `health`: one noun each
+//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -46,6 +46,7 @@ mod reconcile;
 mod refusal;
 mod request;
 mod route;
+mod sandbox;
 mod state;
 mod stream;
 mod stripe;

@@ -24,7 +24,7 @@ use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
     alert, answer, archive, audit, backup, client_secret, config, credit, docs, document, gate, health, hold, key,
-    overlay, provider_key, quota, rate, rate_import, reconcile, request, stripe, tenant, token, usage,
+    overlay, provider_key, quota, rate, rate_import, reconcile, request, sandbox, stripe, tenant, token, usage,
 };
 
 /// Who may call a route.
@@ -73,6 +73,7 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(usage::tenant),
         routes!(request::requests),
         routes!(quota::get),
+        routes!(sandbox::exec),
         routes!(credit::create),
         routes!(hold::list),
         routes!(hold::resolve),

@@ -15,6 +15,7 @@ use crate::audit::{AuditOptions, Denials};
 use crate::backup::{BackupConfig, Backups};
 use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Reread;
+use crate::run::Runner;
 use crate::stripe::StripePush;
 
 /// Reports that may be summed at once: each reads much of the ledger.
@@ -35,6 +36,8 @@ pub struct Hooks {
     pub config: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration again.
     pub reread: Reread,
+    /// Runs what the operator asks for in a tenant's sandbox.
+    pub runner: Runner,
 }
 
 impl fmt::Debug for Hooks {

@@ -5,7 +5,7 @@
 //!
 //! - `command`: the commands and how one is run
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `backup`, `config`,
-//!   `key`: one noun each; `rate_import`: the difference that a price list makes
+//!   `key`, `sandbox`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown, `failure`: how errors are as JSON
@@ -32,6 +32,7 @@ mod rate;
 mod rate_import;
 mod reconcile;
 mod request;
+mod sandbox;
 mod table;
 mod tenant;
 mod token;
@@ -58,6 +59,7 @@ pub use push::{PushCommand, StripeFlags};
 pub use rate::RateCommand;
 pub use rate_import::ImportFlags;
 pub use request::RequestFlags;
+pub use sandbox::{ExecFlags, SandboxCommand, run as run_sandbox};
 pub use tenant::{QuotaFlags, TenantCommand, TenantFlags};
 pub use token::{TokenCommand, TokenFlags};
 pub use usage::{ReportFlags, RollupFlags, RollupFormat};

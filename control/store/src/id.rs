@@ -121,6 +121,11 @@ impl TenantKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenKey(pub(crate) i64);
 
+impl TokenKey {
+    /// What rows have that no token made.
+    pub const NONE: Self = Self(0);
+}
+
 /// The store's own key of a client secret whose use is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretKey(pub(crate) i64);

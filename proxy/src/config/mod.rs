@@ -6,6 +6,7 @@
 //! - `upstream`: upstreams and aliases, checked
 //! - `alerts`, `stripe`, `backup`: what goes outside, in both forms; `audit`: the audit log
 //! - `traces`: where spans are sent; `tls`: the edge's certificate and its key
+//! - `network`: what tenants' code may reach
 //! - `sandbox`: what isolates tenants' code, and what a run may use
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
@@ -15,6 +16,7 @@ mod audit;
 mod backup;
 mod checked;
 mod load;
+mod network;
 mod outbound;
 mod raw;
 mod sandbox;
@@ -32,9 +34,10 @@ pub use checked::{
     UpstreamConfig, UpstreamKind,
 };
 pub use load::{ConfigError, Overrides, check, find, load};
+pub use network::{NetworkConfig, RawNetwork};
 pub use outbound::RawOutbound;
 pub use raw::{LogFormat, RawConfig};
-pub use sandbox::{BubblewrapConfig, RawBackend, RawSandbox, SandboxConfig};
+pub use sandbox::{BackendConfig, BubblewrapConfig, DockerConfig, RawBackend, RawDocker, RawSandbox, SandboxConfig};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};
 pub use traces::{RawTraces, TracesConfig};

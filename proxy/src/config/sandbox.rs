@@ -7,19 +7,26 @@ use openclawmu_sandbox::{HostUid, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::load::{ConfigError, value};
+use super::network::{self, NetworkConfig, RawNetwork};
 
 /// `[sandbox]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawSandbox {
-    /// `bubblewrap`, or `off`.
+    /// `bubblewrap`, `docker`, or `off`.
     pub backend: RawBackend,
+    /// What else a run may ask for.
+    pub other_backends: Vec<RawBackend>,
     /// The program.
     pub bwrap: PathBuf,
     /// The directory that becomes `/usr` inside.
     pub usr: PathBuf,
     /// Whether nothing is run where limits can't be held by control groups.
     pub require_cgroups: bool,
+    /// How containers are made.
+    pub docker: RawDocker,
+    /// What runs may reach.
+    pub network: RawNetwork,
     /// Where the gateway is root: the host's users from this number on are the tenants', one each.
     pub first_host_uid: u32,
     /// How long a run may take that names no time.
@@ -51,17 +58,41 @@ pub enum RawBackend {
     /// Namespaces, on Linux.
     #[default]
     Bubblewrap,
+    /// Containers of an engine.
+    Docker,
     /// Nothing is run.
     Off,
+}
+
+/// `[sandbox.docker]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawDocker {
+    /// The engine's socket.
+    pub socket: PathBuf,
+    /// What containers are made of; it is never pulled.
+    pub image: String,
+    /// The engine's runtime; its own default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+}
+
+impl Default for RawDocker {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("/var/run/docker.sock"), image: String::new(), runtime: None }
+    }
 }
 
 impl Default for RawSandbox {
     fn default() -> Self {
         Self {
             backend: RawBackend::default(),
+            other_backends: Vec::new(),
             bwrap: PathBuf::from("bwrap"),
             usr: PathBuf::from("/usr"),
             require_cgroups: false,
+            docker: RawDocker::default(),
+            network: RawNetwork::default(),
             first_host_uid: 200_000,
             timeout_seconds: 60,
             max_timeout_seconds: 600,
@@ -80,8 +111,10 @@ impl Default for RawSandbox {
 /// What isolates tenants' code, and what a run may use.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
-    /// What isolates; absent: nothing is run.
-    pub backend: Option<BubblewrapConfig>,
+    /// What isolates, the first where a run names none; empty: nothing is run.
+    pub backends: Vec<BackendConfig>,
+    /// What runs may reach.
+    pub network: NetworkConfig,
     /// The first of the tenants' host users.
     pub first_host_uid: u32,
     /// What a run may use that asks for no less; its time is that of a run that names none.
@@ -94,6 +127,37 @@ pub struct SandboxConfig {
     pub concurrent_runs_per_tenant: usize,
     /// How long a run may wait for its turn.
     pub queue: Duration,
+}
+
+/// What isolates.
+#[derive(Clone, Debug)]
+pub enum BackendConfig {
+    /// Namespaces.
+    Bubblewrap(BubblewrapConfig),
+    /// Containers.
+    Docker(DockerConfig),
+}
+
+impl BackendConfig {
+    /// Its name in requests and answers.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Bubblewrap(_) => "bubblewrap",
+            Self::Docker(_) => "docker",
+        }
+    }
+}
+
+/// How containers are made.
+#[derive(Clone, Debug)]
+pub struct DockerConfig {
+    /// The engine's socket.
+    pub socket: PathBuf,
+    /// What containers are made of.
+    pub image: String,
+    /// The engine's runtime.
+    pub runtime: Option<String>,
 }
 
 /// How bubblewrap is set up.
@@ -142,10 +206,9 @@ pub(super) fn check(raw: RawSandbox) -> Result<SandboxConfig, ConfigError> {
     if !raw.usr.is_absolute() {
         return Err(value("sandbox.usr", "must be an absolute path"));
     }
-    let bubblewrap =
-        || BubblewrapConfig { program: raw.bwrap.clone(), usr: raw.usr.clone(), require_cgroups: raw.require_cgroups };
     Ok(SandboxConfig {
-        backend: (raw.backend == RawBackend::Bubblewrap).then(bubblewrap),
+        backends: backends(&raw)?,
+        network: network::check(raw.network)?,
         first_host_uid: raw.first_host_uid,
         limits: Limits {
             wall: Duration::from_secs(raw.timeout_seconds),
@@ -161,4 +224,37 @@ pub(super) fn check(raw: RawSandbox) -> Result<SandboxConfig, ConfigError> {
         concurrent_runs_per_tenant: raw.concurrent_runs_per_tenant,
         queue: Duration::from_secs(raw.queue_seconds),
     })
+}
+
+/// What isolates: the one that was chosen, and the others that a run may ask for.
+fn backends(raw: &RawSandbox) -> Result<Vec<BackendConfig>, ConfigError> {
+    if raw.backend == RawBackend::Off {
+        return Ok(Vec::new());
+    }
+    let mut named = vec![raw.backend];
+    for other in &raw.other_backends {
+        if *other == RawBackend::Off || named.contains(other) {
+            return Err(value("sandbox.other_backends", "must name what sandbox.backend is not, each once"));
+        }
+        named.push(*other);
+    }
+    named.into_iter().map(|kind| backend(kind, raw)).collect()
+}
+
+fn backend(kind: RawBackend, raw: &RawSandbox) -> Result<BackendConfig, ConfigError> {
+    if kind != RawBackend::Docker {
+        return Ok(BackendConfig::Bubblewrap(BubblewrapConfig {
+            program: raw.bwrap.clone(),
+            usr: raw.usr.clone(),
+            require_cgroups: raw.require_cgroups,
+        }));
+    }
+    let RawDocker { socket, image, runtime } = raw.docker.clone();
+    if image.is_empty() {
+        return Err(value("sandbox.docker.image", "must name an image that the engine has; it is never pulled"));
+    }
+    if !socket.is_absolute() {
+        return Err(value("sandbox.docker.socket", "must be an absolute path"));
+    }
+    Ok(BackendConfig::Docker(DockerConfig { socket, image, runtime }))
 }

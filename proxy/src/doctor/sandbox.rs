@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use openclawmu_sandbox::{RelPath, Root};
 use rustix::fs::{Access, access};
 
 use super::Finding;
-use crate::config::{BubblewrapConfig, SandboxConfig};
+use crate::config::{BackendConfig, SandboxConfig};
+use crate::sandbox;
 
 /// Older versions can be made to create a directory on the host (CVE-2026-87766).
 const SAFE: [u32; 3] = [0, 12, 0];
@@ -22,15 +24,25 @@ pub(super) async fn look(config: &SandboxConfig) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::ok("sandbox", "Docker isolates tenants' code on this system")];
     }
-    let Some(bubblewrap) = &config.backend else {
+    if config.backends.is_empty() {
         return vec![Finding::ok("sandbox", "the configuration runs no code")];
-    };
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut findings = vec![version(run(&bubblewrap.program, &["--version"]).await)];
-    if findings.iter().all(|finding| finding.hint.as_deref() != Some(MISSING)) {
-        findings.push(isolation(bubblewrap).await);
     }
-    findings.push(cgroups(Path::new(CGROUPS), &own));
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut findings = Vec::new();
+    for backend in &config.backends {
+        match backend {
+            BackendConfig::Docker(_) => findings.push(isolation("sandbox.docker", backend).await),
+            BackendConfig::Bubblewrap(bubblewrap) => {
+                let version = version(run(&bubblewrap.program, &["--version"]).await);
+                let is_there = version.hint.as_deref() != Some(MISSING);
+                findings.push(version);
+                if is_there {
+                    findings.push(isolation("sandbox.isolation", backend).await);
+                }
+                findings.push(cgroups(Path::new(CGROUPS), &own));
+            }
+        }
+    }
     findings
 }
 
@@ -66,23 +78,14 @@ fn numbers(said: &str) -> Option<[u32; 3]> {
 }
 
 /// Runs what the gateway runs before the first run of a tenant's.
-#[cfg(target_os = "linux")]
-async fn isolation(config: &BubblewrapConfig) -> Finding {
-    use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, RelPath, Root};
-    let check = "sandbox.isolation";
+async fn isolation(check: &'static str, config: &BackendConfig) -> Finding {
     let hint = "see what it says; `openclawmu doctor` tries again";
     let name = format!("openclawmu-doctor-{}", std::process::id());
     let place = std::env::temp_dir().join(&name);
     if let Err(err) = Root::create(&place) {
         return Finding::warn(check, format!("{}: {err}", place.display()), "free the directory for temporary files");
     }
-    let setup = BubblewrapSetup {
-        program: config.program.clone(),
-        usr: config.usr.clone(),
-        require_cgroups: config.require_cgroups,
-        state_dir: place,
-    };
-    let started = Bubblewrap::start(&setup).await;
+    let started = sandbox::start(config, &place).await;
     let removed = Root::open(&std::env::temp_dir()).and_then(|dir| dir.remove_tree(&RelPath::parse(name.as_bytes())?));
     match (started, removed) {
         (Ok(_), Ok(())) => {
@@ -91,11 +94,6 @@ async fn isolation(config: &BubblewrapConfig) -> Finding {
         (Err(err), _) => Finding::warn(check, format!("no code can be run ({}): {err}", err.reason()), hint),
         (Ok(_), Err(err)) => Finding::warn(check, format!("what was tried could not be removed: {err}"), hint),
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn isolation(_: &BubblewrapConfig) -> Finding {
-    Finding::ok("sandbox.isolation", "Docker isolates tenants' code on this system")
 }
 
 /// Whether limits of memory and processes can be set; `own` is `/proc/self/cgroup`.

@@ -1,14 +1,15 @@
 //! What a request for a run asks for: read strictly, and narrowed by what the operator allows. Never widened.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use openclawmu_control::run::{Content, Encoded, Language, Network, RunLimits, RunRequest};
+use openclawmu_sandbox::egress::{Policy, Rule};
 use openclawmu_sandbox::{Limits, RelPath};
-use serde::Deserialize;
+use openclawmu_store::TenantId;
 
 use super::artifact::Globs;
 use crate::config::SandboxConfig;
@@ -16,64 +17,6 @@ use crate::refusal::Refusal;
 
 /// The longest argument that the kernel takes, without its closing NUL.
 const MAX_CODE_BYTES: usize = (128 << 10) - 1;
-
-/// A request's body.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    command: Option<Vec<String>>,
-    code: Option<String>,
-    language: Option<Language>,
-    #[serde(default)]
-    files: BTreeMap<String, Content>,
-    stdin: Option<Content>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    timeout_seconds: Option<u64>,
-    #[serde(default)]
-    limits: WrittenLimits,
-    network: Option<Network>,
-    #[serde(default)]
-    artifacts: Vec<String>,
-    backend: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Language {
-    Python,
-    Javascript,
-    Bash,
-}
-
-/// A text, or any bytes.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Bytes(Encoded),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Encoded {
-    base64: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenLimits {
-    memory_mb: Option<u64>,
-    cpus: Option<serde_json::Number>,
-    processes: Option<u32>,
-    disk_mb: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Network {
-    allow: Vec<String>,
-}
 
 /// What is to be run.
 #[derive(Debug)]
@@ -86,41 +29,73 @@ pub(super) struct Ask {
     /// How far the workspace may grow.
     pub(super) disk_bytes: Option<u64>,
     pub(super) artifacts: Globs,
+    /// What it may reach.
+    pub(super) network: Policy,
+    /// Which of the configured backends runs it.
+    pub(super) backend: usize,
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// 400, naming the field.
+pub(super) fn request(body: &Bytes) -> Result<RunRequest, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request: RunRequest = serde_path_to_error::deserialize(&mut json).map_err(|err| {
+        let field = err.path().to_string();
+        let message = format!("The body can't be read: {}", err.into_inner());
+        Refusal::bad(if field == "." { "body".to_owned() } else { field }, message)
+    })?;
+    json.end().map_err(|_| Refusal::bad("body", "The body goes on after its end."))?;
+    Ok(request)
 }
 
 impl Ask {
-    /// Reads a body.
+    /// What a tenant's request comes to, within what the operator allows.
     ///
     /// # Errors
-    /// 400, naming the field.
-    pub(super) fn read(body: &Bytes, config: &SandboxConfig) -> Result<Self, Refusal> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let written: Written = serde_path_to_error::deserialize(&mut json).map_err(|err| {
-            let field = err.path().to_string();
-            let message = format!("The body can't be read: {}", err.into_inner());
-            Refusal::bad(if field == "." { "body".to_owned() } else { field }, message)
-        })?;
-        json.end().map_err(|_| Refusal::bad("body", "The body goes on after its end."))?;
-        if written.backend.as_deref().is_some_and(|backend| backend != "bubblewrap") {
-            return Err(Refusal::bad("backend", "This gateway runs code by `bubblewrap` alone."));
-        }
-        if written.network.as_ref().is_some_and(|network| !network.allow.is_empty()) {
-            let message = "The operator has granted this tenant no hosts, and a run can only narrow what is granted.";
-            return Err(Refusal::Forbidden { code: "network_not_allowed", message: message.to_owned() });
-        }
-        let files = written.files.into_iter().map(file).collect::<Result<_, _>>()?;
-        let stdin = written.stdin.map(|content| bytes("stdin", content)).transpose()?.unwrap_or_default();
-        let limits = narrowed(&written.limits, written.timeout_seconds, config)?;
+    /// 400, naming the field; 403 for a host that the operator has not granted; 503 where nothing is run at all.
+    pub(super) fn of(request: RunRequest, config: &SandboxConfig, tenant: &TenantId) -> Result<Self, Refusal> {
+        let files = request.files.into_iter().map(file).collect::<Result<_, _>>()?;
+        let stdin = request.stdin.map(|content| bytes("stdin", content)).transpose()?.unwrap_or_default();
+        let limits = narrowed(&request.limits, request.timeout_seconds, config)?;
         Ok(Self {
-            command: command(written.command, written.code, written.language)?,
+            command: command(request.command, request.code, request.language)?,
             files,
             stdin,
-            env: written.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            env: request.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             limits,
-            disk_bytes: written.limits.disk_mb.map(|mb| mb.saturating_mul(1 << 20)),
-            artifacts: Globs::parse(&written.artifacts)?,
+            disk_bytes: request.limits.disk_mb.map(|mb| mb.saturating_mul(1 << 20)),
+            artifacts: Globs::parse(&request.artifacts)?,
+            network: network(request.network, config, tenant)?,
+            backend: backend(request.backend.as_deref(), config)?,
         })
     }
+}
+
+/// What it may reach: some of what is granted.
+fn network(asked: Option<Network>, config: &SandboxConfig, tenant: &TenantId) -> Result<Policy, Refusal> {
+    let Some(asked) = asked else { return Ok(Policy::default()) };
+    let rules: Vec<Rule> = asked
+        .allow
+        .iter()
+        .map(|text| Rule::parse(text).map_err(|err| Refusal::bad("network.allow", format!("{err}."))))
+        .collect::<Result<_, _>>()?;
+    config.network.policy(tenant).narrow(rules).map_err(|rule| Refusal::Forbidden {
+        code: "network_not_allowed",
+        message: format!("The operator has not granted `{rule}`: a run can only narrow what is granted."),
+    })
+}
+
+/// Which of the configured backends.
+fn backend(asked: Option<&str>, config: &SandboxConfig) -> Result<usize, Refusal> {
+    let Some(asked) = asked else { return Ok(0) };
+    let found = config.backends.iter().position(|backend| backend.name() == asked);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.backends.iter().map(crate::config::BackendConfig::name).collect();
+        let names = if names.is_empty() { "nothing".to_owned() } else { names.join(" or ") };
+        Refusal::bad("backend", format!("This gateway runs code by {names} alone."))
+    })
 }
 
 fn command(
@@ -175,7 +150,7 @@ fn bytes(field: &'static str, content: Content) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The operator's limits, or what is asked for where that is less.
-fn narrowed(asked: &WrittenLimits, seconds: Option<u64>, config: &SandboxConfig) -> Result<Limits, Refusal> {
+fn narrowed(asked: &RunLimits, seconds: Option<u64>, config: &SandboxConfig) -> Result<Limits, Refusal> {
     let mut limits = config.limits.clone();
     if let Some(seconds) = seconds {
         let wall = Duration::from_secs(seconds);
@@ -225,8 +200,10 @@ mod tests {
     use crate::config;
 
     fn read(body: &str) -> Result<Ask, Refusal> {
-        let config = config::check(config::RawConfig::default()).unwrap();
-        Ask::read(&Bytes::from(body.to_owned()), &config.sandbox)
+        let mut raw = config::RawConfig::default();
+        raw.sandbox.network.allow = vec!["*.granted.test:443".to_owned()];
+        let config = config::check(raw).unwrap();
+        Ask::of(request(&Bytes::from(body.to_owned()))?, &config.sandbox, &"acme".parse().unwrap())
     }
 
     #[test]
@@ -250,12 +227,17 @@ mod tests {
             (r#"{"command":["a"],"files":{"../x":"y"}}"#, "files"),
             (r#"{"command":["a"],"stdin":{"base64":"?"}}"#, "stdin"),
             (r#"{"command":["a"],"backend":"none"}"#, "backend"),
+            (r#"{"command":["a"],"backend":"docker"}"#, "backend"),
+            (r#"{"command":["a"],"network":{"allow":["10.0.0.1:443"]}}"#, "network.allow"),
         ] {
             let Err(Refusal::Bad { param, .. }) = read(body) else { panic!("{body} is taken") };
             assert!(param.unwrap().starts_with(field), "{body}");
         }
         let host = read(r#"{"command":["a"],"network":{"allow":["pypi.org:443"]}}"#);
         assert!(matches!(host, Err(Refusal::Forbidden { code: "network_not_allowed", .. })));
+        assert!(read(r#"{"command":["a"]}"#).unwrap().network.is_empty(), "who asks for nothing reaches nothing");
+        let host = read(r#"{"command":["a"],"network":{"allow":["a.granted.test:443"]}}"#);
+        assert!(!host.unwrap().network.is_empty());
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! Running a tenant's code: who may, with what, and what it is told. What holds the code in is `openclawmu_sandbox`'s.
 //!
 //! - `ask`: what a request asks for
-//! - `room`: the backend, the tenants' workspaces, and whose turn it is
-//! - `run`: one run: admitted, run, settled
+//! - `room`: the backends, the tenants' workspaces, and whose turn it is; `home`: a backend for callers of every runtime
+//! - `order`: one run: its turn, its ticket, its files, its end
+//! - `egress`: what it may reach, and what came of that, on record
+//! - `run`: the route; `operator`: the same for the admin API
 //! - `answer`: what came of it, as JSON and as events
 //! - `artifact`: files that a run leaves and that are answered with it
 
 mod answer;
 mod artifact;
 mod ask;
+mod egress;
+mod home;
+mod operator;
+mod order;
 mod room;
 mod run;
 
-pub(crate) use room::Rooms;
-pub(crate) use run::blocking;
+pub(crate) use operator::runner;
+pub(crate) use order::blocking;
+pub(crate) use room::{Rooms, start};

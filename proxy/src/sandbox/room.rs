@@ -9,18 +9,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openclawmu_sandbox::{Backend, HostUid, PathError, RelPath, Root, SandboxError, Workspace};
-use openclawmu_store::{Policy, Refused, TenantKey};
+use openclawmu_store::{Refused, TenantId, TenantKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::SandboxConfig;
+use super::egress::{Lines, Sockets};
+use crate::config::{BackendConfig, SandboxConfig};
 use crate::refusal::Refusal;
+
+/// A backend, once it is examined.
+type Slot = tokio::sync::Mutex<Option<Arc<dyn Backend>>>;
 
 /// What every run needs.
 pub(crate) struct Rooms {
     pub(super) config: SandboxConfig,
+    pub(super) sockets: Sockets,
     tenants: Root,
     state_dir: PathBuf,
-    backend: tokio::sync::Mutex<Option<Arc<dyn Backend>>>,
+    /// As many as are configured, in that order.
+    backends: Vec<Slot>,
     all: Arc<Semaphore>,
     each: Mutex<HashMap<TenantKey, Arc<Semaphore>>>,
 }
@@ -37,57 +43,46 @@ impl Rooms {
     /// # Errors
     /// When its directories can't be made or opened.
     pub(crate) fn open(data: &Path, config: SandboxConfig) -> Result<Self, PathError> {
+        // Also an engine, and processes elsewhere, are told its paths.
+        let data = std::path::absolute(data).map_err(PathError::Io)?;
         let open = |name: &str| match Root::open(&data.join(name)) {
             Err(PathError::NotFound) => Root::create(&data.join(name)),
             opened => opened,
         };
         let tenants = open("tenants")?;
         open("sandbox")?;
+        let state_dir = data.join("sandbox");
         Ok(Self {
+            sockets: Sockets::new(&state_dir, &config.network.hosts).map_err(PathError::Io)?,
             tenants,
-            state_dir: data.join("sandbox"),
-            backend: tokio::sync::Mutex::new(None),
+            state_dir,
+            backends: config.backends.iter().map(|_| Slot::default()).collect(),
             all: Arc::new(Semaphore::new(config.concurrent_runs)),
             each: Mutex::new(HashMap::new()),
             config,
         })
     }
 
-    /// What isolates, examined.
+    /// What is to be told of runs' connections.
+    pub(crate) fn lines(&self) -> Arc<Lines> {
+        Arc::clone(&self.sockets.lines)
+    }
+
+    /// What isolates, the `which`th that is configured, examined.
     ///
     /// # Errors
     /// 503 with the reason.
-    pub(super) async fn backend(&self) -> Result<Arc<dyn Backend>, Refusal> {
-        let mut backend = self.backend.lock().await;
+    pub(super) async fn backend(&self, which: usize) -> Result<Arc<dyn Backend>, Refusal> {
+        let off = || SandboxError::Missing("the configuration runs no code: [sandbox] backend = \"off\"".to_owned());
+        let configured = self.backends.get(which).zip(self.config.backends.get(which));
+        let (slot, config) = configured.ok_or_else(|| refused(&off()))?;
+        let mut backend = slot.lock().await;
         if let Some(backend) = &*backend {
             return Ok(Arc::clone(backend));
         }
-        let started = self.start().await.map_err(|err| refused(&err))?;
+        let started = start(config, &self.state_dir).await.map_err(|err| refused(&err))?;
         *backend = Some(Arc::clone(&started));
         Ok(started)
-    }
-
-    #[cfg(target_os = "linux")]
-    async fn start(&self) -> Result<Arc<dyn Backend>, SandboxError> {
-        use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup};
-        let off = || SandboxError::Missing("the configuration runs no code: [sandbox] backend = \"off\"".to_owned());
-        let config = self.config.backend.clone().ok_or_else(off)?;
-        let setup = BubblewrapSetup {
-            program: config.program,
-            usr: config.usr,
-            require_cgroups: config.require_cgroups,
-            state_dir: self.state_dir.clone(),
-        };
-        let backend = Bubblewrap::start(&setup).await?;
-        if let Some(why) = backend.degraded() {
-            tracing::warn!("the sandbox's limits are held by process and by user alone: {why}");
-        }
-        Ok(Arc::new(backend))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    async fn start(&self) -> Result<Arc<dyn Backend>, SandboxError> {
-        Err(SandboxError::Missing("bubblewrap is for Linux".to_owned()))
     }
 
     /// Waits for a turn.
@@ -114,8 +109,8 @@ impl Rooms {
     ///
     /// # Errors
     /// What the disk refuses.
-    pub(crate) fn workspace(&self, policy: &Policy) -> Result<Workspace, SandboxError> {
-        let path = RelPath::parse(format!("{}/workspace", policy.tenant).as_bytes()).map_err(SandboxError::Path)?;
+    pub(crate) fn workspace(&self, tenant: &TenantId, key: TenantKey) -> Result<Workspace, SandboxError> {
+        let path = RelPath::parse(format!("{tenant}/workspace").as_bytes()).map_err(SandboxError::Path)?;
         let root = match self.tenants.descend(&path) {
             Err(PathError::NotFound) => {
                 self.tenants.create_dir_all(&path).map_err(SandboxError::Path)?;
@@ -123,7 +118,7 @@ impl Rooms {
             }
             opened => opened.map_err(SandboxError::Path)?,
         };
-        Workspace::new(root, self.owner(policy.tenant_key)?)
+        Workspace::new(root, self.owner(key)?)
     }
 
     /// The host's user that is this tenant's alone: tenants' keys are never given twice.
@@ -131,6 +126,38 @@ impl Rooms {
         let number = u32::try_from(tenant.number()).ok().and_then(|key| self.config.first_host_uid.checked_add(key));
         HostUid::new(number.unwrap_or(0))
     }
+}
+
+/// Examines what isolates.
+#[cfg(target_os = "linux")]
+pub(crate) async fn start(config: &BackendConfig, state_dir: &Path) -> Result<Arc<dyn Backend>, SandboxError> {
+    use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, Docker, DockerSetup};
+    let state_dir = state_dir.to_owned();
+    match config.clone() {
+        BackendConfig::Bubblewrap(config) => {
+            let setup = BubblewrapSetup {
+                program: config.program,
+                usr: config.usr,
+                require_cgroups: config.require_cgroups,
+                state_dir,
+            };
+            let backend = Bubblewrap::start(&setup).await?;
+            if let Some(why) = backend.degraded() {
+                tracing::warn!("the sandbox's limits are held by process and by user alone: {why}");
+            }
+            Ok(Arc::new(backend))
+        }
+        BackendConfig::Docker(config) => {
+            let setup = DockerSetup { socket: config.socket, image: config.image, runtime: config.runtime, state_dir };
+            Ok(Arc::new(super::home::Home::of(Docker::start(&setup).await?)))
+        }
+    }
+}
+
+/// Examines what isolates.
+#[cfg(not(target_os = "linux"))]
+pub(crate) async fn start(_: &BackendConfig, _: &Path) -> Result<Arc<dyn Backend>, SandboxError> {
+    Err(SandboxError::Missing("code is run on Linux alone".to_owned()))
 }
 
 /// What a client is told when nothing, or nothing proved, was run.

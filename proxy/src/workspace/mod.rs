@@ -60,7 +60,7 @@ async fn with<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let (shared, policy) = (Arc::clone(shared), Arc::clone(&caller.policy));
     let done = blocking(move || {
-        let workspace = shared.rooms.workspace(&policy)?;
+        let workspace = shared.rooms.workspace(&policy.tenant, policy.tenant_key)?;
         work(workspace.files()).map_err(SandboxError::Path)
     });
     done.await?.map_err(|err| {

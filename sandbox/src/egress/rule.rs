@@ -93,6 +93,11 @@ impl Policy {
         }
     }
 
+    /// What it allows.
+    pub fn allowed(&self) -> impl Iterator<Item = &Rule> {
+        self.allowed.iter()
+    }
+
     /// Whether there is nothing that it allows.
     #[must_use]
     pub fn is_empty(&self) -> bool {

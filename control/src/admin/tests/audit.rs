@@ -100,6 +100,9 @@ async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
         ("POST", "/v1/billing/push/stripe") => (endpoint.path.clone(), json!({}), "stripe.push"),
         ("PUT", "/v1/tenants/{id}/config") => (endpoint.path.clone(), json!({"default_model": "m"}), "config.put"),
         ("POST", "/v1/config/reload") => (endpoint.path.clone(), json!({}), "config.reload"),
+        ("POST", "/v1/tenants/{id}/sandbox/exec") => {
+            (endpoint.path.clone(), json!({"command": ["true"]}), "sandbox.exec")
+        }
         ("POST", "/v1/keys/rotate") => (endpoint.path.clone(), json!({}), "keys.rotate"),
         ("POST", "/v1/backups" | "/v1/tenants/{id}/backups") => {
             (endpoint.path.clone(), json!({"to": scene.place()}), "backup.create")

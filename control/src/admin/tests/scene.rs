@@ -1,5 +1,6 @@
 //! A store in a directory of its own with the tenant `acme`, and the admin API over it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_backup::{BucketOptions, Place};
 use openclawmu_store::{
-    Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome, RequestId, ServiceTier, Store,
-    StoreOptions, Ticket, UnixMs, Usage,
+    AuditNote, AuditOutcome, Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome,
+    RequestId, ServiceTier, Store, StoreOptions, Ticket, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use crate::admin::{AdminState, Hooks, Peer, router};
 use crate::backup::{BackupConfig, Backups};
 use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Prepared;
+use crate::run::{EnforcedLimits, OperatorRun, RunAnswer, RunIsolation, RunRefused, Runner};
 
 /// The admin key of every scene.
 pub(crate) const KEY: &str = "the-admin-key-of-the-tests-0123456789";
@@ -223,6 +225,64 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
+/// Puts on record what it would run, and runs nothing.
+fn runner(store: Store) -> Runner {
+    Runner::new(move |asked: OperatorRun| {
+        let store = store.clone();
+        async move {
+            let said = |status, message: String| RunRefused {
+                status,
+                code: "invalid_value",
+                message,
+                field: Some("command".to_owned()),
+                retry_after_seconds: None,
+            };
+            store.tenant(&asked.tenant).map_err(|err| said(404, err.to_string()))?;
+            if asked.request.command.is_none() {
+                return Err(said(400, "send a command".to_owned()));
+            }
+            let note = AuditNote {
+                action: "sandbox.exec",
+                tenant: Some(asked.tenant),
+                target: None,
+                outcome: AuditOutcome::Ok,
+                detail: json!({}),
+            };
+            store.audit(&asked.actor, note).await.map_err(|err| said(503, err.to_string()))?;
+            Ok(answer())
+        }
+    })
+}
+
+fn answer() -> RunAnswer {
+    let held = || "nothing".to_owned();
+    RunAnswer {
+        id: "run_0".to_owned(),
+        exit_code: 0,
+        signal: None,
+        outcome: "exited",
+        stdout: String::new(),
+        stderr: String::new(),
+        stdout_base64: None,
+        stderr_base64: None,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        truncated: false,
+        artifacts: BTreeMap::new(),
+        duration_ms: 0,
+        cpu_ms: None,
+        memory_peak_bytes: None,
+        processes_limit_hit: false,
+        backend: "none",
+        isolation: RunIsolation {
+            uid_map: String::new(),
+            seccomp: 0,
+            no_new_privs: false,
+            limits: EnforcedLimits { memory: held(), processes: held(), cpu: held(), disk: held(), user: held() },
+        },
+    }
+}
+
 /// The API's state over `store`, with the keys of its directory.
 pub(crate) fn state_of(store: &Store) -> AdminState {
     let keys = AdminKeys::load_or_create(store.dir(), vec![SecretString::from(KEY)]).unwrap();
@@ -237,6 +297,7 @@ pub(crate) fn state_of(store: &Store) -> AdminState {
             let changed = vec!["upstream.openai".to_owned()];
             Ok(Prepared { changed, needs_restart: Vec::new(), apply: Box::new(|| {}) })
         }),
+        runner: runner(store.clone()),
     };
     AdminState::new(store.clone(), keys, Arc::new(master), hooks)
 }

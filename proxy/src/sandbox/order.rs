@@ -1,0 +1,284 @@
+//! One run, from what is asked to what came of it: its turn, its files, its place in the ledger, its way out. The same for a tenant
+//! and for the operator. Must never run anything without a ticket.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use openclawmu_sandbox::egress::Egress;
+use openclawmu_sandbox::{
+    Backend, Chunk, DiskUsage, Job, Limits, Outcome as Ran, PathError, Root, RunId, SandboxError, Stdio,
+};
+use openclawmu_store::{
+    Actor, Bound, Demand, End, Label, Markup, ModelPrice, Outcome, Quota, RequestId, SANDBOX, SecretCap, ServiceTier,
+    StoreError, TenantId, TenantKey, Ticket, TokenKey, Usage, Zone,
+};
+use tokio::sync::mpsc;
+
+use super::artifact::{Artifact, Globs};
+use super::ask::Ask;
+use super::egress::Of;
+use super::room::{Turn, refused};
+use crate::context::Shared;
+use crate::refusal::Refusal;
+
+/// What a run costs in money.
+static NOTHING: LazyLock<Arc<ModelPrice>> = LazyLock::new(Arc::default);
+
+/// For whom something is run, and on whose word.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) tenant: TenantId,
+    pub(super) key: TenantKey,
+    pub(super) token: TokenKey,
+    pub(super) quota: Quota,
+    pub(super) zone: Zone,
+    pub(super) markup: Markup,
+    pub(super) cap: Option<SecretCap>,
+    pub(super) actor: Actor,
+}
+
+/// What is asked, and by which request.
+pub(super) struct Order {
+    pub(super) owner: Owner,
+    pub(super) request_id: RequestId,
+    pub(super) streams: bool,
+    pub(super) label: Label,
+    pub(super) ask: Ask,
+}
+
+/// A run that has its place in the ledger. Whoever lets go of it has it settled with the time until then.
+pub(super) struct Open {
+    ticket: Option<Ticket>,
+    started: Instant,
+    _turn: Turn,
+}
+
+/// A run that is about to begin.
+pub(super) struct Ready {
+    pub(super) id: String,
+    backend: Arc<dyn Backend>,
+    job: Job,
+    root: Root,
+    globs: Globs,
+    egress: Option<Egress>,
+}
+
+/// A run that ended, and what it left.
+pub(super) struct Done {
+    pub(super) ran: Ran,
+    pub(super) artifacts: Vec<Artifact>,
+}
+
+impl Order {
+    /// Waits for its turn, puts its files in their places, and admits it.
+    ///
+    /// # Errors
+    /// 429, 503, 507 and what is wrong with what was asked; nothing was run.
+    pub(super) async fn begin(self, shared: &Arc<Shared>) -> Result<(Open, Ready), Refusal> {
+        let Self { owner, request_id, streams, label, mut ask } = self;
+        let rooms = &shared.rooms;
+        let backend = rooms.backend(ask.backend).await?;
+        let id = format!("run_{request_id}");
+        let turn = rooms.turn(owner.key, shared.store.clock().now()).await?;
+        let network = std::mem::take(&mut ask.network);
+        let (mut job, root, globs) = prepare(shared, &owner, ask, &id).await?;
+        let ticket = admit(shared, &owner, (request_id, streams), &label, job.limits.wall).await?;
+        let open = Open { ticket: Some(ticket), started: Instant::now(), _turn: turn };
+        let mut egress = None;
+        if !network.is_empty() {
+            let of = Of { tenant: owner.tenant.clone(), actor: owner.actor.clone(), run: id.clone() };
+            let noted = shared.store.audit(&owner.actor, of.granted(&network)).await;
+            let uid = job.workspace.owner();
+            let opened = match noted {
+                Err(err) => Err(not_on_record(&err)),
+                Ok(()) => {
+                    let clock = shared.store.clock();
+                    rooms.sockets.open((of, request_id.0), uid, network, clock).map_err(|err| refused(&err))
+                }
+            };
+            match opened {
+                Ok(opened) => {
+                    job.egress = Some(opened.socket().to_owned());
+                    egress = Some(opened);
+                }
+                Err(refusal) => {
+                    open.refused(&refusal);
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok((open, Ready { id, backend, job, root, globs, egress }))
+    }
+}
+
+impl Ready {
+    /// Runs it; what it writes goes to `output` as well. Dropping what this gives ends the run.
+    pub(super) async fn run(self, output: Option<mpsc::Sender<Chunk>>) -> Result<Done, Refusal> {
+        let Self { backend, job, root, globs, egress, .. } = self;
+        let ran = backend.run(job, output).await.map_err(|err| refused(&err))?;
+        drop(egress);
+        let found = blocking(move || globs.collect(&root)).await?;
+        let artifacts = found.map_err(|err| refused(&SandboxError::Path(err)))?;
+        Ok(Done { ran, artifacts })
+    }
+}
+
+impl Open {
+    /// Notes what was used until now, which is what a crash bills.
+    pub(super) fn note(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.progress(&self.used());
+        }
+    }
+
+    /// It ended by itself.
+    pub(super) fn done(mut self, ran: &Ran) {
+        let usage = Usage { input_ms: seconds(ran.duration).saturating_mul(1000), ..Usage::default() };
+        self.end(Outcome::Complete, 200, usage);
+    }
+
+    /// Nothing was run.
+    pub(super) fn refused(mut self, refusal: &Refusal) {
+        self.end(Outcome::Void, refusal.told().status, Usage::default());
+    }
+
+    fn end(&mut self, outcome: Outcome, http_status: u16, usage: Usage) {
+        if let Some(ticket) = self.ticket.take() {
+            end(ticket, outcome, http_status, usage);
+        }
+    }
+
+    fn used(&self) -> Usage {
+        Usage { input_ms: seconds(self.started.elapsed()).saturating_mul(1000), ..Usage::default() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let used = self.used();
+        self.end(Outcome::Partial, 499, used);
+    }
+}
+
+fn not_on_record(err: &StoreError) -> Refusal {
+    tracing::error!(%err, "what a run may reach can't be put on record");
+    let message = "What this run may reach can't be put on record at the moment. Please try again.".to_owned();
+    Refusal::Sandbox { code: "audit_unavailable", message }
+}
+
+/// What a run may use, with its files in their places.
+async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Result<(Job, Root, Globs), Refusal> {
+    let (shared, owner) = (Arc::clone(shared), owner.clone());
+    let id = RunId::parse(id).map_err(|err| refused(&err))?;
+    blocking(move || {
+        let workspace = shared.rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
+        let root = workspace.files().again().map_err(|err| refused(&SandboxError::Path(err)))?;
+        let limits = with_disk(ask.limits, ask.disk_bytes, owner.quota.storage_bytes, &root)?;
+        for (path, content) in &ask.files {
+            let placed = match path.parent() {
+                Some(parent) => root.create_dir_all(&parent).and_then(|()| root.replace(path, content)),
+                None => root.replace(path, content),
+            };
+            placed.map_err(|err| crate::workspace::refused("files", &err))?;
+        }
+        let job = Job {
+            id,
+            command: ask.command,
+            env: ask.env,
+            cwd: None,
+            stdio: Stdio::Piped(ask.stdin),
+            limits,
+            workspace,
+            egress: None,
+        };
+        job.check().map_err(|err| refused(&err))?;
+        Ok((job, root, ask.artifacts))
+    })
+    .await?
+}
+
+/// The limits with what the tenant's storage quota, and the run's own wish, leave of the disk.
+fn with_disk(limits: Limits, grow: Option<u64>, quota: Option<u64>, root: &Root) -> Result<Limits, Refusal> {
+    if grow.is_none() && quota.is_none() {
+        return Ok(limits);
+    }
+    let used = match root.disk_usage(DiskUsage { bytes: quota.unwrap_or(u64::MAX), entries: u64::MAX }) {
+        Ok(usage) => usage.bytes,
+        Err(PathError::NoSpace) => return Err(crate::workspace::over_quota()),
+        Err(err) => return Err(refused(&SandboxError::Path(err))),
+    };
+    let most = grow.map_or(u64::MAX, |grow| used.saturating_add(grow)).min(quota.unwrap_or(u64::MAX));
+    Ok(Limits { disk_bytes: Some(most), ..limits })
+}
+
+async fn admit(
+    shared: &Shared,
+    owner: &Owner,
+    (request_id, stream): (RequestId, bool),
+    label: &Label,
+    wall: Duration,
+) -> Result<Ticket, Refusal> {
+    let store = &shared.store;
+    let unavailable = |err: StoreError| {
+        tracing::error!(%err, "a run can't be noted");
+        Refusal::Store
+    };
+    let name = store.name_key(SANDBOX).await.map_err(unavailable)?;
+    let demand = Demand {
+        request_id,
+        attempt: 0,
+        stream,
+        tenant: owner.key,
+        token: owner.token,
+        quota: &owner.quota,
+        zone: &owner.zone,
+        model: name,
+        upstream: name,
+        price: &NOTHING,
+        rate_card: 0,
+        bound: Bound::default(),
+        prompt_estimate: 0,
+        service_tier: ServiceTier::Standard,
+        label: store.label_key(owner.key, label),
+        markup: owner.markup,
+        cap: owner.cap,
+    };
+    let ticket = store.admit_sandbox(&demand, seconds(wall)).map_err(|err| Refusal::quota(err, store.clock().now()))?;
+    if let Err(err) = ticket.durable().await {
+        end(ticket, Outcome::Void, 503, Usage::default());
+        return Err(unavailable(err));
+    }
+    Ok(ticket)
+}
+
+fn end(ticket: Ticket, outcome: Outcome, http_status: u16, usage: Usage) {
+    let first_byte_ms = ticket.elapsed_ms();
+    let service_tier = ServiceTier::Standard;
+    ticket.settle(End { outcome, http_status, estimated: false, usage, service_tier, first_byte_ms });
+}
+
+/// Whole seconds, each begun one counted.
+fn seconds(duration: Duration) -> u32 {
+    let whole = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    whole.saturating_add(u32::from(duration.subsec_nanos() > 0))
+}
+
+/// Moves what waits for the disk to where waiting holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|err| {
+        tracing::error!(%err, "work on the disk did not end");
+        Refusal::Store
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_second_that_was_begun_counts() {
+        for (ms, wanted) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2), (60_000, 60)] {
+            assert_eq!(seconds(Duration::from_millis(ms)), wanted, "{ms}");
+        }
+    }
+}
