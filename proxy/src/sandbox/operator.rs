@@ -24,12 +24,12 @@ pub(crate) fn runner(shared: &Arc<Shared>) -> Runner {
 
 async fn run(shared: Weak<Shared>, asked: OperatorRun) -> Result<RunAnswer, RunRefused> {
     let Some(shared) = shared.upgrade() else { return Err(told(&ends())) };
-    let policy = shared.store.tenant_policy(&asked.tenant).map_err(|err| match err {
-        StoreError::NotFound(_) => told(&Refusal::NotFound { code: "not_found", message: "no such tenant".to_owned() }),
-        err => {
-            tracing::error!(%err, "a tenant can't be read");
-            told(&Refusal::Store)
+    let policy = shared.store.tenant_policy(&asked.tenant).map_err(|err| {
+        if matches!(err, StoreError::NotFound(_)) {
+            return told(&Refusal::NotFound { code: "not_found", message: "no such tenant".to_owned() });
         }
+        tracing::error!(%err, "a tenant can't be read");
+        told(&Refusal::Store)
     })?;
     Box::pin(run_for(&shared, policy, asked)).await.map_err(|refusal| told(&refusal))
 }

@@ -81,7 +81,7 @@ fn owner(caller: &Caller, peer: IpAddr, request_id: RequestId) -> Owner {
         tenant: policy.tenant.clone(),
         key: policy.tenant_key,
         token: policy.token_key,
-        quota: policy.quota.clone(),
+        quota: policy.quota,
         zone: policy.zone.clone(),
         markup: policy.markup,
         cap: policy.cap(),
