@@ -116,11 +116,17 @@ static int synced(int fd, const char *name) {
 int fsync(int fd) { return synced(fd, "fsync"); }
 int fdatasync(int fd) { return synced(fd, "fdatasync"); }
 
+static int is_zeros(const char *bytes, size_t count) {
+    while (count--)
+        if (bytes[count]) return 0;
+    return 1;
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
     ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
     ssize_t result = real(fd, bytes, count, at);
     // A whole slot that is not zeros is a reservation.
-    if (count == SLOT_BYTES && at % SLOT_BYTES == 0 && ((const char *)bytes)[0] && is_table(fd)) say("reserved");
+    if (count == SLOT_BYTES && at % SLOT_BYTES == 0 && !is_zeros(bytes, count) && is_table(fd)) say("reserved");
     return result;
 }
 
