@@ -145,11 +145,18 @@ async fn over_its_seconds_nothing_runs() {
     refused.refused(429, "insufficient_quota", "insufficient_quota");
     assert!(refused.header("retry-after").is_some() && refused.header("x-should-retry") == Some("false"));
     assert_eq!(exec(&scene.client, within(9, "true")).await.status, 200, "all that there is");
-    let refused = exec(&scene.client, within(9, "echo > ran")).await;
-    refused.refused(429, "insufficient_quota", "insufficient_quota");
+    let mut with_files = within(9, "echo > ran");
+    with_files["files"] = json!({ "placed": "x" });
+    exec(&scene.client, with_files).await.refused(429, "insufficient_quota", "insufficient_quota");
     let listed = exec(&scene.client, within(1, "ls")).await.ok();
-    assert_eq!(listed["stdout"], "", "what was not used was given back, and what was refused never ran");
-    scene.rows_once(2).await;
+    assert_eq!(listed["stdout"], "", "what was not used was given back, and what was refused left nothing");
+    assert_eq!(exec(&scene.client, within(1, "sleep 60")).await.ok()["outcome"], "timeout");
+    assert_eq!(
+        exec(&scene.client, within(6, "true")).await.status,
+        200,
+        "a run is billed no second that it had not reserved"
+    );
+    scene.rows_once(4).await;
 }
 
 /// the workspace is held to the tenant's storage, softly while a run writes, and no run begins in a full one.
@@ -157,6 +164,9 @@ async fn over_its_seconds_nothing_runs() {
 async fn over_its_storage_a_run_is_killed_and_the_next_is_507() {
     let scene = Scene::with_quota(json!({ "storage_bytes": 8 << 20 })).await;
     assert_eq!(exec(&scene.client, shell("echo small > small")).await.ok()["outcome"], "exited");
+    let large = json!({ "command": ["true"], "files": { "a": "x".repeat(5 << 20), "b": "x".repeat(4 << 20) } });
+    exec(&scene.client, large).await.refused(507, "invalid_request_error", "storage_quota_exceeded");
+    assert_eq!(exec(&scene.client, shell("ls")).await.ok()["stdout"], "small\n", "none of it was placed");
     let fill = "i=0; while :; do head -c 4000000 /dev/zero > f$i; i=$((i+1)); done";
     assert_eq!(exec(&scene.client, shell(fill)).await.ok()["outcome"], "disk_limit");
     exec(&scene.client, shell("true")).await.refused(507, "invalid_request_error", "storage_quota_exceeded");

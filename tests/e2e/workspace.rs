@@ -1,8 +1,10 @@
 //! `/v1/workspace/files`: a tenant's own files, which hostile code may have made.
 
+use openclawmu_tests::wait::until;
 use openclawmu_tests::{Client, Reply, Scene};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{Receiver, channel};
 
 async fn put(client: &Client, path: &str, content: &[u8]) -> Reply {
     let request = client.build(Method::PUT, &format!("/v1/workspace/files/{path}")).body(content.to_vec());
@@ -133,4 +135,23 @@ async fn over_its_storage_nothing_is_written() {
         "storage_quota_exceeded",
     );
     assert_eq!(names(&scene.client, "").await, ["half", "small"]);
+}
+
+/// what is written at the same time is within the quota together.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_side_by_side_do_not_pass_the_storage_together() {
+    let scene = Scene::with_quota(json!({ "storage_bytes": 40 << 10 })).await;
+    let (pieces, inbox) = channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let next = |mut inbox: Receiver<_>| async { inbox.recv().await.map(|piece| (piece, inbox)) };
+    let body = reqwest::Body::wrap_stream(futures_util::stream::unfold(inbox, next));
+    let slow = scene.client.build(Method::PUT, "/v1/workspace/files/slow").body(body);
+    let slow = tokio::spawn(async move { Reply::of(slow.send().await.expect("an answer")).await });
+    pieces.send(Ok(vec![b'x'; 4 << 10])).await.expect("it is sent");
+    let begun = || async { (!names(&scene.client, "").await.is_empty()).then_some(()) };
+    until("it has begun to be written", begun).await;
+    assert_eq!(put(&scene.client, "quick", &vec![b'x'; 28 << 10]).await.status, 201);
+    pieces.send(Ok(vec![b'x'; 12 << 10])).await.expect("it is sent");
+    drop(pieces);
+    slow.await.expect("no panic").refused(507, "invalid_request_error", "storage_quota_exceeded");
+    assert_eq!(names(&scene.client, "").await, ["quick"], "nothing of it stays");
 }

@@ -50,6 +50,8 @@ pub(super) struct Order {
 pub(super) struct Open {
     ticket: Option<Ticket>,
     started: Instant,
+    /// The seconds that were reserved: what it takes to end a run after its time is not the tenant's.
+    most: u32,
     _turn: Turn,
 }
 
@@ -70,7 +72,7 @@ pub(super) struct Done {
 }
 
 impl Order {
-    /// Waits for its turn, puts its files in their places, and admits it.
+    /// Waits for its turn, admits it, and puts its files in their places.
     ///
     /// # Errors
     /// 429, 503, 507 and what is wrong with what was asked; nothing was run.
@@ -81,9 +83,17 @@ impl Order {
         let id = format!("run_{request_id}");
         let turn = rooms.turn(owner.key, shared.store.clock().now()).await?;
         let network = std::mem::take(&mut ask.network);
-        let (mut job, root, globs) = prepare(shared, &owner, ask, &id).await?;
-        let ticket = admit(shared, &owner, (request_id, streams), &label, job.limits.wall).await?;
-        let open = Open { ticket: Some(ticket), started: Instant::now(), _turn: turn };
+        let most = seconds(ask.limits.wall);
+        let ticket = admit(shared, &owner, (request_id, streams), &label, most).await?;
+        let mut open = Open { ticket: Some(ticket), started: Instant::now(), most, _turn: turn };
+        let (mut job, root, globs) = match prepare(shared, &owner, ask, &id).await {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                open.refused(&refusal);
+                return Err(refusal);
+            }
+        };
+        open.started = Instant::now();
         let mut egress = None;
         if !network.is_empty() {
             let of = Of { tenant: owner.tenant.clone(), actor: owner.actor.clone(), run: id.clone() };
@@ -127,13 +137,13 @@ impl Open {
     /// Notes what was used until now, which is what a crash bills.
     pub(super) fn note(&self) {
         if let Some(ticket) = &self.ticket {
-            ticket.progress(&self.used());
+            ticket.progress(&self.used(self.started.elapsed()));
         }
     }
 
     /// It ended by itself.
     pub(super) fn done(mut self, ran: &Ran) {
-        let usage = Usage { input_ms: seconds(ran.duration).saturating_mul(1000), ..Usage::default() };
+        let usage = self.used(ran.duration);
         self.end(Outcome::Complete, 200, usage);
     }
 
@@ -148,14 +158,14 @@ impl Open {
         }
     }
 
-    fn used(&self) -> Usage {
-        Usage { input_ms: seconds(self.started.elapsed()).saturating_mul(1000), ..Usage::default() }
+    fn used(&self, ran: Duration) -> Usage {
+        Usage { input_ms: seconds(ran).min(self.most).saturating_mul(1000), ..Usage::default() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let used = self.used();
+        let used = self.used(self.started.elapsed());
         self.end(Outcome::Partial, 499, used);
     }
 }
@@ -173,7 +183,9 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
     blocking(move || {
         let workspace = shared.rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
         let root = workspace.files().again().map_err(|err| refused(&SandboxError::Path(err)))?;
-        let limits = with_disk(ask.limits, ask.disk_bytes, owner.quota.storage_bytes, &root)?;
+        let coming = ask.files.iter().map(|(_, content)| u64::try_from(content.len()).unwrap_or(u64::MAX));
+        let coming = coming.fold(0, u64::saturating_add);
+        let limits = with_disk(ask.limits, (ask.disk_bytes, coming), owner.quota.storage_bytes, &root)?;
         for (path, content) in &ask.files {
             let placed = match path.parent() {
                 Some(parent) => root.create_dir_all(&parent).and_then(|()| root.replace(path, content)),
@@ -197,16 +209,24 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
     .await?
 }
 
-/// The limits with what the tenant's storage quota, and the run's own wish, leave of the disk.
-fn with_disk(limits: Limits, grow: Option<u64>, quota: Option<u64>, root: &Root) -> Result<Limits, Refusal> {
+/// The limits with what the tenant's storage quota, and the run's own wish, leave of the disk behind the files that are `coming`.
+fn with_disk(
+    limits: Limits,
+    (grow, coming): (Option<u64>, u64),
+    quota: Option<u64>,
+    root: &Root,
+) -> Result<Limits, Refusal> {
     if grow.is_none() && quota.is_none() {
         return Ok(limits);
     }
     let used = match root.disk_usage(DiskUsage { bytes: quota.unwrap_or(u64::MAX), entries: u64::MAX }) {
-        Ok(usage) => usage.bytes,
+        Ok(usage) => usage.bytes.saturating_add(coming),
         Err(PathError::NoSpace) => return Err(crate::workspace::over_quota()),
         Err(err) => return Err(refused(&SandboxError::Path(err))),
     };
+    if quota.is_some_and(|quota| used > quota) {
+        return Err(crate::workspace::over_quota());
+    }
     let most = grow.map_or(u64::MAX, |grow| used.saturating_add(grow)).min(quota.unwrap_or(u64::MAX));
     Ok(Limits { disk_bytes: Some(most), ..limits })
 }
@@ -216,7 +236,7 @@ async fn admit(
     owner: &Owner,
     (request_id, stream): (RequestId, bool),
     label: &Label,
-    wall: Duration,
+    seconds: u32,
 ) -> Result<Ticket, Refusal> {
     let store = &shared.store;
     let unavailable = |err: StoreError| {
@@ -243,7 +263,7 @@ async fn admit(
         markup: owner.markup,
         cap: owner.cap,
     };
-    let ticket = store.admit_sandbox(&demand, seconds(wall)).map_err(|err| Refusal::quota(err, store.clock().now()))?;
+    let ticket = store.admit_sandbox(&demand, seconds).map_err(|err| Refusal::quota(err, store.clock().now()))?;
     if let Err(err) = ticket.durable().await {
         end(ticket, Outcome::Void, 503, Usage::default());
         return Err(unavailable(err));

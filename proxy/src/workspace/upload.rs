@@ -21,6 +21,8 @@ use crate::refusal::Refusal;
 
 /// Pieces that wait for the disk.
 const PIECES: usize = 8;
+/// How much is written before it is looked again at what is left: others write at the same time.
+const LOOK_BYTES: u64 = 64 << 20;
 
 /// What the disk is told.
 enum Part {
@@ -95,16 +97,10 @@ fn write(
     quota: Option<u64>,
     mut inbox: mpsc::Receiver<Part>,
 ) -> Result<(u64, bool), PathError> {
-    let mut left = match quota {
-        Some(quota) => {
-            let used = root.disk_usage(DiskUsage { bytes: quota, entries: u64::MAX })?;
-            quota.saturating_sub(used.bytes)
-        }
-        None => u64::MAX,
-    };
+    let mut left = left(root, quota)?;
     let is_new = matches!(root.metadata(path), Err(PathError::NotFound));
     let mut staged = stage(root, path)?;
-    let mut size: u64 = 0;
+    let (mut size, mut unseen): (u64, u64) = (0, 0);
     loop {
         match inbox.blocking_recv() {
             Some(Part::Piece(piece)) => {
@@ -112,8 +108,15 @@ fn write(
                 left = left.checked_sub(length).ok_or(PathError::NoSpace)?;
                 staged.write_all(&piece).map_err(of_io)?;
                 size = size.saturating_add(length);
+                unseen = unseen.saturating_add(length);
+                if unseen >= LOOK_BYTES {
+                    left = self::left(root, quota)?;
+                    unseen = 0;
+                }
             }
             Some(Part::End) => {
+                // Whoever ends last sees what all have written, so that all together stay within the quota.
+                self::left(root, quota)?;
                 staged.commit()?;
                 return Ok((size, is_new));
             }
@@ -121,6 +124,13 @@ fn write(
             None => return Ok((0, false)),
         }
     }
+}
+
+/// What the quota leaves, with all that is being written.
+fn left(root: &Root, quota: Option<u64>) -> Result<u64, PathError> {
+    let Some(quota) = quota else { return Ok(u64::MAX) };
+    let used = root.disk_usage(DiskUsage { bytes: quota, entries: u64::MAX })?;
+    Ok(quota.saturating_sub(used.bytes))
 }
 
 fn stage(root: &Root, path: &RelPath) -> Result<Staged, PathError> {
