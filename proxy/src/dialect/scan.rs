@@ -23,9 +23,22 @@ pub(crate) enum ScanError {
     TooDeep,
 }
 
+/// The longest spelling of a key that [`Nested`] knows: quotes, and six bytes for each letter.
+const MAX_SPELLING: usize = 2 + 6 * 4;
+
+/// What was seen inside the members' values on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nested {
+    /// Whether some string is `type`, or has escapes and may be: without it, no nested object has such a key.
+    pub(crate) may_have_types: bool,
+}
+
 /// Calls `visit` with each member's key, unescaped, and the place of its value.
-pub(crate) fn members<'a>(json: &'a str, mut visit: impl FnMut(Cow<'a, str>, Range<usize>)) -> Result<(), ScanError> {
-    let mut scanner = Scanner { json, bytes: json.as_bytes(), at: 0 };
+pub(crate) fn members<'a>(
+    json: &'a str,
+    mut visit: impl FnMut(Cow<'a, str>, Range<usize>),
+) -> Result<Nested, ScanError> {
+    let mut scanner = Scanner { json, bytes: json.as_bytes(), at: 0, nested: Nested::default() };
     scanner.space();
     scanner.expect(b'{')?;
     scanner.space();
@@ -48,7 +61,7 @@ pub(crate) fn members<'a>(json: &'a str, mut visit: impl FnMut(Cow<'a, str>, Ran
         }
     }
     scanner.space();
-    if scanner.at == scanner.bytes.len() { Ok(()) } else { Err(scanner.malformed()) }
+    if scanner.at == scanner.bytes.len() { Ok(scanner.nested) } else { Err(scanner.malformed()) }
 }
 
 /// The first key that an object has twice: two readers could each take the other value.
@@ -66,6 +79,7 @@ struct Scanner<'a> {
     json: &'a str,
     bytes: &'a [u8],
     at: usize,
+    nested: Nested,
 }
 
 impl<'a> Scanner<'a> {
@@ -120,6 +134,11 @@ impl<'a> Scanner<'a> {
         Err(ScanError::Malformed(self.bytes.len()))
     }
 
+    fn note(&mut self, string: Range<usize>) {
+        let raw = self.bytes.get(string).unwrap_or_default();
+        self.nested.may_have_types |= raw == b"\"type\"" || (raw.len() <= MAX_SPELLING && raw.contains(&b'\\'));
+    }
+
     fn key(&mut self) -> Result<Cow<'a, str>, ScanError> {
         let range = self.string()?;
         let raw = self.text(range.clone())?;
@@ -158,7 +177,8 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek().ok_or_else(|| self.malformed())? {
                 b'"' => {
-                    self.string()?;
+                    let string = self.string()?;
+                    self.note(string);
                     continue;
                 }
                 open @ (b'{' | b'[') => {
@@ -237,6 +257,20 @@ mod tests {
             "{\"\\x\":1}",
         ] {
             assert!(scan(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_nested_type_is_seen_however_it_is_spelled() {
+        for (json, wanted) in [
+            (r#"{"a":[{"type":1}]}"#, true),
+            (r#"{"a":{"b":{"typ\u0065":1}}}"#, true),
+            (r#"{"a":{"\u0074\u0079\u0070\u0065":1}}"#, true),
+            (r#"{"a":{"b":"a type of \"prose\" with escapes\n"},"type":1}"#, false),
+            (r#"{"a":[{"Type":1,"types":2}]}"#, false),
+            (r#"{"a":"type"}"#, false),
+        ] {
+            assert_eq!(members(json, |_, _| ()).unwrap().may_have_types, wanted, "{json}");
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) fn target(data: &[u8]) {
     let ours = members(text, |key, range| found.push((key.into_owned(), text.get(range).unwrap_or("(no place)"))));
     let Ok(Members(theirs)) = serde_json::from_str::<Members>(text) else { return };
     match ours {
-        Ok(()) => {}
+        Ok(_) => {}
         // `serde_json` does not count levels where it keeps a value as it is written.
         Err(ScanError::TooDeep) => return,
         Err(err @ ScanError::Malformed(_)) => panic!("an object that serde_json reads {err}"),

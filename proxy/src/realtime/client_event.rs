@@ -62,8 +62,8 @@ pub(super) fn read(text: &str, rules: &Rules) -> (Option<String>, Result<Wanted,
     });
     let wanted = match (scanned, twice) {
         (Err(err), _) => Err(Refusal::bad("event", format!("The event {err}."))),
-        (Ok(()), Some(key)) => Err(Refusal::bad(key, "The event states this field twice.")),
-        (Ok(()), None) => wanted(text, kind.as_deref().unwrap_or_default(), audio_bytes, rules),
+        (Ok(_), Some(key)) => Err(Refusal::bad(key, "The event states this field twice.")),
+        (Ok(_), None) => wanted(text, kind.as_deref().unwrap_or_default(), audio_bytes, rules),
     };
     (id, wanted)
 }

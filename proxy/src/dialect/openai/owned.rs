@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 
-use crate::dialect::scan;
+use crate::dialect::scan::{self, Nested};
 use crate::refusal::Refusal;
 
 /// Where they stand in a body.
@@ -17,6 +17,8 @@ pub(crate) struct Owned<const N: usize> {
     pub(crate) user: Option<Range<usize>>,
     /// The client's own notes: only read, never changed.
     pub(crate) metadata: Option<Range<usize>>,
+    /// What was seen inside values.
+    pub(crate) nested: Nested,
     problem: Option<Refusal>,
 }
 
@@ -26,13 +28,21 @@ impl<const N: usize> Owned<N> {
     /// # Errors
     /// 400 for a body that is no JSON object, or that has one of them twice.
     pub(crate) fn read(body: &str, names: &'static [&'static str; N]) -> Result<Self, Refusal> {
-        let mut owned = Self { names, values: [const { None }; N], user: None, metadata: None, problem: None };
-        scan::members(body, |key, range| owned.take(&key, range)).map_err(|err| Refusal::Bad {
+        let mut owned = Self {
+            names,
+            values: [const { None }; N],
+            user: None,
+            metadata: None,
+            nested: Nested::default(),
+            problem: None,
+        };
+        let nested = scan::members(body, |key, range| owned.take(&key, range)).map_err(|err| Refusal::Bad {
             status: 400,
             param: None,
             code: Some("invalid_json"),
             message: format!("We could not parse the JSON body of your request: it {err}."),
         })?;
+        owned.nested = nested;
         owned.problem.take().map_or(Ok(owned), Err)
     }
 

@@ -147,7 +147,7 @@ pub(crate) fn read(route: AiRoute, body: &str) -> Result<Ask, Refusal> {
 /// What the prompt holds besides text.
 fn parts(raw: &Raw, body: &str, route: AiRoute) -> Result<Parts, Refusal> {
     if let Some(messages) = raw.get(body, "messages") {
-        return parts::count(messages)
+        return parts::count(messages, raw.nested)
             .map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")));
     }
     match raw.get(body, "input").filter(|_| route == AiRoute::Moderations) {

@@ -110,7 +110,7 @@ impl Raw {
 /// 400 with the field at fault.
 pub(crate) fn facts(asks: Asks, body: &str) -> Result<Facts, Refusal> {
     let mut raw = Raw::default();
-    scan::members(body, |key, range| raw.take(&key, range)).map_err(|err| Refusal::Bad {
+    let nested = scan::members(body, |key, range| raw.take(&key, range)).map_err(|err| Refusal::Bad {
         status: 400,
         param: None,
         code: Some("invalid_json"),
@@ -130,7 +130,7 @@ pub(crate) fn facts(asks: Asks, body: &str) -> Result<Facts, Refusal> {
         model,
         stream: answers && value(&raw, body, "stream", "a boolean")?.unwrap_or(false),
         max_output: if answers { Some(max_tokens(&raw, body)?) } else { None },
-        parts: parts::count(messages)
+        parts: parts::count(messages, nested)
             .map_err(|err| Refusal::bad("messages", format!("`messages` is not a list of messages: {err}.")))?,
         has_tools: raw.get(body, "tools").is_some_and(|tools| tools != "[]"),
         fields: Fields {

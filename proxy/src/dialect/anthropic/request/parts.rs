@@ -1,10 +1,9 @@
 //! What a prompt holds besides text, since its bytes say nothing of what that costs.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use crate::dialect::scan::Nested;
 
 /// Parts of a prompt that are not text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,9 +13,6 @@ pub(crate) struct Parts {
     /// Documents whose pages are not counted here, and whatever else has no known size: only the context window bounds them.
     pub(crate) unbounded: u32,
 }
-
-static TYPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"type"));
-static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
 
 #[derive(Deserialize)]
 struct Message {
@@ -83,13 +79,13 @@ impl Parts {
     }
 }
 
-/// Counts the parts of a raw `messages` array.
+/// Counts the parts of a raw `messages` array; `nested` is what its body's members were seen to hold.
 ///
 /// # Errors
 /// The parser's words when it is not an array of messages.
-pub(crate) fn count(messages: &str) -> Result<Parts, String> {
+pub(crate) fn count(messages: &str, nested: Nested) -> Result<Parts, String> {
     // Every block that is not text names its type; a prompt of strings alone has no such key.
-    if TYPE.find(messages.as_bytes()).is_none() && ESCAPE.find(messages.as_bytes()).is_none() {
+    if !nested.may_have_types {
         return Ok(Parts::default());
     }
     let messages: Vec<Message> = serde_json::from_str(messages).map_err(|err| err.to_string())?;
@@ -103,6 +99,12 @@ pub(crate) fn count(messages: &str) -> Result<Parts, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::scan;
+
+    fn count(messages: &str) -> Result<Parts, String> {
+        let body = format!("{{\"messages\":{messages}}}");
+        super::count(messages, scan::members(&body, |_, _| ()).unwrap())
+    }
 
     #[test]
     fn images_and_documents_are_counted_wherever_they_stand() {
