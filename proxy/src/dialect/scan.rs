@@ -115,8 +115,8 @@ impl<'a> Scanner<'a> {
         self.json.get(range).ok_or_else(|| self.malformed())
     }
 
-    /// A string that starts here; its range with the quotes.
-    fn string(&mut self) -> Result<Range<usize>, ScanError> {
+    /// A string that starts here: its range with the quotes, and whether it has escapes.
+    fn string(&mut self) -> Result<(Range<usize>, bool), ScanError> {
         let start = self.at;
         self.expect(b'"')?;
         let (inner, mut escaped) = (self.at, None);
@@ -125,7 +125,7 @@ impl<'a> Scanner<'a> {
                 _ if escaped == Some(at) => {}
                 Some(b'"') => {
                     self.at = at + 1;
-                    return Ok(start..self.at);
+                    return Ok((start..self.at, escaped.is_some()));
                 }
                 Some(b'\\') => escaped = Some(at + 1),
                 _ => {}
@@ -134,15 +134,10 @@ impl<'a> Scanner<'a> {
         Err(ScanError::Malformed(self.bytes.len()))
     }
 
-    fn note(&mut self, string: Range<usize>) {
-        let raw = self.bytes.get(string).unwrap_or_default();
-        self.nested.may_have_types |= raw == b"\"type\"" || (raw.len() <= MAX_SPELLING && raw.contains(&b'\\'));
-    }
-
     fn key(&mut self) -> Result<Cow<'a, str>, ScanError> {
-        let range = self.string()?;
-        let raw = self.text(range.clone())?;
-        if raw.contains('\\') {
+        let (range, has_escape) = self.string()?;
+        if has_escape {
+            let raw = self.text(range.clone())?;
             let key: String = serde_json::from_str(raw).map_err(|_| ScanError::Malformed(range.start))?;
             return Ok(Cow::Owned(key));
         }
@@ -151,7 +146,7 @@ impl<'a> Scanner<'a> {
 
     fn value(&mut self) -> Result<Range<usize>, ScanError> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(|(range, _)| range),
             Some(b'{' | b'[') => self.container(),
             Some(_) => self.scalar(),
             None => Err(self.malformed()),
@@ -177,8 +172,9 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek().ok_or_else(|| self.malformed())? {
                 b'"' => {
-                    let string = self.string()?;
-                    self.note(string);
+                    let (string, has_escape) = self.string()?;
+                    let raw = self.bytes.get(string).unwrap_or_default();
+                    self.nested.may_have_types |= raw == b"\"type\"" || (has_escape && raw.len() <= MAX_SPELLING);
                     continue;
                 }
                 open @ (b'{' | b'[') => {
