@@ -22,6 +22,11 @@ async fn sigterm_lets_open_streams_finish_and_settles_them() {
         streams.push(stream);
     }
     scene.gateway.signal(Signal::TERM);
+    // Not before: a drain that cut at once would find them over.
+    until_true("the drain", || async {
+        [scene.gateway.stdout(), scene.gateway.stderr()].iter().any(|said| said.contains("draining"))
+    })
+    .await;
     gate.open();
     for mut stream in streams {
         assert!(stream.rest().await.last().is_some_and(Event::done), "a stream was broken by the drain");

@@ -74,10 +74,7 @@ impl Fetcher {
         let (object, key) = (object.clone(), self.key.clone());
         let plain = spool.path(&object.sha256);
         blocking(move || {
-            let (sha256, bytes) = digest::of_file(&raw)?;
-            if hex(&sha256) != object.sha256 || bytes != object.bytes {
-                return Err(BackupError::Damaged(format!("{} is not what was written there", object.key)));
-            }
+            vouched(&raw, &object)?;
             let Some(key) = key else {
                 fs::rename(&raw, &plain).map_err(BackupError::file(&raw))?;
                 return Ok(plain);
@@ -92,6 +89,15 @@ impl Fetcher {
         })
         .await
     }
+}
+
+/// Whether a file is the object that the manifest names: nothing of it is used before.
+fn vouched(raw: &Path, object: &Object) -> Result<()> {
+    let (sha256, bytes) = digest::of_file(raw)?;
+    if hex(&sha256) == object.sha256 && bytes == object.bytes {
+        return Ok(());
+    }
+    Err(BackupError::Damaged(format!("{} is not what was written there", object.key)))
 }
 
 /// The database of a set into the new file `to`, sound and as its manifest describes it.
@@ -219,5 +225,18 @@ mod tests {
         assert_eq!(read(8).unwrap(), [b"one", b"two"]);
         assert!(read(7).is_err());
         assert!(read(9).is_err());
+    }
+
+    /// What decompresses, opens and is as long may still be another: only its hash tells.
+    #[test]
+    fn b_02_an_object_of_the_same_length_and_other_content_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, b"what was written").unwrap();
+        let (sha256, bytes) = digest::of_file(&path).unwrap();
+        let object = Object { key: "x.tar".to_owned(), sha256: hex(&sha256), bytes, plain_bytes: bytes };
+        vouched(&path, &object).unwrap();
+        fs::write(&path, b"what was altered").unwrap();
+        assert!(matches!(vouched(&path, &object), Err(BackupError::Damaged(said)) if said.contains("x.tar")));
     }
 }
