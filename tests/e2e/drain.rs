@@ -23,7 +23,7 @@ async fn sigterm_lets_open_streams_finish_and_settles_them() {
     }
     scene.gateway.signal(Signal::TERM);
     // Not before: a drain that cut at once would find them over.
-    until_true("the drain", || async {
+    until_true("the drain", || {
         [scene.gateway.stdout(), scene.gateway.stderr()].iter().any(|said| said.contains("draining"))
     })
     .await;

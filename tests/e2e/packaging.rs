@@ -274,6 +274,23 @@ fn the_image_is_built_in_two_stages_and_runs_as_nobody_special() {
     }
 }
 
+/// No key and no token of a gateway that ran in the checkout is sent to whoever builds the image, nor what was built here
+#[test]
+fn the_images_build_is_sent_no_key() {
+    let ignored = read("conf/docker/Dockerfile.dockerignore");
+    let ignored: BTreeSet<&str> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
+    let left = read(".gitignore");
+    let left = left.lines().filter_map(|line| line.strip_prefix('/'));
+    for name in left.chain([".git", "openclawmu.toml"]) {
+        let covered = ignored.contains(name)
+            || ignored.contains(format!("**/{name}").as_str())
+            || name.rsplit_once('.').is_some_and(|(_, end)| ignored.contains(format!("*.{end}").as_str()));
+        assert!(covered, "{name}");
+    }
+    let needed = ["Cargo.toml", "Cargo.lock", "conf", "conf/docker/openclawmu.toml", "conf/rates.json"];
+    assert!(needed.iter().all(|name| !ignored.contains(name)), "{ignored:?}");
+}
+
 /// The image's configuration and the compose file's environment make a gateway that starts
 #[tokio::test(flavor = "multi_thread")]
 async fn the_composed_service_has_what_its_configuration_wants() {
