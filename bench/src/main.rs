@@ -2,7 +2,7 @@
 //! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
 //!
 //! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
-//! `stages` counts instructions. `scale` fills a store, `soak` goes on for long. The gateway itself is never linked: it is measured from outside, as a process.
+//! `stages` counts instructions. `scale` fills a store, `soak` goes on for long, `sandbox` runs code. The gateway itself is never linked: it is measured from outside, as a process.
 #![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
@@ -21,6 +21,7 @@ mod pace;
 mod quiet;
 mod report;
 mod run;
+mod sandbox;
 mod scale;
 mod scenario;
 mod script;
@@ -60,6 +61,8 @@ enum Part {
     Scale(scale::Options),
     /// Drive the gateway for minutes and see whether its memory grows (what `make bench-soak` does).
     Soak(soak::Options),
+    /// Run code in the sandbox, beside the bare launcher.
+    Sandbox(sandbox::Options),
     /// Count the instructions of each stage of a request (what `make stages` does).
     Stages(stages::Options),
     /// Write to the disk and sync it until told to end.
@@ -96,6 +99,7 @@ fn play(part: Part) -> anyhow::Result<bool> {
         Part::Sync(options) => sync::run(&options)?,
         Part::Stages(options) => return stages::run(&options),
         Part::Scale(options) => return scale::run(&options),
+        Part::Sandbox(options) => return sandbox::run(&options),
         Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
         Part::Guarded { parent, program, arguments } => {
             child::become_guarded(parent, &program, &arguments)?;

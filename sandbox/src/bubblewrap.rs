@@ -25,15 +25,16 @@ use tokio::sync::mpsc;
 
 use crate::cgroup::Cgroups;
 use crate::disk::{SAMPLED, Sampler};
+use crate::ending::{self, Cause};
 use crate::seccomp::{Arch, Filters, Policy};
-use crate::status::{End, Status};
-use crate::{Backend, Chunk, Ended, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
+use crate::status::Status;
+use crate::{Backend, Chunk, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
 
 use argv::Host;
 use launch::Spawner;
 use memfd::Sealed;
 use mounts::Place;
-use watch::{Cause, Seen};
+use watch::Seen;
 
 /// How bubblewrap is set up.
 #[derive(Clone, Debug)]
@@ -118,9 +119,7 @@ impl Bubblewrap {
 
     fn outcome(&self, seen: Seen, owned: bool, sampled: bool) -> Result<Outcome, SandboxError> {
         let Seen { cause, stdout, stderr, status, usage, duration } = seen;
-        if let Some(End::Refused(why)) = &status.end {
-            return Err(SandboxError::Helper(why.clone()));
-        }
+        ending::begun(&status)?;
         if !status.any && cause == Cause::Itself {
             return Err(examine::never_began(&stderr));
         }
@@ -128,22 +127,13 @@ impl Bubblewrap {
         if status.any || cause == Cause::Unproved {
             prove(&status)?;
         }
-        let (code, signal) = status.shown();
-        let ended = match cause {
-            Cause::TimedOut => Ended::TimedOut,
-            Cause::OutputLimit => Ended::OutputLimit,
-            Cause::DiskLimit => Ended::DiskLimit,
-            Cause::Unproved => return Err(SandboxError::Unproved("process 1 said too much".to_owned())),
-            Cause::Itself if usage.oom_kills > 0 && code != 0 => Ended::OutOfMemory,
-            Cause::Itself if signal.is_some() => Ended::Signalled,
-            Cause::Itself => Ended::Exited,
-        };
+        let (ended, exit_code, signal) = ending::ended(cause, &status, usage.oom_kills > 0)?;
         let mut limits = self.machine.cgroups.enforced();
         limits.disk = if sampled { SAMPLED } else { "none" }.to_owned();
         limits.user = if owned { "own" } else { "shared" }.to_owned();
         Ok(Outcome {
             ended,
-            exit_code: code,
+            exit_code,
             signal,
             stdout,
             stderr,

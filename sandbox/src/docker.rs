@@ -30,21 +30,23 @@ use bollard::{API_DEFAULT_VERSION, Docker as Engine};
 use tokio::sync::mpsc;
 
 use crate::disk::{SAMPLED, Sampler};
-use crate::status::End;
-use crate::{
-    Backend, Chunk, Ended, Enforced, HELPER, HostUid, Isolation, Job, Limits, Outcome, RelPath, Root, RunId,
-    SandboxError, Stdio, Workspace,
-};
+use crate::ending::{self, Cause};
+use crate::examine::{self, Examination};
+use crate::{Backend, Chunk, Ended, Enforced, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
 
 use place::Place;
 use spec::Common;
 use sweep::Sweeper;
-use watch::{Cause, Seen};
+use watch::Seen;
 
 /// How long the engine may take for one answer. A container that is made waits for its image's files to be copied on some file systems.
 const PATIENCE_SECONDS: u64 = 60;
-/// A user that no tenant has.
-const EXAMINER_UID: u32 = 100_000;
+/// How many processes the examination may have; its command wants more.
+const PROCESSES: u32 = 16;
+/// What the examination's command ends with where a forbidden call was not refused.
+const FILTER_IS_OPEN: u8 = 10;
+/// And where it had more processes than it might.
+const LIMIT_IS_OPEN: u8 = 11;
 /// Below the state directory: a directory for each run.
 const RUNS: &str = "runs";
 
@@ -76,7 +78,7 @@ fn failed(step: &'static str) -> impl Fn(bollard::errors::Error) -> SandboxError
 }
 
 impl Docker {
-    /// Finds the engine, removes what a dead process left there, and proves with a run of its own that code is held.
+    /// Finds the engine, removes what a dead process left there, and proves with a run of its own that code is held: by the filter, and by a limit.
     ///
     /// # Errors
     /// What is missing: [`SandboxError::Missing`] for the engine, the image or the runtime, [`SandboxError::Cgroups`] where it can't limit,
@@ -105,26 +107,22 @@ impl Docker {
         Ok(docker)
     }
 
-    /// One run that does nothing: process 1 says how it is held. The image need not have the program.
+    /// A run whose process 1 says how it is held, and whose command asks for what may not be had. The image need not have a program.
     async fn examine(&self, state_dir: &Path) -> Result<(), SandboxError> {
-        let parent = Root::open(state_dir).map_err(SandboxError::Path)?;
-        let name = format!("examination-{}", std::process::id());
-        let place = RelPath::parse(name.as_bytes()).map_err(SandboxError::Path)?;
-        parent.create_dir_all(&place).map_err(SandboxError::Path)?;
-        let root = parent.descend(&place).map_err(SandboxError::Path)?;
-        let job = Job {
-            id: RunId::parse(&name)?,
-            command: vec!["true".into()],
-            env: Vec::new(),
-            cwd: None,
-            stdio: Stdio::Piped(Vec::new()),
-            limits: Limits { wall: Duration::from_secs(PATIENCE_SECONDS), ..Limits::default() },
-            workspace: Workspace::new(root, HostUid::new(EXAMINER_UID)?)?,
-            egress: None,
-        };
-        let examined = self.run(job, None).await.map(|_proved| ());
-        let removed = parent.remove_tree(&place).map_err(SandboxError::Path);
-        examined.and(removed)
+        let examination = Examination::begin(self, state_dir)?;
+        let wall = Duration::from_secs(PATIENCE_SECONDS);
+        let examined = examination.run(("forbidden", &[spec::INIT, "--examine"]), (wall, PROCESSES)).await;
+        let examined = examined.and_then(|outcome| match (outcome.ended, outcome.exit_code) {
+            (Ended::Exited, 0) => Ok(()),
+            (Ended::Exited, FILTER_IS_OPEN) => {
+                Err(SandboxError::Seccomp("a forbidden call was not refused in a container".to_owned()))
+            }
+            (Ended::Exited, LIMIT_IS_OPEN) => {
+                Err(SandboxError::Cgroups("a limit of processes was set on a container and did not hold".to_owned()))
+            }
+            _ => Err(SandboxError::Launch { step: "the examination", detail: examine::told(&outcome) }),
+        });
+        examination.end(examined)
     }
 
     /// Makes the container, reads along, and stays until it is gone.
@@ -165,9 +163,7 @@ impl Docker {
 
     fn outcome(&self, seen: Seen, sampled: bool) -> Result<Outcome, SandboxError> {
         let Seen { cause, stdout, stderr, status, usage, duration, out_of_memory } = seen;
-        if let Some(End::Refused(why)) = &status.end {
-            return Err(SandboxError::Helper(why.clone()));
-        }
+        ending::begun(&status)?;
         if !status.any && cause == Cause::Itself {
             let said = String::from_utf8_lossy(&stderr.bytes()).trim().to_owned();
             return Err(SandboxError::Engine(format!("process 1 never spoke: {said}")));
@@ -175,17 +171,7 @@ impl Docker {
         if status.any || cause == Cause::Unproved {
             status.prove()?;
         }
-        let (exit_code, signal) = status.shown();
-        let killed_for_memory = out_of_memory || usage.oom_kills > 0;
-        let ended = match cause {
-            Cause::TimedOut => Ended::TimedOut,
-            Cause::OutputLimit => Ended::OutputLimit,
-            Cause::DiskLimit => Ended::DiskLimit,
-            Cause::Unproved => return Err(SandboxError::Unproved("process 1 said too much".to_owned())),
-            Cause::Itself if killed_for_memory && exit_code != 0 => Ended::OutOfMemory,
-            Cause::Itself if signal.is_some() => Ended::Signalled,
-            Cause::Itself => Ended::Exited,
-        };
+        let (ended, exit_code, signal) = ending::ended(cause, &status, out_of_memory || usage.oom_kills > 0)?;
         let held = || "docker".to_owned();
         let limits = Enforced {
             memory: held(),

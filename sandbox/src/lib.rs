@@ -15,6 +15,7 @@
 //! | `seccomp` | `conf/seccomp.json`: what code may not ask of the kernel, for both backends |
 //! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
 //! | [`egress`] | the only way out of a sandbox: a proxy for one run, with its allow-list |
+//! | `ending`, `examine` | what backends have in common: why a run ended; how they prove themselves before the first |
 //! | `capture`, `disk` | what is kept of the output, and a look at the disk now and then |
 //!
 //! # Threat model
@@ -75,7 +76,11 @@ mod disk;
 #[cfg(target_os = "linux")]
 mod docker;
 pub mod egress;
+#[cfg(target_os = "linux")]
+mod ending;
 mod error;
+#[cfg(target_os = "linux")]
+mod examine;
 #[cfg(target_os = "linux")]
 mod helper;
 mod job;

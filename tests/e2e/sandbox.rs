@@ -1,10 +1,13 @@
 //! `POST /v1/sandbox/exec`: what a run is given and answers, what it costs a quota, and who may not have one. What holds the code
-//! in is tried by the attacks of the sandbox crate.
+//! in is tried by the attacks of the sandbox crate. They need bubblewrap, and root, dockerd, containerd, runc and busybox for the engine.
+
+#[path = "../../sandbox/tests/engine/mod.rs"]
+mod engine;
 
 use std::time::Duration;
 
 use openclawmu_tests::wait::until_true;
-use openclawmu_tests::{Client, Reply, Scene, Setup, Upstream};
+use openclawmu_tests::{Behaviour, Client, Reply, Scene, Setup, Upstream, sdk};
 use serde_json::{Value, json};
 
 async fn exec(client: &Client, body: Value) -> Reply {
@@ -275,4 +278,79 @@ async fn the_operator_runs_something_where_a_tenants_code_runs() {
     assert_eq!(runs.len(), 3, "{lines:#?}");
     assert_eq!((&runs[0]["tenant"], &runs[0]["actor"]["kind"]), (&json!("acme"), &json!("local")));
     assert_eq!(runs[1]["target"], told["id"]);
+}
+
+/// The example of `conf/examples/code_interpreter`: the model's code is run, and the model is told what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_runs_code_by_the_examples_function() {
+    let scene = Scene::new().await;
+    let calls = |code: &str| {
+        let arguments = json!({ "language": "python", "code": code }).to_string();
+        Behaviour { calls_tool: true, texts: Some(vec![arguments]), ..Behaviour::default() }
+    };
+    let gateway = format!("http://{}", scene.gateway.edge());
+    let env = [("OPENCLAWMU_URL", gateway.as_str()), ("OPENCLAWMU_TOKEN", &scene.tenant.token), ("MODEL", "alpha")];
+    let example = "code_interpreter/agent.py";
+    scene.upstream.next(calls("print(6 * 7)"));
+    scene.upstream.next(Behaviour::agent());
+    let said = sdk::run_example(example, &["What is six times seven?"], &env).await;
+    assert!(said.contains(r#""exit_code": 0"#) && said.contains(r#""stdout": "42\n""#), "{said}");
+    scene.upstream.next(calls("1 / 0"));
+    scene.upstream.next(Behaviour::agent());
+    let said = sdk::run_example(example, &["Divide."], &env).await;
+    assert!(said.contains(r#""exit_code": 1"#) && said.contains("ZeroDivisionError"), "{said}");
+    scene.rows_once(6).await;
+}
+
+/// X-01, X-39: a container holds the run where the operator says so, and a run chooses only among what is configured.
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_run_what_the_configuration_gives_them() {
+    let engine = engine::Engine::start().await;
+    let lines = format!(
+        "[sandbox]\nbackend = \"docker\"\nother_backends = [\"bubblewrap\"]\n[sandbox.docker]\nsocket = \"{}\"\nimage = \"{}\"\n\
+         [sandbox.network]\nallow = [\"allowed.test:443\"]\n",
+        engine.socket().display(),
+        engine::IMAGE
+    );
+    let mut scene = scene_with(&lines, json!({})).await;
+    let mut body = shell("cat in; cat > out; id -u; exit 3");
+    body["files"] = json!({ "in": "given\n" });
+    body["stdin"] = json!("kept");
+    body["artifacts"] = json!(["out"]);
+    let told = exec(&scene.client, body).await.ok();
+    assert_eq!((&told["backend"], &told["exit_code"]), (&json!("docker"), &json!(3)), "{told}");
+    assert!(told["stdout"].as_str().is_some_and(|text| text.starts_with("given\n2000")), "its own user: {told}");
+    assert_eq!((&told["artifacts"]["out"], &told["isolation"]["seccomp"]), (&json!("kept"), &json!(2)), "{told}");
+    let mut chosen = shell("cat out");
+    chosen["backend"] = json!("bubblewrap");
+    let told = exec(&scene.client, chosen).await.ok();
+    assert_eq!((&told["backend"], &told["stdout"]), (&json!("bubblewrap"), &json!("kept")), "the same files: {told}");
+    let said = scene.gateway.cli(&["sandbox", "exec", "--tenant", "acme", "--json", "--", "cat", "out"]).await;
+    let said: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!((&said["backend"], &said["stdout"]), (&json!("docker"), &json!("kept")), "from another runtime, too");
+
+    // The way out of a container is the same, and as narrow.
+    let ask =
+        "printf 'CONNECT other.test:443 HTTP/1.1\\r\\nHost: other.test:443\\r\\n\\r\\n' | nc 127.0.0.1 3128 | head -1";
+    let mut asking = shell(ask);
+    asking["network"] = json!({ "allow": ["allowed.test:443"] });
+    let told = exec(&scene.client, asking).await.ok();
+    assert!(told["stdout"].as_str().is_some_and(|text| text.contains("403")), "{told}");
+    let folder = scene.gateway.data().join("audit");
+    until_true("the line", || {
+        let lines = openclawmu_tests::audit::done(&folder);
+        lines.iter().any(|line| line["action"] == "sandbox.connect" && line["detail"]["host"] == "other.test")
+    })
+    .await;
+
+    // X-08
+    let mark = format!("contained-{}", std::process::id());
+    let (client, body) = (scene.client.clone(), shell(&format!("sleep 300; echo {mark}")));
+    let call = tokio::spawn(async move { client.try_post("/v1/sandbox/exec", &body).await.map(|reply| reply.status) });
+    until_true("the run", || processes_with(&mark) >= 2).await;
+    scene.gateway.kill_9();
+    until_true("all of it to be gone", || processes_with(&mark) == 0).await;
+    call.abort();
+    scene.restarted().await;
+    assert_eq!(exec(&scene.client, shell("echo again")).await.ok()["stdout"], "again\n");
 }

@@ -113,6 +113,18 @@ pub async fn run_schemathesis(script: &str, arguments: &[&str]) -> Value {
     run_in(("schemathesis", PATIENCE * 3), script, arguments).await
 }
 
+/// Runs a program of `conf/examples` with arguments and variables, where the official clients are; what it prints.
+pub async fn run_example(path: &str, arguments: &[&str], env: &[(&str, &str)]) -> String {
+    let mut command = tokio::process::Command::new(python("python").await);
+    command.arg(scripts().join("../../conf/examples").join(path)).args(arguments).envs(env.iter().copied());
+    command.env("NO_PROXY", "*").stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("the example ends");
+    let output = output.expect("python3 runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{path}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
 async fn run_in((directory, limit): (&str, Duration), script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new(python(directory).await);
     command.arg(scripts().join(directory).join(script)).args(arguments);

@@ -4,6 +4,7 @@
 //!     init [--egress SOCKET] [--status-fd N | --status-path SOCKET] -- COMMAND [ARGUMENT...]
 //!
 //! - `args`: what it was asked
+//! - `examine`: the command of a backend's examination of itself (`init --examine`)
 //! - `forward`: bytes between `127.0.0.1:3128` and the socket
 //! - `report`: what it tells the outside, and the proof of isolation
 //! - `supervise`: the command, its signals, its end
@@ -18,6 +19,8 @@
 #[cfg(target_os = "linux")]
 mod args;
 #[cfg(target_os = "linux")]
+mod examine;
+#[cfg(target_os = "linux")]
 mod forward;
 #[cfg(target_os = "linux")]
 mod report;
@@ -31,6 +34,10 @@ const REFUSED: u8 = 125;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
+    // Not as the first process: as what that starts.
+    if std::env::args_os().skip(1).eq(["--examine"]) {
+        return examine::main();
+    }
     supervise::main()
 }
 

@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Bubblewrap;
-use crate::{
-    Backend, Captured, Ended, HostUid, Job, Limits, Outcome, RelPath, Root, RunId, SandboxError, Stdio, Workspace,
-};
+use crate::examine::{Examination, told};
+use crate::{Captured, Ended, SandboxError};
 
 /// Longest time of one of the examination's runs.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A user that no tenant has.
-const EXAMINER_UID: u32 = 100_000;
 /// How many processes the examination may have, and how many it then wants.
 const PROCESSES: u32 = 8;
 
@@ -31,30 +28,14 @@ pub(super) fn program(name: &Path) -> Result<PathBuf, SandboxError> {
 
 /// Runs a program that succeeds, one that asks for what is forbidden, and one that wants too much.
 pub(super) async fn examine(backend: &Bubblewrap, state_dir: &Path) -> Result<(), SandboxError> {
-    let parent = Root::open(state_dir).map_err(SandboxError::Path)?;
-    let name = format!("examination-{}", std::process::id());
-    let place = RelPath::parse(name.as_bytes()).map_err(SandboxError::Path)?;
-    parent.create_dir_all(&place).map_err(SandboxError::Path)?;
-    let examined = examine_in(backend, &parent, &place).await;
-    let removed = parent.remove_tree(&place).map_err(SandboxError::Path);
-    examined.and(removed)
+    let examination = Examination::begin(backend, state_dir)?;
+    let examined = examine_in(backend, &examination).await;
+    examination.end(examined)
 }
 
-async fn examine_in(backend: &Bubblewrap, parent: &Root, place: &RelPath) -> Result<(), SandboxError> {
+async fn examine_in(backend: &Bubblewrap, examination: &Examination<'_>) -> Result<(), SandboxError> {
     let run = async |name: &str, script: &str| {
-        let root = parent.descend(place).map_err(SandboxError::Path)?;
-        let limits = Limits { wall: PATIENCE, processes: PROCESSES, ..Limits::default() };
-        let job = Job {
-            id: RunId::parse(&format!("examination-{name}-{}", std::process::id()))?,
-            command: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
-            env: Vec::new(),
-            cwd: None,
-            stdio: Stdio::Piped(Vec::new()),
-            limits,
-            workspace: Workspace::new(root, HostUid::new(EXAMINER_UID)?)?,
-            egress: None,
-        };
-        backend.run(job, None).await
+        examination.run((name, &["/bin/sh", "-c", script]), (PATIENCE, PROCESSES)).await
     };
     let plain = run("plain", "echo walls > file && cat file").await?;
     if plain.ended != Ended::Exited || plain.exit_code != 0 || plain.stdout.bytes() != b"walls\n" {
@@ -72,11 +53,6 @@ async fn examine_in(backend: &Bubblewrap, parent: &Root, place: &RelPath) -> Res
         }
     }
     Ok(())
-}
-
-fn told(outcome: &Outcome) -> String {
-    let said = String::from_utf8_lossy(&outcome.stderr.bytes()).trim().to_owned();
-    format!("it was {} with {}: {said}", outcome.ended.as_str(), outcome.exit_code)
 }
 
 /// Why process 1 never came to speak. What is on standard error is bubblewrap's own then, since nothing else was there.

@@ -17,24 +17,12 @@ use tokio::time::Instant;
 use super::launch::Running;
 use crate::capture::Capture;
 use crate::disk::Sampler;
+use crate::ending::{Cause, GRACE};
 use crate::status::{MAX_STATUS_BYTES, Status};
 use crate::{Captured, Chunk, Limits, SandboxError, Stream};
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// How long a reader may take for the rest after the end.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Itself,
-    TimedOut,
-    OutputLimit,
-    DiskLimit,
-    Unproved,
-}
-
 /// What there is of a run when it has ended.
 #[derive(Debug)]
 pub(super) struct Seen {

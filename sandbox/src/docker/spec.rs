@@ -19,7 +19,7 @@ const RUN: &str = "openclawmu.run";
 
 /// Inside.
 const WORKSPACE: &str = "/workspace";
-const INIT: &str = "/run/init";
+pub(super) const INIT: &str = "/run/init";
 const STATUS: &str = "/run/status.sock";
 const EGRESS: &str = "/run/egress.sock";
 

@@ -17,21 +17,9 @@ use super::place::Place;
 use super::usage::Usage;
 use crate::capture::Capture;
 use crate::disk::Sampler;
+use crate::ending::{Cause, GRACE};
 use crate::status::{MAX_STATUS_BYTES, Status};
 use crate::{Captured, Chunk, Limits, SandboxError, Stream};
-
-/// How long a reader may take for the rest after the end.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Why a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Itself,
-    TimedOut,
-    OutputLimit,
-    DiskLimit,
-    Unproved,
-}
 
 /// What there is of a run when it has ended.
 #[derive(Debug)]

@@ -7,12 +7,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, Docker, DockerSetup};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-use crate::place::{Place, block_on, processes_with, setup, until};
+use crate::engine::Engine;
+use crate::place::{Place, block_on, docker_setup, engine, processes_with, setup, until};
 
 /// The reason that this program is to be given, where it was started by one of these tests.
 const REASON: &str = "OPENCLAWMU_TEST_REASON";
@@ -123,6 +125,78 @@ fn killing_the_gateway_kills_the_run_and_the_next_start_sweeps() {
     until("that all of it is gone", || processes_with(&mark) == 0);
     block_on(Bubblewrap::start(&setup())).unwrap();
     assert!(!has_group(&group), "its group is gone");
+}
+
+/// The variable with the socket of the engine that a started one uses.
+const SOCKET: &str = "OPENCLAWMU_TEST_ENGINE";
+/// And with its directory.
+const STATE: &str = "OPENCLAWMU_TEST_STATE";
+
+/// what the engine lacks has its name, and nothing starts.
+#[test]
+fn docker_names_what_is_missing() {
+    let started = |setup: &DockerSetup| block_on(Docker::start(setup)).map(|_| "").map_err(|err| err.reason());
+    assert_eq!(started(&docker_setup()), Ok(""));
+    for lacking in [
+        DockerSetup { socket: "/nowhere/docker.sock".into(), ..docker_setup() },
+        DockerSetup { image: "nobody-has-this:latest".to_owned(), ..docker_setup() },
+        DockerSetup { runtime: Some("runsc-that-is-not-there".to_owned()), ..docker_setup() },
+    ] {
+        assert_eq!(started(&lacking), Err("backend_missing"), "{lacking:?}");
+    }
+}
+
+/// The way in for the next one: runs a container under a mark until it is killed.
+#[test]
+fn a_container_goes_on_while_its_gateway_lives() {
+    let (Ok(mark), Ok(socket), Ok(state)) = (std::env::var(MARK), std::env::var(SOCKET), std::env::var(STATE)) else {
+        return;
+    };
+    let setup = DockerSetup { socket: socket.into(), state_dir: state.into(), ..docker_setup_elsewhere() };
+    let docker: &'static Docker = Box::leak(Box::new(block_on(Docker::start(&setup)).unwrap()));
+    let place = Place::new(docker);
+    let script = format!("(sleep 600; echo {mark}) & sleep 600; echo {mark}");
+    block_on(place.limited(&["sh", "-c", &script], |limits| limits.wall = std::time::Duration::from_secs(600)));
+}
+
+/// Docker as a gateway sets it up, but for what the starting test says.
+fn docker_setup_elsewhere() -> DockerSetup {
+    let image = crate::engine::IMAGE.to_owned();
+    DockerSetup { socket: "/".into(), image, runtime: None, state_dir: "/".into() }
+}
+
+/// in containers: a killed gateway takes its run along, and the next start removes what is left of it.
+#[test]
+fn killing_the_gateway_ends_its_container_and_the_next_start_sweeps() {
+    let mark = format!("contained-{}", std::process::id());
+    let state = tempfile::tempdir().unwrap();
+    let mut gateway = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "lack::a_container_goes_on_while_its_gateway_lives", "--nocapture"])
+        .env(MARK, &mark)
+        .env(SOCKET, engine().socket())
+        .env(STATE, state.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Process 1, the command and its child: the same text in each.
+    until("that it runs", || processes_with(&mark) >= 3);
+    assert_eq!(containers_of(engine(), state.path()), 1);
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    until("that all of it is gone", || processes_with(&mark) == 0);
+    assert_eq!(containers_of(engine(), state.path()), 1, "nobody has removed it yet");
+    let setup = DockerSetup { state_dir: state.path().to_owned(), ..docker_setup() };
+    block_on(Docker::start(&setup)).unwrap();
+    assert_eq!(containers_of(engine(), state.path()), 0);
+    assert_eq!(std::fs::read_dir(state.path().join("runs")).unwrap().count(), 0, "its directory went as well");
+}
+
+/// How many containers, running or not, a gateway with this directory has made.
+fn containers_of(engine: &Engine, state: &Path) -> usize {
+    let label = format!("openclawmu.instance={}", state.display());
+    let filters = std::collections::HashMap::from([("label", vec![label])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    block_on(async { engine.client().await.list_containers(Some(options)).await.unwrap().len() })
 }
 
 /// Whether there is a control group of ours with this in its name.

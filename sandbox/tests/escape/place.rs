@@ -42,6 +42,11 @@ pub(crate) fn setup() -> BubblewrapSetup {
     }
 }
 
+/// The engine.
+pub(crate) fn engine() -> &'static Engine {
+    &ENGINE
+}
+
 /// Docker as a gateway sets it up.
 pub(crate) fn docker_setup() -> DockerSetup {
     let state_dir = STATE.path().join("docker");
