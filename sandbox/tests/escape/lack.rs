@@ -136,6 +136,9 @@ const STATE: &str = "OPENCLAWMU_TEST_STATE";
 #[test]
 fn docker_names_what_is_missing() {
     let started = |setup: &DockerSetup| block_on(Docker::start(setup)).map(|_| "").map_err(|err| err.reason());
+    // A directory of its own: a start sweeps what others of the same one run.
+    let state = tempfile::tempdir().unwrap();
+    let docker_setup = || DockerSetup { state_dir: state.path().to_owned(), ..docker_setup() };
     assert_eq!(started(&docker_setup()), Ok(""));
     for lacking in [
         DockerSetup { socket: "/nowhere/docker.sock".into(), ..docker_setup() },
