@@ -236,10 +236,11 @@ mod tests {
         events.iter().for_each(|event| assembler.add(event));
         let (mut text, mut calls) = (String::new(), Vec::new());
         for part in assembler.finish().unwrap().unwrap().choices.remove(0).parts {
-            match part {
-                Part::Text { text: more, .. } => text.push_str(&more),
-                Part::ToolCall { name, arguments, .. } => calls.push((name, arguments)),
-                other => panic!("{other:?}"),
+            if let Part::ToolCall { name, arguments, .. } = part {
+                calls.push((name, arguments));
+            } else {
+                let Part::Text { text: more, .. } = &part else { panic!("{part:?}") };
+                text.push_str(more);
             }
         }
         calls.sort();
