@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::query_parameters::{
@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use crate::disk::{SAMPLED, Sampler};
 use crate::ending::{self, Cause};
 use crate::examine::{self, Examination};
+use crate::status::End;
 use crate::{Backend, Chunk, Ended, Enforced, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
 
 use place::Place;
@@ -47,6 +48,8 @@ const PROCESSES: u32 = 16;
 const FILTER_IS_OPEN: u8 = 10;
 /// And where it had more processes than it might.
 const LIMIT_IS_OPEN: u8 = 11;
+/// Between two looks whether the engine has heard of a kill.
+const OOM_STEP: Duration = Duration::from_millis(20);
 /// Below the state directory: a directory for each run.
 const RUNS: &str = "runs";
 
@@ -154,11 +157,26 @@ impl Docker {
         let run = watch::Run { engine: &self.engine, name: &name, limits: &job.limits };
         self.engine.start_container(&name, None::<StartContainerOptions>).await.map_err(failed("start"))?;
         let mut seen = run.watch(attached, input, place, watch::Readers { output, disk }).await?;
-        let inspected =
-            self.engine.inspect_container(&name, None::<InspectContainerOptions>).await.map_err(failed("inspect"))?;
-        seen.out_of_memory |= inspected.state.and_then(|state| state.oom_killed).unwrap_or(false);
+        let killed = matches!(seen.status.end, None | Some(End::Signalled(9)));
+        let untold = seen.cause == Cause::Itself && killed && seen.usage.oom_kills.is_none();
+        seen.out_of_memory |= self.out_of_memory(&name, untold).await?;
         container.remove().await?;
         Ok(seen)
+    }
+
+    /// Whether the engine says that something was killed for its memory. It hears of that from another side than of the end,
+    /// maybe a little later: that is waited for where process 1 left it `untold`, which it does where no page is left for it.
+    async fn out_of_memory(&self, name: &str, untold: bool) -> Result<bool, SandboxError> {
+        let deadline = Instant::now() + if untold { ending::GRACE } else { Duration::ZERO };
+        loop {
+            let inspected = self.engine.inspect_container(name, None::<InspectContainerOptions>).await;
+            let state = inspected.map_err(failed("inspect"))?.state;
+            let killed = state.and_then(|state| state.oom_killed).unwrap_or(false);
+            if killed || Instant::now() >= deadline {
+                return Ok(killed);
+            }
+            tokio::time::sleep(OOM_STEP).await;
+        }
     }
 
     fn outcome(&self, seen: Seen, sampled: bool) -> Result<Outcome, SandboxError> {
@@ -171,7 +189,8 @@ impl Docker {
         if status.any || cause == Cause::Unproved {
             status.prove()?;
         }
-        let (ended, exit_code, signal) = ending::ended(cause, &status, out_of_memory || usage.oom_kills > 0)?;
+        let (ended, exit_code, signal) =
+            ending::ended(cause, &status, out_of_memory || usage.oom_kills.is_some_and(|kills| kills > 0))?;
         let held = || "docker".to_owned();
         let limits = Enforced {
             memory: held(),

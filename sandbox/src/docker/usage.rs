@@ -14,7 +14,8 @@ pub(super) struct Usage {
     pub(super) cpu: Option<Duration>,
     pub(super) memory_peak_bytes: Option<u64>,
     pub(super) refused_processes: u64,
-    pub(super) oom_kills: u64,
+    /// Absent where nobody counted.
+    pub(super) oom_kills: Option<u64>,
 }
 
 impl Usage {
@@ -45,7 +46,7 @@ impl Usage {
             memory_peak_bytes: number("memory", "memory.max_usage_in_bytes")
                 .or_else(|| number("memory", "memory.peak")),
             refused_processes: entry("pids", "pids.events", "max").unwrap_or(0),
-            oom_kills: 0,
+            oom_kills: None,
         }
     }
 
@@ -60,7 +61,7 @@ impl Usage {
                 "cpu_us" => usage.cpu = Some(Duration::from_micros(number)),
                 "memory_peak" => usage.memory_peak_bytes = Some(number),
                 "refused_processes" => usage.refused_processes = number,
-                "oom_kills" => usage.oom_kills = number,
+                "oom_kills" => usage.oom_kills = Some(number),
                 _ => {}
             }
         }
@@ -78,7 +79,7 @@ mod tests {
             b"seccomp 2\nstarted\ncpu_us 1500\nmemory_peak 4096\nrefused_processes 3\noom_kills x\nexited 0\n",
         );
         assert_eq!(usage.cpu, Some(Duration::from_micros(1500)));
-        assert_eq!((usage.memory_peak_bytes, usage.refused_processes, usage.oom_kills), (Some(4096), 3, 0));
+        assert_eq!((usage.memory_peak_bytes, usage.refused_processes, usage.oom_kills), (Some(4096), 3, None));
         assert_eq!(Usage::parse(b""), Usage::default());
     }
 }

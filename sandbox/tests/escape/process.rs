@@ -58,7 +58,8 @@ async fn memory_file_systems_have_a_size_and_are_charged(place: Place) {
     }
     let charged =
         place.limited(&["./attack", "fill", "/tmp/file", "60000000"], |limits| limits.memory_bytes = 32 << 20);
-    assert_eq!(charged.await.ended, Ended::OutOfMemory);
+    let charged = charged.await;
+    assert_eq!(charged.ended, Ended::OutOfMemory, "{charged:?}");
     // Nothing but names takes memory, too.
     let names = ["./attack", "names", "/tmp", "4000000"];
     let names = place.limited(&names, |limits| limits.memory_bytes = 32 << 20).await;
