@@ -53,7 +53,7 @@ impl Scenario {
     const fn new(name: &'static str, provider: Provider, size: BodySize, shape: Shape) -> Self {
         let (parts, warm_up, counted) = match shape {
             Shape::Whole => (ANSWERED, 12, 15),
-            Shape::Stream => (ANSWERED, 2, 5),
+            Shape::Stream => (ANSWERED, 2, 12),
             Shape::Refused => (REFUSED, 12, 15),
         };
         Self { name, parts, warm_up, counted, provider, size, shape }
