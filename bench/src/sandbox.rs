@@ -75,7 +75,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let idle_pss_bytes = idle(&gateway)?;
     let gone_after_ms = gone(&gateway)?;
     let (parallel_ms, wrong, left) = crowd(&gateway, options.parallel)?;
-    let ms = |us: u64| us as f64 / 1e3;
     let bars = vec![
         Bar::at_most("sh -c : by the API, p50, ms", 25.0, ms(api_p50_us)),
         Bar::at_most("over the bare bwrap command", 2.0, ms(api_p50_us) / ms(bare_p50_us)),
@@ -97,7 +96,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 impl Figures {
     fn tell(&self) {
         println!("{}", self.others.text());
-        let ms = |us: u64| us as f64 / 1e3;
         println!(
             "p50 of {} runs: {:.1} ms by the API, {:.1} ms bare",
             self.runs,
@@ -181,6 +179,10 @@ fn cold(gateway: &Gateway, runs: usize) -> Result<(u64, u64)> {
     percentile(&api, 500).zip(percentile(&bare, 500)).context("no runs")
 }
 
+fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
+}
+
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
@@ -197,6 +199,7 @@ fn idle(gateway: &Gateway) -> Result<u64> {
             ensure!(began.elapsed() < PATIENCE, "the idle run never began");
             thread::sleep(Duration::from_millis(20));
         }
+        // What it takes to begin is over.
         thread::sleep(Duration::from_millis(500));
         let pss = marked_processes(&mark).into_iter().filter_map(pss_bytes).sum();
         running.join().map_err(|_| anyhow::anyhow!("a thread died"))??;

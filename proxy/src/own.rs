@@ -154,6 +154,11 @@ fn unavailable(err: &dyn std::fmt::Display) -> Refusal {
 
 /// Decodes `%XX` once; `None` when that is no UTF-8 or a `%` stands alone.
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    String::from_utf8(percent_bytes(text)?).ok()
+}
+
+/// The same for what need not be UTF-8, such as a file's name.
+pub(crate) fn percent_bytes(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -165,7 +170,7 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
         let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
         bytes.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 #[cfg(test)]

@@ -124,6 +124,7 @@ impl Rooms {
     /// The host's user that is this tenant's alone: tenants' keys are never given twice.
     fn owner(&self, tenant: TenantKey) -> Result<HostUid, SandboxError> {
         let number = u32::try_from(tenant.number()).ok().and_then(|key| self.config.first_host_uid.checked_add(key));
+        // No tenant's is 0: it is refused.
         HostUid::new(number.unwrap_or(0))
     }
 }

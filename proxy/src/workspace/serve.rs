@@ -14,7 +14,7 @@ use crate::authenticate::Caller;
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
-use crate::own::percent_decode;
+use crate::own::{percent_bytes, percent_decode};
 use crate::read;
 use crate::refusal::Refusal;
 
@@ -153,7 +153,8 @@ fn asked(query: &str) -> Result<Asked, Refusal> {
                 };
             }
             "after" => {
-                let name = decoded(value).filter(|name| !name.is_empty());
+                // A sandbox may have made a name that no path may hold.
+                let name = percent_bytes(value).filter(|name| !name.is_empty());
                 let name = name.ok_or_else(|| Refusal::bad("after", "`after` is the `next` of the page before."))?;
                 asked.after = Some(std::os::unix::ffi::OsStringExt::from_vec(name));
             }
@@ -167,22 +168,6 @@ fn asked(query: &str) -> Result<Asked, Refusal> {
         }
     }
     Ok(asked)
-}
-
-/// The bytes of a name in a query. A sandbox may have made one that no path may hold.
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    Some(bytes)
 }
 
 /// A name as a query takes it.
