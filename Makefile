@@ -100,8 +100,8 @@ build:
 	@echo "== build"
 	cargo build --locked --workspace
 
-# Examples in docs first, so that the closing lines are those of the end-to-end tests.
+# Examples in docs first, so that the closing lines are those of the end-to-end tests. One run tells of all that fails.
 unit:
 	@echo "== tests"
 	cargo test --locked --workspace --doc
-	cargo test --locked --workspace --lib --bins --tests
+	cargo test --locked --workspace --lib --bins --tests --no-fail-fast

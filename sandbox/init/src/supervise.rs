@@ -121,30 +121,32 @@ fn watch_outside(report: &Report) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts the command in a process group of its own, in front of the terminal if there is one. The standard library gives
-/// SIGPIPE its meaning back between fork and exec; the signal mask is inherited unless it is emptied.
+/// Starts the command in a process group of its own, in front of the terminal if there is one: before its first
+/// instruction, or an interrupt that answers what it wrote would reach the launcher in its stead. The standard library
+/// gives SIGPIPE its meaning back between fork and exec; the signal mask is inherited unless it is emptied.
 fn start(command: &[OsString]) -> io::Result<Pid> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
+    let at_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    let ready = move || {
+        if at_terminal {
+            // While SIGTTOU is blocked: from behind this would stop it. Where it is not this session's own terminal there
+            // is nothing to be in front of.
+            let _ours = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), getpid());
+        }
+        set_mask(libc::sigemptyset)
+    };
     #[allow(unsafe_code, reason = "nothing else runs between fork and exec")]
-    // SAFETY: `set_mask` calls `sigemptyset` and `pthread_sigmask` alone, which are async-signal-safe, and allocates nothing.
+    // SAFETY: `ready` calls `ioctl`, `getpid`, `sigemptyset` and `pthread_sigmask` alone, which are async-signal-safe, and
+    // allocates nothing.
     unsafe {
-        command.pre_exec(|| set_mask(libc::sigemptyset))
+        command.pre_exec(ready)
     };
     let child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let terminal = rustix::stdio::stdin();
-    if rustix::termios::isatty(terminal) {
-        // Where it is not this session's own terminal there is nothing to be in front of. If the command was quicker and has
-        // been stopped for reading from behind, it goes on.
-        if rustix::termios::tcsetpgrp(terminal, pid).is_ok() {
-            kill_process_group(pid, Signal::CONT)?;
-        }
-    }
-    Ok(pid)
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Waits for the command, reaping orphans and handing on signals meanwhile.
