@@ -5,8 +5,8 @@ mod prompt;
 use std::sync::Arc;
 
 use openclawmu_store::{
-    Bound, Demand, LabelKey, ModelPrice, NanoUsd, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, ServiceTier,
-    Store, Ticket, Tokenizer,
+    Bound, Demand, LabelKey, ModelPrice, NanoUsd, OnTightBudget, PinnedPrice, Quota, Refused, SecretLimit, Seldom,
+    ServiceTier, Store, Ticket, Tokenizer,
 };
 
 pub(crate) use self::prompt::{count_tokens, estimate_tokens, input_bound, overhead};
@@ -86,7 +86,10 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Refusal> {
     let (price, tariff) = price(store, call, target)?;
     let unavailable = |err: openclawmu_store::StoreError| {
-        tracing::error!(%err, "a name can't be stored");
+        static FAILED: Seldom = Seldom::new();
+        if let Some(unheard) = FAILED.tell() {
+            tracing::error!(%err, unheard, "a name can't be stored");
+        }
         Refusal::Store
     };
     let model = store.name_key(&target.model).await.map_err(unavailable)?;
@@ -223,7 +226,10 @@ impl Wish<'_> {
 
     fn refuse(&self, refused: Refused) -> Refusal {
         if let Refused::Unavailable(reason) = &refused {
-            tracing::error!(reason, "an admission could not be proved");
+            static FAILED: Seldom = Seldom::new();
+            if let Some(unheard) = FAILED.tell() {
+                tracing::error!(reason, unheard, "admissions could not be proved");
+            }
         }
         Refusal::quota(refused, self.store.clock().now())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use openclawmu_control::client_secret::COOKIE;
-use openclawmu_store::{AuthError, Policy, Store};
+use openclawmu_store::{AuthError, Policy, Seldom, Store};
 
 use crate::refusal::Refusal;
 
@@ -121,7 +121,10 @@ pub(crate) fn check(store: &Store, presented: &str, peer: IpAddr) -> Result<Call
             })
         }
         Err(AuthError::Unavailable(err)) => {
-            tracing::error!(err, "tokens can't be checked");
+            static FAILED: Seldom = Seldom::new();
+            if let Some(unheard) = FAILED.tell() {
+                tracing::error!(err, unheard, "tokens can't be checked");
+            }
             Err(Refusal::Store)
         }
     }

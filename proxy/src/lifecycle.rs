@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -55,9 +55,14 @@ pub(crate) fn random_u64() -> anyhow::Result<u64> {
 }
 
 /// Runs the server until it was told to end and everything has its row.
-pub(crate) fn run(server: Server, shared: &Arc<Shared>, stops: &Stops, reload: Reload) -> anyhow::Result<()> {
+pub(crate) fn run(
+    server: Server,
+    shared: &Arc<Shared>,
+    stops: &Stops,
+    (signals, reload): (Signals, Reload),
+) -> anyhow::Result<()> {
     let mut phases = server.watch_execution_phase();
-    let signals = Box::new(Signals { reload });
+    let signals = Box::new(Watch { signals: Mutex::new(signals), reload });
     // The server's own end is a fixed sleep; this thread ends the process as soon as it has drained.
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -155,44 +160,60 @@ fn drain(shared: &Shared, stops: &Stops, patience: Option<Duration>) {
     std::thread::sleep(FLUSH);
 }
 
-/// Waits for signals; a reload happens here.
-struct Signals {
-    reload: Reload,
-}
+/// Signals in the order of their arrival.
+pub(crate) struct Signals(mpsc::UnboundedReceiver<SignalKind>);
 
-#[async_trait::async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let [term, int, quit, hup, usr2] = [
+impl Signals {
+    /// From its return on no signal ends the process unasked: to be called before anybody can be served, and before anybody is
+    /// told that the gateway is there. Until then a signal's own effect is the right one, since there is nothing to drain.
+    pub(crate) fn catch() -> anyhow::Result<Self> {
+        let (told, signals) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let kinds = [
             SignalKind::terminate(),
             SignalKind::interrupt(),
             SignalKind::quit(),
             SignalKind::hangup(),
             SignalKind::user_defined2(),
-        ]
-        .map(signal);
-        let (Ok(mut term), Ok(mut int), Ok(mut quit), Ok(mut hup), Ok(mut usr2)) = (term, int, quit, hup, usr2) else {
-            tracing::error!("signals can't be watched");
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::select! {
-                () = received(&mut term) => return ShutdownSignal::GracefulTerminate,
-                () = received(&mut int) => return ShutdownSignal::GracefulTerminate,
-                () = received(&mut quit) => return ShutdownSignal::GracefulUpgrade,
-                () = received(&mut hup) => self.reload.by_signal().await,
-                () = received(&mut usr2) => {
-                    if self.reload.succeeded().await {
-                        return ShutdownSignal::GracefulUpgrade;
-                    }
-                }
-            }
-        }
+        ];
+        let within = runtime.enter();
+        let caught: Vec<_> = kinds.into_iter().map(|kind| Ok((kind, signal(kind)?))).collect::<anyhow::Result<_>>()?;
+        drop(within);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let each = caught.into_iter().map(|(kind, signal)| pass_on(kind, signal, told.clone()));
+            runtime.block_on(futures_util::future::join_all(each))
+        })?;
+        Ok(Self(signals))
     }
 }
 
-async fn received(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        std::future::pending::<()>().await;
+/// Until nobody listens any more.
+async fn pass_on(kind: SignalKind, mut signal: Signal, told: mpsc::UnboundedSender<SignalKind>) {
+    while signal.recv().await.is_some() && told.send(kind).is_ok() {}
+}
+
+/// Waits for signals that mean an end; a reload happens here.
+struct Watch {
+    signals: Mutex<Signals>,
+    reload: Reload,
+}
+
+#[async_trait::async_trait]
+impl ShutdownSignalWatch for Watch {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut signals = self.signals.lock().await;
+        while let Some(kind) = signals.0.recv().await {
+            if kind == SignalKind::terminate() || kind == SignalKind::interrupt() {
+                return ShutdownSignal::GracefulTerminate;
+            } else if kind == SignalKind::quit() {
+                return ShutdownSignal::GracefulUpgrade;
+            } else if kind == SignalKind::hangup() {
+                self.reload.by_signal().await;
+            } else if self.reload.succeeded().await {
+                return ShutdownSignal::GracefulUpgrade;
+            }
+        }
+        tracing::error!("signals can't be watched any more");
+        std::future::pending().await
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use openclawmu_store::{Store, StoreError, UsageKey, UsageQuery};
+use openclawmu_store::{Seldom, Store, StoreError, UsageKey, UsageQuery};
 use serde_json::{Value, json};
 
 use crate::admit::{count_tokens, estimate_tokens};
@@ -97,7 +97,10 @@ pub(crate) fn quota(store: &Store, caller: &Caller) -> Result<Value, Refusal> {
 pub(crate) async fn usage(store: &Store, caller: &Caller, query: &str) -> Result<Value, Refusal> {
     let query = usage_query(store, caller, query)?;
     if let Err(err) = store.flush().await {
-        tracing::warn!(%err, "usage is answered without the rows that the store can't write now");
+        static FAILED: Seldom = Seldom::new();
+        if let Some(unheard) = FAILED.tell() {
+            tracing::warn!(%err, unheard, "usage is answered without the rows that the store can't write now");
+        }
     }
     let store = store.clone();
     let report = tokio::task::spawn_blocking(move || store.usage(&query))
@@ -148,7 +151,10 @@ fn refused(err: &StoreError) -> Refusal {
 }
 
 fn unavailable(err: &dyn std::fmt::Display) -> Refusal {
-    tracing::error!(%err, "the store can't be read");
+    static FAILED: Seldom = Seldom::new();
+    if let Some(unheard) = FAILED.tell() {
+        tracing::error!(%err, unheard, "the store can't be read");
+    }
     Refusal::Store
 }
 

@@ -28,7 +28,7 @@ use crate::context::Shared;
 use crate::edge::Edge;
 use crate::gateway::Gateway;
 use crate::inherit;
-use crate::lifecycle::{self, Stops};
+use crate::lifecycle::{self, Signals, Stops};
 use crate::listen::{self, AdminService, EdgeService};
 use crate::metrics::{self, Metrics};
 use crate::notify;
@@ -68,9 +68,10 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     }
     let source = Source { file: options.file.clone(), overrides: options.overrides.clone(), raw };
     let built = if options.upgrade { Built::by_takeover(&config, source)? } else { Built::fresh(&config, source)? };
+    let signals = Signals::catch().context("signals can't be watched")?;
     greet(&config, &built.key_source);
     notify::ready_when_up(reachable(config.edge.listen), built.admin_up.clone()).context("no thread can be started")?;
-    lifecycle::run(built.server, &built.shared, &built.stops, built.reload)
+    lifecycle::run(built.server, &built.shared, &built.stops, (signals, built.reload))
 }
 
 /// Everything, ready to run.

@@ -1,13 +1,15 @@
 //! An operator's mistake refuses to start: a non-zero exit code, and a message on stderr that says what to do.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use openclawmu_tests::gateway::{binary, free_address};
 use openclawmu_tests::refusal::Refusal;
 use openclawmu_tests::{Gateway, Scene, Setup, Upstream};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -290,4 +292,27 @@ async fn with_no_config_but_defaults_the_echo_model_answers_streams_and_costs() 
         "priced, and the same each time: {rows:?}"
     );
     assert_eq!(scene.upstream.calls(), 0);
+}
+
+/// S8-07 at the very start: from the first word on, a signal is what it is later, and no death.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_answer_the_greeting_reload_and_drain() {
+    for signals in [&[Signal::TERM][..], &[Signal::HUP, Signal::HUP, Signal::INT]] {
+        let attempt = Attempt::new(&Setup::bare());
+        let mut child = attempt.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let ended = tokio::task::spawn_blocking(move || {
+            child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("a greeting");
+            child
+        });
+        let child = ended.await.expect("no panic");
+        for signal in signals {
+            kill_process(pid, *signal).expect("it is there");
+        }
+        let output =
+            tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("no panic").expect("its end");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{signals:?}: {:?}: {said}", output.status);
+        assert!(said.contains("drained; ending"), "{said}");
+    }
 }

@@ -15,6 +15,7 @@
 //! - `ledger`: reservations, budgets, rows, reports
 //! - `backup`: what a backup takes out and a restore puts back
 //! - `sqlite`: the engine, private
+//! - `seldom`: which faults are told in the log
 //! - `store`: opening and closing it all
 
 mod audit;
@@ -38,6 +39,7 @@ mod rate;
 mod reseal;
 #[cfg(test)]
 mod scene;
+mod seldom;
 mod sqlite;
 mod store;
 mod stripe;
@@ -81,6 +83,7 @@ pub use rate::{
     ModelPrices, NewRateCard, Overrides, PinnedPrice, RateCard, RateDifference, RateImport, RateSource, RateTable,
 };
 pub use reseal::{ResealCursor, Resealed, SealedPlace, Turn};
+pub use seldom::Seldom;
 pub use sqlite::checkup::{Checkup, check_up};
 pub use sqlite::pace::PaceTaken;
 pub use store::{Durability, Store, StoreOptions};

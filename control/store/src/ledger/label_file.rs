@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Result, StoreError};
 use crate::label::NewLabel;
+use crate::seldom::Seldom;
 
 /// This process's file; made by its first label. The default one keeps nothing.
 #[derive(Debug, Default)]
@@ -26,7 +27,10 @@ impl LabelFile {
     /// Adds a label. A disk that refuses it costs the label alone, and only if the process is killed before it is stored.
     pub(crate) fn append(&mut self, label: &NewLabel) {
         if let Err(err) = self.try_append(label) {
-            tracing::warn!(%err, "a label could not be noted; a crash now would lose it");
+            static FAILED: Seldom = Seldom::new();
+            if let Some(unheard) = FAILED.tell() {
+                tracing::warn!(%err, unheard, "a label could not be noted; a crash now would lose it");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::ledger::row::{LedgerRow, Outcome, Reservation, Settlement, signed};
 use crate::money::NanoUsd;
 use crate::price::ModelPrice;
 use crate::quota::Quota;
+use crate::seldom::Seldom;
 use crate::sqlite::writer::Posting;
 use crate::usage::{ServiceTier, Usage};
 
@@ -102,7 +103,10 @@ impl Ticket {
     pub fn progress(&self, usage: &Usage) {
         let Some(open) = &self.inner else { return };
         if let Err(err) = open.ledger.table.progress(open.slot, open.reservation.id, usage) {
-            tracing::warn!(%err, "progress of a reservation could not be noted; a crash would bill less than was relayed");
+            static FAILED: Seldom = Seldom::new();
+            if let Some(unheard) = FAILED.tell() {
+                tracing::warn!(%err, unheard, "progress of a reservation could not be noted; a crash would bill less than was relayed");
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use crate::label::{self, NewLabel};
 use crate::ledger::alert::{self, Offer};
 use crate::ledger::label_file::LabelFile;
 use crate::ledger::row;
+use crate::seldom::Seldom;
 use crate::sqlite::open;
 use crate::sqlite::pace::PaceTaken;
 use crate::sqlite::queue::{GONE, Reply, Shared, Task, Tasks, Work};
@@ -34,6 +35,8 @@ pub(crate) use crate::sqlite::queue::Posting;
 
 /// Pause before a failed commit is tried again.
 const BACKOFF: Duration = Duration::from_millis(250);
+/// Commits that failed.
+static FAILED: Seldom = Seldom::new();
 
 /// Called on the writer's thread with rows that are durable.
 pub(crate) type OnPosted = Box<dyn Fn(&[Posting]) + Send>;
@@ -285,7 +288,9 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                     batch.alerts.clear();
                 }
                 Err(err) => {
-                    tracing::error!(%err, rows = batch.rows.len(), "commit failed; new paid requests are refused until one succeeds")
+                    if let Some(unheard) = FAILED.tell() {
+                        tracing::error!(%err, rows = batch.rows.len(), unheard, "commit failed; new paid requests are refused until one succeeds");
+                    }
                 }
             }
             replies.send(&committed);
