@@ -13,6 +13,11 @@ pub trait Backend: Send + Sync {
     /// Its name in answers and metrics.
     fn name(&self) -> &'static str;
 
+    /// Whether it runs jobs at a [`Terminal`](crate::Terminal); where it does not, such a job is refused.
+    fn has_terminals(&self) -> bool {
+        false
+    }
+
     /// Runs `job` and returns when everything of it is gone. While it runs, what it writes goes to `output` as well, if
     /// there is one; a reader that is slow slows the command down, one that has gone changes nothing.
     ///

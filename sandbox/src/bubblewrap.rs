@@ -34,7 +34,7 @@ use argv::Host;
 use launch::Spawner;
 use memfd::Sealed;
 use mounts::Place;
-use watch::Seen;
+use watch::{Ends, Seen};
 
 /// How bubblewrap is set up.
 #[derive(Clone, Debug)]
@@ -153,6 +153,10 @@ impl Backend for Bubblewrap {
         "bubblewrap"
     }
 
+    fn has_terminals(&self) -> bool {
+        true
+    }
+
     async fn run(&self, mut job: Job, output: Option<mpsc::Sender<Chunk>>) -> Result<Outcome, SandboxError> {
         job.check()?;
         let limits = job.limits.clone();
@@ -160,12 +164,13 @@ impl Backend for Bubblewrap {
         let disk = Sampler::new(&job.workspace.root, &limits)?;
         let sampled = disk.is_some();
         // What is written to the command stays here: the spawner needs to know alone whether there is anything.
-        let input = match &mut job.stdio {
-            Stdio::Piped(input) if !input.is_empty() => std::mem::replace(input, vec![0]),
-            Stdio::Piped(_) | Stdio::Terminal(_) => Vec::new(),
+        let (input, terminal) = match &mut job.stdio {
+            Stdio::Piped(input) if !input.is_empty() => (std::mem::replace(input, vec![0]), None),
+            Stdio::Piped(_) => (Vec::new(), None),
+            Stdio::Terminal(terminal) => (Vec::new(), terminal.told.take()),
         };
         let running = self.spawner.launch(job).await?;
-        let seen = watch::watch(running, input, &limits, output, disk).await?;
+        let seen = watch::watch(running, Ends { input, output, terminal }, &limits, disk).await?;
         self.outcome(seen, owned, sampled)
     }
 }

@@ -135,6 +135,9 @@ impl Docker {
         place: &mut Place,
         output: Option<mpsc::Sender<Chunk>>,
     ) -> Result<Seen, SandboxError> {
+        if matches!(job.stdio, Stdio::Terminal(_)) {
+            return Err(SandboxError::Job("a container has no terminal"));
+        }
         let workspace = job.workspace.host_path()?;
         let body = spec::container(&job, &self.common, &workspace, place.socket())?;
         let disk = Sampler::new(&job.workspace.root, &job.limits)?;
@@ -145,7 +148,7 @@ impl Docker {
         self.engine.create_container(Some(options), body).await.map_err(failed("create"))?;
         let input = match &mut job.stdio {
             Stdio::Piped(input) => std::mem::take(input),
-            Stdio::Terminal(_) => return Err(SandboxError::Job("a container has no terminal")),
+            Stdio::Terminal(_) => Vec::new(),
         };
         let attach = AttachContainerOptionsBuilder::new()
             .stream(true)

@@ -15,6 +15,8 @@ pub(crate) enum Cause {
     TimedOut,
     OutputLimit,
     DiskLimit,
+    /// By who had it run.
+    Stopped,
     /// What holds it was not proved.
     Unproved,
 }
@@ -45,6 +47,7 @@ pub(crate) fn ended(
         Cause::TimedOut => Ended::TimedOut,
         Cause::OutputLimit => Ended::OutputLimit,
         Cause::DiskLimit => Ended::DiskLimit,
+        Cause::Stopped => Ended::Stopped,
         Cause::Unproved => return Err(SandboxError::Unproved("process 1 said too much".to_owned())),
         Cause::Itself if out_of_memory && code != 0 => Ended::OutOfMemory,
         Cause::Itself if signal.is_some() => Ended::Signalled,

@@ -5,12 +5,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{RelPath, Root, SandboxError};
+use crate::{RelPath, Root, SandboxError, Terminal};
 
 /// The lowest host user that code may run as: below it are the system's own and people.
 const LOWEST_HOST_UID: u32 = 100_000;
@@ -50,7 +49,7 @@ pub enum Stdio {
     /// Pipes: it reads these bytes and then the end; what it writes is captured.
     Piped(Vec<u8>),
     /// A terminal's inner end, which becomes its controlling terminal; nothing is captured.
-    Terminal(OwnedFd),
+    Terminal(Terminal),
 }
 
 /// What one run may use. Narrowed by the caller, enforced by the backend; what a backend could not enforce it says in

@@ -16,6 +16,7 @@
 //! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
 //! | [`egress`] | the only way out of a sandbox: a proxy for one run, with its allow-list |
 //! | `ending`, `examine` | what backends have in common: why a run ended; how they prove themselves before the first |
+//! | `terminal` | [`Pty`]: a terminal for one run, and how the run's end waits until it was read empty |
 //! | `capture`, `disk` | what is kept of the output, and a look at the disk now and then |
 //!
 //! # Threat model
@@ -89,6 +90,7 @@ mod path;
 mod root;
 mod seccomp;
 mod status;
+mod terminal;
 
 pub use backend::Backend;
 #[cfg(target_os = "linux")]
@@ -103,3 +105,4 @@ pub use outcome::{Captured, Chunk, Ended, Enforced, Isolation, Outcome, Stream};
 pub use path::RelPath;
 pub use root::{DiskUsage, Entry, Kind, Metadata, Page, Root, Staged, TreePath, Walked, set_modified};
 pub use seccomp::docker_profile;
+pub use terminal::{Held, Line, Pty, Terminal};

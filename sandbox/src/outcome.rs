@@ -44,6 +44,8 @@ pub enum Ended {
     OutputLimit,
     /// Killed: it wrote more to the workspace than it might.
     DiskLimit,
+    /// Killed: who had it run wanted no more of it.
+    Stopped,
 }
 
 impl Ended {
@@ -57,6 +59,7 @@ impl Ended {
             Self::OutOfMemory => "oom",
             Self::OutputLimit => "output_limit",
             Self::DiskLimit => "disk_limit",
+            Self::Stopped => "stopped",
         }
     }
 }

@@ -17,6 +17,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::args::Status;
 
@@ -58,6 +61,18 @@ impl Report {
             Self::Pipe(pipe) => pipe.as_fd().try_clone_to_owned().map(Some),
             Self::Socket(socket) => socket.as_fd().try_clone_to_owned().map(Some),
         }
+    }
+
+    /// Waits until the other end is closed, this long at most.
+    pub(crate) fn wait_until_nobody_listens(&self, most: Duration) {
+        let end = match self {
+            Self::Nobody => return,
+            Self::Pipe(pipe) => pipe.as_fd(),
+            Self::Socket(socket) => socket.as_fd(),
+        };
+        let most = Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+        // Asked for nothing, the kernel tells of the other end alone. Signals are blocked, so it is not interrupted.
+        let _closed_or_too_late = poll(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], Some(&most));
     }
 
     /// Says what the run used, as far as its control groups can be seen from inside.

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
@@ -29,6 +30,10 @@ const NOT_RUNNABLE: u8 = 126;
 
 /// Of its threads, which do little.
 const STACK_BYTES: usize = 64 * 1024;
+
+/// How long the outside may take to read what was written to a terminal: when this process ends the kernel hangs that up, and
+/// throws away what is still on its way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How the command ended.
 enum End {
@@ -64,7 +69,20 @@ pub(crate) fn main() -> ExitCode {
     };
     report.say_started();
     let ended = supervise(pid);
+    let at_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    if at_terminal {
+        end_the_rest();
+    }
     report.say_usage();
+    let code = say_end(&mut report, ended);
+    if at_terminal {
+        report.wait_until_nobody_listens(LAST_WORDS);
+    }
+    code
+}
+
+/// Says how the command ended; answers what this process ends with.
+fn say_end(report: &mut Report, ended: io::Result<End>) -> ExitCode {
     match ended {
         Ok(End::Exited(code)) => {
             report.say("exited", code);
@@ -192,6 +210,13 @@ fn reap(command: Pid) -> io::Result<Option<End>> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Ends whatever else is in the namespace, and waits for it: nothing is written to the terminal afterwards.
+fn end_the_rest() {
+    // To process group 1 is `kill(-1)`: to everybody but this process. An error means that there is nobody.
+    let _nobody = kill_process_group(Pid::INIT, Signal::KILL);
+    while matches!(wait(WaitOptions::empty()), Ok(_) | Err(Errno::INTR)) {}
 }
 
 /// No descriptor above 2 reaches the command, whatever was inherited.

@@ -20,7 +20,7 @@ use super::memfd::Sealed;
 use super::mounts::Mounts;
 use super::{Machine, user_of};
 use crate::cgroup::{Group, Usage};
-use crate::{Job, SandboxError, Stdio};
+use crate::{Job, SandboxError, Stdio, Terminal};
 
 /// How much longer than the run's time a single process may compute: the run's own deadline comes first.
 const SPARE_SECONDS: u64 = 5;
@@ -49,8 +49,8 @@ pub(super) struct Running {
     pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
-    /// What process 1 says.
-    pub(super) status: OwnedFd,
+    /// What process 1 says; it ends when nobody holds this any more.
+    pub(super) status: Option<OwnedFd>,
     pub(super) started: Instant,
     remains: Option<Remains>,
 }
@@ -199,7 +199,7 @@ fn launch(machine: &Machine, job: &Job) -> Result<Running, SandboxError> {
         stdin: stdin.map(OwnedFd::from),
         stdout: stdout.map(OwnedFd::from),
         stderr: stderr.map(OwnedFd::from),
-        status: status.into(),
+        status: Some(status.into()),
         started,
         remains: Some(remains),
     })
@@ -249,7 +249,7 @@ fn connect(command: &mut Command, stdio: &Stdio) -> io::Result<()> {
             command.stdin(if input.is_empty() { Pipe::null() } else { Pipe::piped() });
             command.stdout(Pipe::piped()).stderr(Pipe::piped());
         }
-        Stdio::Terminal(inner) => {
+        Stdio::Terminal(Terminal { inner, .. }) => {
             command.stdin(inner.try_clone()?).stdout(inner.try_clone()?).stderr(inner.try_clone()?);
         }
     }

@@ -19,6 +19,7 @@ use crate::capture::Capture;
 use crate::disk::Sampler;
 use crate::ending::{Cause, GRACE};
 use crate::status::{MAX_STATUS_BYTES, Status};
+use crate::terminal::{Told, stopped};
 use crate::{Captured, Chunk, Limits, SandboxError, Stream};
 
 /// How much is read at once.
@@ -47,11 +48,24 @@ impl From<io::Error> for Stop {
     }
 }
 
+/// What a run is connected to.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// What is written to the command.
+    pub(super) input: Vec<u8>,
+    /// Whoever reads along.
+    pub(super) output: Option<mpsc::Sender<Chunk>>,
+    /// Whoever holds the other end of its terminal, if it has one.
+    pub(super) terminal: Option<Told>,
+}
+
 /// Everything that is read.
 struct Streams {
     stdout: Option<pipe::Receiver>,
     stderr: Option<pipe::Receiver>,
-    status: pipe::Receiver,
+    /// Absent when nothing more is wanted of it.
+    status: Option<pipe::Receiver>,
+    terminal: Option<Told>,
     written: AtomicU64,
     most: u64,
     output: Option<mpsc::Sender<Chunk>>,
@@ -67,17 +81,18 @@ struct Read {
 /// Stays with a run to its end, and clears it away.
 pub(super) async fn watch(
     mut running: Running,
-    input: Vec<u8>,
+    ends: Ends,
     limits: &Limits,
-    output: Option<mpsc::Sender<Chunk>>,
     mut disk: Option<Sampler>,
 ) -> Result<Seen, SandboxError> {
     let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose().map_err(SandboxError::Io);
+    let Ends { input, output, mut terminal } = ends;
+    let stop = terminal.as_mut().and_then(|terminal| terminal.stop.take());
     let mut streams = Streams {
         stdout: receiver(running.stdout.take())?,
         stderr: receiver(running.stderr.take())?,
-        status: pipe::Receiver::from_owned_fd(running.status.try_clone().map_err(SandboxError::Io)?)
-            .map_err(SandboxError::Io)?,
+        status: receiver(running.status.take())?,
+        terminal,
         written: AtomicU64::new(0),
         most: limits.output_bytes,
         output,
@@ -93,10 +108,12 @@ pub(super) async fn watch(
     let cause = {
         let mut feeding = Box::pin(feed(stdin, input));
         let mut growing = Box::pin(Sampler::over(disk.as_mut()));
+        let mut stopped = Box::pin(stopped(stop));
         loop {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(deadline) => break Cause::TimedOut,
+                () = &mut stopped => break Cause::Stopped,
                 over = &mut growing => { over?; break Cause::DiskLimit }
                 ready = ended.readable() => { ready.map_err(SandboxError::Io)?.retain_ready(); break Cause::Itself }
                 done = &mut pumping, if pumped.is_none() => match done {
@@ -113,7 +130,7 @@ pub(super) async fn watch(
     let usage = running.clear().await?;
     let duration = started.elapsed();
     let mut cause = cause;
-    if pumped.is_none() && matches!(cause, Cause::Itself | Cause::TimedOut | Cause::DiskLimit) {
+    if pumped.is_none() && matches!(cause, Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Stopped) {
         // All who wrote are gone, so there is an end; only a reader who takes too long has it cut off.
         match tokio::time::timeout(GRACE, &mut pumping).await {
             Ok(Err(Stop::Output)) => cause = Cause::OutputLimit,
@@ -130,12 +147,12 @@ pub(super) async fn watch(
 impl Streams {
     /// Reads all three to their ends.
     async fn pump(&mut self, read: &mut Read) -> Result<(), Stop> {
-        let Self { stdout, stderr, status, written, most, output } = self;
+        let Self { stdout, stderr, status, terminal, written, most, output } = self;
         let count = Count { written, most: *most };
         tokio::try_join!(
             pump(stdout.as_mut(), Stream::Stdout, &mut read.stdout, count, output.as_ref()),
             pump(stderr.as_mut(), Stream::Stderr, &mut read.stderr, count, output.as_ref()),
-            listen(status, &mut read.said),
+            listen(status, &mut read.said, terminal.as_mut()),
         )?;
         Ok(())
     }
@@ -175,10 +192,16 @@ async fn pump(
     }
 }
 
-/// Hears what process 1 says; as soon as it shows that the walls are not what they must be, it is over.
-async fn listen(from: &mut pipe::Receiver, said: &mut Vec<u8>) -> Result<(), Stop> {
+/// Hears what process 1 says; as soon as it shows that the walls are not what they must be, it is over. At a terminal it waits at
+/// the end until what was written there has been read, which is when nobody listens any more.
+async fn listen(
+    listened: &mut Option<pipe::Receiver>,
+    said: &mut Vec<u8>,
+    mut terminal: Option<&mut Told>,
+) -> Result<(), Stop> {
     let mut piece = [0; 1024];
     loop {
+        let Some(from) = listened else { return Ok(()) };
         let length = from.read(&mut piece).await?;
         let bytes = piece.get(..length).unwrap_or_default();
         if bytes.is_empty() {
@@ -191,6 +214,17 @@ async fn listen(from: &mut pipe::Receiver, said: &mut Vec<u8>) -> Result<(), Sto
         let status = Status::parse(said);
         if status.started && super::prove(&status).is_err() {
             return Err(Stop::Unproved);
+        }
+        let Some(terminal) = terminal.as_deref_mut() else { continue };
+        if status.started {
+            terminal.started();
+        }
+        if status.end.is_some() {
+            if let Some(read) = terminal.ended() {
+                // An error is what is waited for: it can't be sent anything.
+                let _ = tokio::time::timeout(GRACE, read).await;
+            }
+            *listened = None;
         }
     }
 }

@@ -204,8 +204,10 @@ impl Reading<'_> {
         }
         match cause {
             Cause::OutputLimit => Ok(Pumped::TooMuch),
-            Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Unproved if self.pumped => Ok(Pumped::All),
-            Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Unproved => self.pumping.as_mut().await,
+            _ if self.pumped => Ok(Pumped::All),
+            Cause::Itself | Cause::TimedOut | Cause::DiskLimit | Cause::Stopped | Cause::Unproved => {
+                self.pumping.as_mut().await
+            }
         }
     }
 }
