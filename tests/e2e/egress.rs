@@ -9,6 +9,7 @@ use openclawmu_tests::tls::TlsFront;
 use openclawmu_tests::wait::until;
 use openclawmu_tests::{Client, Scene, Setup, Upstream, audit};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// The name of the stand-in for what people have in their networks.
 const HOST: &str = "registry.test";
@@ -54,10 +55,15 @@ impl Stand {
 
     /// A run that may reach the stand-in and has its certificate.
     async fn run(&self, script: &str, files: Value) -> Value {
+        self.run_reaching(&self.rule(), script, files).await
+    }
+
+    /// A run that may reach `rule` alone and has the stand-in's certificate.
+    async fn run_reaching(&self, rule: &str, script: &str, files: Value) -> Value {
         let mut files = files;
         files["ca.pem"] = json!(std::fs::read_to_string(self.front.ca_file()).expect("the certificate"));
         let body = json!({
-            "command": ["sh", "-c", script], "files": files, "network": { "allow": [self.rule()] }, "timeout_seconds": 120,
+            "command": ["sh", "-c", script], "files": files, "network": { "allow": [rule] }, "timeout_seconds": 120,
             "env": { "REGISTRY": self.url(""), "SSL_CERT_FILE": "/workspace/ca.pem" },
         });
         self.scene.client.post("/v1/sandbox/exec", &body).await.ok()
@@ -239,4 +245,65 @@ async fn git_works_through_the_proxy() {
         .run("git -c http.sslCAInfo=/workspace/ca.pem clone -q $REGISTRY/repo.git && cat repo/file", json!({}))
         .await;
     assert_eq!((&told["exit_code"], &told["stdout"]), (&json!(0), &json!("content\n")), "{told}");
+}
+
+/// The program that builds this test, and what it needs to start, where a tenant brings it: in its own files. Whatever is below `/usr`
+/// is seen in the sandbox anyway. Answers where it is inside.
+fn bring_cargo(workspace: &Path) -> String {
+    let told = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
+    let sysroot = String::from_utf8(told.stdout).expect("a path");
+    let sysroot = Path::new(sysroot.trim());
+    if sysroot.starts_with("/usr") {
+        return sysroot.join("bin").display().to_string();
+    }
+    let copy = |from: &Path, to: &Path| {
+        std::fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    };
+    let (bin, lib) = (workspace.join("toolchain/bin"), workspace.join("toolchain/lib"));
+    for dir in [&bin, &lib] {
+        std::fs::create_dir_all(dir).expect("a directory");
+    }
+    for name in ["cargo", "rustc"] {
+        copy(&sysroot.join("bin").join(name), &bin.join(name));
+    }
+    for entry in std::fs::read_dir(sysroot.join("lib")).expect("its libraries").flatten() {
+        if entry.path().is_file() {
+            copy(&entry.path(), &lib.join(entry.file_name()));
+        }
+    }
+    "/workspace/toolchain/bin".to_owned()
+}
+
+/// X-33, both twins: a sparse registry is fetched from where it is allowed, and from nowhere where another host is.
+#[tokio::test(flavor = "multi_thread")]
+async fn cargo_fetches_from_an_allowed_registry_and_from_no_other() {
+    let site = tempfile::tempdir().expect("a directory");
+    let script = "mkdir -p demo-1.0.0/src index/de/mo crates/demo/1.0.0; \
+        printf '[package]\\nname = \"demo\"\\nversion = \"1.0.0\"\\n' > demo-1.0.0/Cargo.toml; \
+        echo 'pub const ANSWER: u8 = 42;' > demo-1.0.0/src/lib.rs; tar czf crates/demo/1.0.0/download demo-1.0.0";
+    made(site.path(), script);
+    let package = std::fs::read(site.path().join("crates/demo/1.0.0/download")).expect("the package");
+    let cksum: String = Sha256::digest(&package).iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = json!({
+        "name": "demo", "vers": "1.0.0", "deps": [], "cksum": cksum, "features": {}, "yanked": false,
+    });
+    std::fs::write(site.path().join("index/de/mo/demo"), format!("{line}\n")).expect("a file");
+    let stand = Stand::new(files_of(site.path())).await;
+    let config = json!({ "dl": stand.url("/crates") }).to_string();
+    std::fs::write(site.path().join("index/config.json"), config).expect("a file");
+    let bin = bring_cargo(&stand.scene.gateway.data().join("tenants/acme/workspace"));
+    let index = stand.url("/index/");
+    let files = json!({
+        "Cargo.toml": "[package]\nname = \"mine\"\nversion = \"1.0.0\"\nedition = \"2021\"\n[dependencies]\ndemo = { version = \"1\", registry = \"stand\" }\n",
+        "src/lib.rs": "",
+        ".cargo/config.toml": format!("[registries.stand]\nindex = \"sparse+{index}\"\n[http]\ncainfo = \"/workspace/ca.pem\"\n[net]\nretry = 0\n"),
+    });
+    let fetch = format!("PATH={bin}:$PATH cargo fetch && cat .cargo/registry/src/*/demo-1.0.0/src/lib.rs");
+    let own = format!("own.test:{}", stand.front.port());
+    let told = stand.run_reaching(&own, &fetch, files.clone()).await;
+    let said = told["stderr"].as_str().expect("text");
+    assert!(told["exit_code"] == 101 && said.contains("403"), "{told}");
+    assert_eq!(stand.origin.asked().len(), 0, "nothing came through");
+    let told = stand.run(&fetch, files).await;
+    assert_eq!((&told["exit_code"], &told["stdout"]), (&json!(0), &json!("pub const ANSWER: u8 = 42;\n")), "{told}");
 }
