@@ -18,6 +18,10 @@ use crate::refusal::Told;
 const DRAIN_BYTES: usize = 64 << 10;
 /// Longest wait for the rest of a body that nobody will read.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+/// The most of it that is thrown away behind a refusal, before a connection is closed that can't go on.
+const LINGER_BYTES: usize = 64 << 20;
+/// Longest time for that.
+const LINGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the values of a usual head take, in bytes.
 const VALUE_BYTES: usize = 256;
@@ -177,7 +181,8 @@ pub(crate) async fn refuse(
     told: &Told,
     standing: &Standing,
 ) -> pingora::Result<()> {
-    if told.closes || !drained(client).await {
+    let ends = told.closes || !drained(client).await;
+    if ends {
         client.close();
     }
     let mut head = Head::of(told.status, request_id, dialect)?;
@@ -197,7 +202,33 @@ pub(crate) async fn refuse(
         head.set("sec-websocket-version", 13);
     }
     let body = dialect.refusal_body(told, request_id);
-    head.send(client, "application/json", body.into()).await
+    head.send(client, "application/json", body.into()).await?;
+    if ends && (!told.closes || told.status == 413) {
+        linger(client).await;
+    }
+    Ok(())
+}
+
+/// Reads on and throws away behind a refusal, up to a bound: who closes with bytes unread has the system reset the connection, and the
+/// answer may be lost with it before a client that is still sending has read it (RFC 9112, 9.6). A client that waits to be told to
+/// go on sends nothing; over HTTP/2 a stream is reset by itself.
+async fn linger(client: &mut Client<'_>) {
+    let Client::Http(session) = client else { return };
+    let waits = head::expects_continue(&session.req_header().headers) && session.body_bytes_read() == 0;
+    if waits || session.is_http2() {
+        return;
+    }
+    let rest = async {
+        let mut read = 0;
+        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
+            read += piece.len();
+            if read > LINGER_BYTES {
+                return;
+            }
+        }
+    };
+    // Whoever has more to send, or is slower, is reset in the end.
+    let _over = tokio::time::timeout(LINGER_PATIENCE, rest).await;
 }
 
 async fn drained(client: &mut Client<'_>) -> bool {

@@ -19,6 +19,7 @@ use crate::observe::{Finished, Notes, Observer, Sampling, Trace};
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf};
 use crate::sandbox::Rooms;
+use crate::workspace::Meter;
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) own_keys: OwnKeys,
     /// What runs tenants' code, and where their files are.
     pub(crate) rooms: Rooms,
+    /// What those files take of the disk, for the books.
+    pub(crate) meter: Meter,
     /// Told when a batch is seen to have ended.
     pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.

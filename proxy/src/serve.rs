@@ -38,7 +38,7 @@ use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{IsDeleted, Seals, Shelf, sweep};
 use crate::sandbox::{Rooms, runner};
-use crate::{batch, rlimit, upstream};
+use crate::{batch, rlimit, upstream, workspace};
 
 /// How long a successor waits for its predecessor to stop admitting.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -188,6 +188,9 @@ fn beside(server: &mut Server, shared: &Arc<Shared>, config: &Config, stopped: &
         async move { lines.write(&store, stop).await }
     };
     server.add_service(background_service("connections", Beside::new(stopped.clone(), told)));
+    let of_files = Arc::clone(shared);
+    let metered = move |stop| workspace::meter(Arc::clone(&of_files), stop);
+    server.add_service(background_service("storage", Beside::new(stopped.clone(), metered)));
     if let Some(months) = config.detail_months {
         let store = shared.store.clone();
         let keep = move |stop| retention::run(store.clone(), months, stop);
@@ -229,6 +232,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
             .context("the directory of the tenants can't be opened")?,
         rooms: Rooms::open(&config.data_dir, config.sandbox.clone())
             .context("the directory of the sandbox can't be opened")?,
+        meter: workspace::Meter::new(Arc::clone(store.clock())),
         running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
         own_keys: OwnKeys::new(Arc::clone(master)),

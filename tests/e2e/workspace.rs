@@ -1,7 +1,9 @@
 //! `/v1/workspace/files`: a tenant's own files, which hostile code may have made.
 
+use openclawmu_tests::clock::FakeClock;
+use openclawmu_tests::raw::Connection;
 use openclawmu_tests::wait::until;
-use openclawmu_tests::{Client, Reply, Scene};
+use openclawmu_tests::{Client, Reply, Scene, Setup, Upstream};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -154,4 +156,77 @@ async fn uploads_side_by_side_do_not_pass_the_storage_together() {
     drop(pieces);
     slow.await.expect("no panic").refused(507, "invalid_request_error", "storage_quota_exceeded");
     assert_eq!(names(&scene.client, "").await, ["quick"], "nothing of it stays");
+}
+
+/// Whoever sends more than fits is told so, also where all of it is sent before an answer is read, and far more than sockets hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_far_over_the_storage_is_read_on_and_its_sender_sees_the_507() {
+    const MEGABYTES: usize = 24;
+    let scene = Scene::with_quota(json!({ "storage_bytes": 40 << 10 })).await;
+    let chunk = [b"100000\r\n".to_vec(), vec![b'x'; 1 << 20], b"\r\n".to_vec()].concat();
+    for (framing, piece, end) in [
+        (format!("content-length: {}", MEGABYTES << 20), vec![b'x'; 1 << 20], ""),
+        ("transfer-encoding: chunked".to_owned(), chunk, "0\r\n\r\n"),
+    ] {
+        let mut connection = Connection::open(scene.gateway.edge()).await;
+        let head = format!(
+            "PUT /v1/workspace/files/large HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {}\r\n{framing}\r\n\r\n",
+            scene.client.token()
+        );
+        assert!(connection.send(head.as_bytes()).await);
+        for sent in 0..MEGABYTES {
+            assert!(connection.send(&piece).await, "{framing}: reset after {sent} MiB");
+        }
+        assert!(connection.send(end.as_bytes()).await, "{framing}: reset at the end");
+        let answer = connection.answer().await.expect("an answer");
+        assert_eq!(
+            (answer.status(), answer.header("connection")),
+            (507, Some("close")),
+            "{framing}: {}",
+            answer.text()
+        );
+        assert!(connection.closes().await, "{framing}: what is left of the body is no request");
+    }
+    assert!(names(&scene.client, "").await.is_empty());
+}
+
+/// M-10: what files take of the disk is on the bill, the same in every report, by the hours that they were there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_megabyte_for_six_hours_is_a_quarter_of_a_megabyte_day_in_every_report() {
+    const NOON: i64 = 1_795_348_800;
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = FakeClock::new(dir.path());
+    let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let noon = NOON - i64::try_from(real).expect("small");
+    clock.shift(noon);
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).clock(&clock);
+    let scene = Scene::of(upstream, setup, json!({ "storage_bytes": 1 << 30 })).await;
+    assert_eq!(put(&scene.client, "file", &vec![b'x'; 1 << 20]).await.status, 201);
+    let looked = || async {
+        let found: Result<i64, _> = openclawmu_tests::ledger::open(&scene.gateway.data()).query_row(
+            "SELECT bytes FROM storage_looks",
+            [],
+            |row| row.get(0),
+        );
+        found.ok().filter(|bytes| *bytes >= 1 << 20)
+    };
+    until("the upload's own look at the files", looked).await;
+    clock.shift(noon + 6 * 3_600);
+    let usage = || async {
+        let usage = scene.client.get("/v1/usage").await.ok();
+        (usage["total"]["storage_byte_days"].as_u64()? > 0).then_some(usage)
+    };
+    let usage = until("the look of the next hour", usage).await;
+    let total = usage["total"]["storage_byte_days"].as_u64().expect("a number");
+    // Some blocks of the file system's own, and the seconds that this test takes.
+    assert!((256 << 10..300 << 10).contains(&total), "{usage}");
+    let row = usage["rows"].as_array().expect("rows").iter().find(|row| row["model"] == "storage");
+    assert_eq!(row.expect("a row of its own")["storage_byte_days"], total, "{usage}");
+    let report = scene.gateway.cli(&["billing", "report", "acme", "--period", "2026-11", "--csv"]).await;
+    let report = report.ok();
+    let line = report.lines().find(|line| line.contains(",storage,")).expect("a line of its own").to_owned();
+    assert_eq!(line.split(',').nth(15), Some(total.to_string().as_str()), "{report}");
+    let json = scene.admin().get("/v1/reports/usage?period=2026-11&format=json").await;
+    assert_eq!(json["total"]["storage_byte_days"], total, "{json}");
 }

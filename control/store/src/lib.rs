@@ -13,6 +13,7 @@
 //! - `webhook`: what is to be told outside, and whether it arrived
 //! - `upstream_object`: whose the files and batches in a provider's account are
 //! - `ledger`: reservations, budgets, rows, reports
+//! - `storage`: what files take of the disk, over time
 //! - `backup`: what a backup takes out and a restore puts back
 //! - `sqlite`: the engine, private
 //! - `seldom`: which faults are told in the log
@@ -41,6 +42,7 @@ mod reseal;
 mod scene;
 mod seldom;
 mod sqlite;
+mod storage;
 mod store;
 mod stripe;
 mod tenant;
@@ -86,6 +88,7 @@ pub use reseal::{ResealCursor, Resealed, SealedPlace, Turn};
 pub use seldom::Seldom;
 pub use sqlite::checkup::{Checkup, check_up};
 pub use sqlite::pace::PaceTaken;
+pub use storage::StorageLook;
 pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
 pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};

@@ -15,6 +15,7 @@ use crate::id::{TenantId, TenantKey};
 use crate::model;
 use crate::money::Markup;
 use crate::quota::Quota;
+use crate::storage;
 use crate::store::Store;
 use crate::token::{self, NewToken, PlainToken, Token};
 use crate::window::Zone;
@@ -206,13 +207,14 @@ impl Store {
     pub fn delete_tenant(&self, actor: &Actor, id: &TenantId) -> Change<()> {
         let (actor, id) = (actor.clone(), id.clone());
         Change::new(self, move |tx, now| {
-            let (key, _) = find(tx, &id)?;
+            let (key, tenant) = find(tx, &id)?;
             tx.execute(
                 "UPDATE tenants SET status = 'deleted', version = version + 1, updated_at_ms = ?2, deleted_at_ms = ?2, metadata = '{}', aliases = NULL
                  WHERE row_id = ?1",
                 params![key.0, now.0],
             )?;
             backup::forget(tx, key)?;
+            storage::end(tx, key, &tenant.timezone, now)?;
             let revoked = tx.execute(
                 "UPDATE tokens SET revoked_at_ms = ?2, version = version + 1 WHERE tenant = ?1 AND revoked_at_ms IS NULL",
                 params![key.0, now.0],

@@ -185,7 +185,8 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
         let root = workspace.files().again().map_err(|err| refused(&SandboxError::Path(err)))?;
         let coming = ask.files.iter().map(|(_, content)| u64::try_from(content.len()).unwrap_or(u64::MAX));
         let coming = coming.fold(0, u64::saturating_add);
-        let limits = with_disk(ask.limits, (ask.disk_bytes, coming), owner.quota.storage_bytes, &root)?;
+        let saw = |bytes| shared.meter.saw(owner.key, bytes);
+        let limits = with_disk(ask.limits, (ask.disk_bytes, coming), owner.quota.storage_bytes, (&root, &saw))?;
         for (path, content) in &ask.files {
             let placed = match path.parent() {
                 Some(parent) => root.create_dir_all(&parent).and_then(|()| root.replace(path, content)),
@@ -210,17 +211,21 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
 }
 
 /// The limits with what the tenant's storage quota, and the run's own wish, leave of the disk behind the files that are `coming`.
+/// What there is, is told to `saw`.
 fn with_disk(
     limits: Limits,
     (grow, coming): (Option<u64>, u64),
     quota: Option<u64>,
-    root: &Root,
+    (root, saw): (&Root, &dyn Fn(u64)),
 ) -> Result<Limits, Refusal> {
     if grow.is_none() && quota.is_none() {
         return Ok(limits);
     }
     let used = match root.disk_usage(DiskUsage { bytes: quota.unwrap_or(u64::MAX), entries: u64::MAX }) {
-        Ok(usage) => usage.bytes.saturating_add(coming),
+        Ok(usage) => {
+            saw(usage.bytes);
+            usage.bytes.saturating_add(coming)
+        }
         Err(PathError::NoSpace) => return Err(crate::workspace::over_quota()),
         Err(err) => return Err(refused(&SandboxError::Path(err))),
     };

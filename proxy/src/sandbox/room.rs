@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use openclawmu_sandbox::{Backend, HostUid, PathError, RelPath, Root, SandboxError, Workspace};
+use openclawmu_sandbox::{Backend, DiskUsage, HostUid, PathError, RelPath, Root, SandboxError, Workspace};
 use openclawmu_store::{Refused, TenantId, TenantKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -119,6 +119,18 @@ impl Rooms {
             opened => opened.map_err(SandboxError::Path)?,
         };
         Workspace::new(root, self.owner(key)?)
+    }
+
+    /// What a tenant's files take of the disk, up to `most`; nothing where it has none. It blocks on the disk.
+    ///
+    /// # Errors
+    /// [`PathError::NoSpace`] if it is more; what the disk refuses.
+    pub(crate) fn stored(&self, tenant: &TenantId, most: DiskUsage) -> Result<DiskUsage, PathError> {
+        let path = RelPath::parse(format!("{tenant}/workspace").as_bytes())?;
+        match self.tenants.descend(&path) {
+            Err(PathError::NotFound) => Ok(DiskUsage::default()),
+            opened => opened?.disk_usage(most),
+        }
     }
 
     /// The host's user that is this tenant's alone: tenants' keys are never given twice.

@@ -1,17 +1,20 @@
 //! `/v1/workspace/files`: a tenant's files, which its sandbox works on.
 //!
 //! - `serve`: the routes: listing, moving, removing
+//! - `meter`: what they take of the disk, for the books
 //! - `download`, `upload`: a file's content, piece by piece, whatever its size
 //!
 //! Every path goes through `openclawmu_sandbox::RelPath` and every file through the workspace's own handle: what a link, a
 //! pipe or a device there is, is nothing that can be opened.
 
 mod download;
+mod meter;
 mod serve;
 mod upload;
 
 use std::sync::Arc;
 
+pub(crate) use meter::{Meter, run as meter};
 use openclawmu_sandbox::{PathError, RelPath, Root, SandboxError};
 
 use crate::authenticate::Caller;

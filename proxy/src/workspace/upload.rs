@@ -1,6 +1,7 @@
 //! A file's content on its way from a tenant: written beside its place as it comes, and there all at once when it is whole.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +48,9 @@ impl Gateway {
         }
         let told = path.to_string();
         let (parts, inbox) = mpsc::channel(PIECES);
-        let writing = with((&self.shared, caller), move |root| write(root, &path, quota, inbox));
+        let (shared, key) = (Arc::clone(&self.shared), caller.policy.tenant_key);
+        let left = Left { quota, saw: Box::new(move |bytes| shared.meter.saw(key, bytes)) };
+        let writing = with((&self.shared, caller), move |root| write(root, &path, &left, inbox));
         let (sent, written) = tokio::join!(feed(session, self.shared.config.body_timeout, parts), writing);
         // What the disk says comes first: it is why the rest was not taken.
         let (size, is_new) = written?;
@@ -91,13 +94,8 @@ async fn feed(session: &mut Session, patience: Duration, parts: mpsc::Sender<Par
 }
 
 /// Writes what comes; whether the name is new. It blocks on the disk.
-fn write(
-    root: &Root,
-    path: &RelPath,
-    quota: Option<u64>,
-    mut inbox: mpsc::Receiver<Part>,
-) -> Result<(u64, bool), PathError> {
-    let mut left = left(root, quota)?;
+fn write(root: &Root, path: &RelPath, quota: &Left, mut inbox: mpsc::Receiver<Part>) -> Result<(u64, bool), PathError> {
+    let mut left = quota.left(root)?;
     let is_new = matches!(root.metadata(path), Err(PathError::NotFound));
     let mut staged = stage(root, path)?;
     let (mut size, mut unseen): (u64, u64) = (0, 0);
@@ -110,13 +108,13 @@ fn write(
                 size = size.saturating_add(length);
                 unseen = unseen.saturating_add(length);
                 if unseen >= LOOK_BYTES {
-                    left = self::left(root, quota)?;
+                    left = quota.left(root)?;
                     unseen = 0;
                 }
             }
             Some(Part::End) => {
                 // Whoever ends last sees what all have written, so that all together stay within the quota.
-                self::left(root, quota)?;
+                quota.left(root)?;
                 staged.commit()?;
                 return Ok((size, is_new));
             }
@@ -126,11 +124,20 @@ fn write(
     }
 }
 
-/// What the quota leaves, with all that is being written.
-fn left(root: &Root, quota: Option<u64>) -> Result<u64, PathError> {
-    let Some(quota) = quota else { return Ok(u64::MAX) };
-    let used = root.disk_usage(DiskUsage { bytes: quota, entries: u64::MAX })?;
-    Ok(quota.saturating_sub(used.bytes))
+/// What a tenant may write, and who is told what it has written.
+struct Left {
+    quota: Option<u64>,
+    saw: Box<dyn Fn(u64) + Send>,
+}
+
+impl Left {
+    /// What the quota leaves, with all that is being written.
+    fn left(&self, root: &Root) -> Result<u64, PathError> {
+        let Some(quota) = self.quota else { return Ok(u64::MAX) };
+        let used = root.disk_usage(DiskUsage { bytes: quota, entries: u64::MAX })?;
+        (self.saw)(used.bytes);
+        Ok(quota.saturating_sub(used.bytes))
+    }
 }
 
 fn stage(root: &Root, path: &RelPath) -> Result<Staged, PathError> {

@@ -24,18 +24,23 @@ pub(super) enum Mode {
 }
 
 /// Tables with a column `tenant` whose rows are carried as they are.
-pub(super) const CARRIED: [(&str, Mode); 3] =
-    [("provider_keys", Mode::Replace), ("upstream_objects", Mode::Merge), ("stripe_events", Mode::Keep)];
+pub(super) const CARRIED: [(&str, Mode); 4] = [
+    ("provider_keys", Mode::Replace),
+    ("upstream_objects", Mode::Merge),
+    ("stripe_events", Mode::Keep),
+    ("storage_days", Mode::Keep),
+];
 
 /// Tables with a column `tenant` that are not, each with the reason.
 #[cfg(test)]
-pub(super) const LEFT: [(&str, &str); 9] = [
+pub(super) const LEFT: [(&str, &str); 10] = [
     ("batches", "what runs at a provider is watched by the gateway that sent it"),
     ("client_secrets", "they live for a day at most, and end with a token that may not come back"),
     ("tokens", "carried by its own rules: what was revoked stays so"),
     ("ledger", "as lines of their own, by month"),
     ("windows", "sums of the ledger, made again"),
     ("usage_days", "sums of the ledger, made again"),
+    ("storage_looks", "the files are looked at where they are"),
     ("budget_alerts", "thresholds were told by the gateway that saw them"),
     ("webhook_outbox", "the gateway's own mail"),
     ("audit_outbox", "the log belongs to the gateway"),

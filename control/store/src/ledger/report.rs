@@ -4,6 +4,8 @@
 //! begins or ends within a tenant's day is summed from rows. Sums are made by the engine, in integers, on a reader; nothing
 //! here is on a request's path, and nothing here holds a report in memory: each row is given away as it is read.
 //!
+//! What files took of the disk (`storage`) stands in rows of its own, beside them.
+//!
 //! What a row shows is pinned: costs, counts, rate card, and the names of models, upstreams, tokens, users and tags never
 //! change. The one exception is a tenant's display name, which is what it is called now.
 
@@ -122,6 +124,9 @@ pub struct UsageSums {
     pub tool_calls: u64,
     /// Seconds of sandbox run time.
     pub sandbox_seconds: u64,
+    /// Bytes of the tenant's files times days, each day's rounded down: in rows of the model `storage`, of whole days alone. An
+    /// hour or so of the newest is still to come.
+    pub storage_byte_days: u64,
     /// The cost: what providers charge, less what was credited. Budgets count this.
     pub cost_usd: NanoUsd,
     /// What the operator adds to it.
@@ -150,8 +155,6 @@ pub struct UsageTotal {
     /// The sums.
     #[serde(flatten)]
     pub sums: UsageSums,
-    /// Bytes of storage times days; not metered yet.
-    pub storage_byte_days: u64,
     /// Rows whose usage the gateway estimated.
     pub estimated_rows: u64,
 }

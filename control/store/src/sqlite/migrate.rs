@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_image_tokens.sql"),
     include_str!("migrations/0010_backup.sql"),
     include_str!("migrations/0011_sandbox.sql"),
+    include_str!("migrations/0012_storage.sql"),
 ];
 
 /// The version of the schema that this program speaks.

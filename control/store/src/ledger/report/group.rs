@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, Row};
 
 use crate::error::Result;
-use crate::ledger::report::range::Source;
+use crate::ledger::report::range::{STORAGE, Source};
 use crate::ledger::report::{UsageSums, UsageTotal};
 use crate::money::NanoUsd;
 
@@ -65,6 +65,8 @@ pub(super) struct Group {
     pub(super) model: Option<String>,
     /// Whether it is money given back, which no model used.
     pub(super) is_credit: bool,
+    /// Whether it is what files took of the disk.
+    pub(super) is_storage: bool,
     pub(super) upstream: Option<String>,
     pub(super) token: Option<String>,
     pub(super) token_name: Option<String>,
@@ -78,7 +80,7 @@ pub(super) struct Group {
 }
 
 /// What stands before the sums in a group's row.
-const NAMED: usize = 12;
+const NAMED: usize = 13;
 
 /// Gives each group to `each`, ordered by its names.
 pub(super) fn read(
@@ -99,7 +101,7 @@ pub(super) fn read(
 pub(super) fn total(conn: &Connection, source: &Source) -> Result<UsageTotal> {
     let sql = format!("SELECT {} FROM {} WHERE {}", sums("u.requests"), source.table(), source.filter());
     let total = conn.prepare_cached(&sql)?.query_row(source.params().as_slice(), |row| {
-        Ok(UsageTotal { sums: read_sums(row, 1)?, storage_byte_days: 0, estimated_rows: count(row, 0)? })
+        Ok(UsageTotal { sums: read_sums(row, 1)?, estimated_rows: count(row, 0)? })
     });
     Ok(total?)
 }
@@ -117,8 +119,8 @@ pub(super) fn query(source: &Source, by: &BTreeSet<Dimension>) -> String {
     format!(
         "SELECT g.day, (SELECT id FROM tenants WHERE row_id = g.tenant), (SELECT name FROM tenants WHERE row_id = g.tenant),
              CASE WHEN g.model IS NULL THEN NULL WHEN g.model = 0 THEN 'credit'
-                 ELSE coalesce((SELECT name FROM names WHERE row_id = g.model), '') END,
-             coalesce(g.model = 0, 0),
+                 WHEN g.model = {STORAGE} THEN 'storage' ELSE coalesce((SELECT name FROM names WHERE row_id = g.model), '') END,
+             coalesce(g.model = 0, 0), coalesce(g.model = {STORAGE}, 0),
              CASE WHEN g.upstream IS NULL THEN NULL ELSE coalesce((SELECT name FROM names WHERE row_id = g.upstream), '') END,
              CASE WHEN g.token IS NULL THEN NULL ELSE coalesce((SELECT id FROM tokens WHERE row_id = g.token), '') END,
              (SELECT name FROM tokens WHERE row_id = g.token), g.rate_card,
@@ -126,7 +128,7 @@ pub(super) fn query(source: &Source, by: &BTreeSet<Dimension>) -> String {
              CASE WHEN g.label IS NULL THEN NULL ELSE (SELECT json_group_array(tag) FROM (SELECT tag FROM label_tags WHERE key = g.label ORDER BY tag)) END,
              g.*
          FROM (SELECT {keys}, {sums} FROM {table} {join} WHERE {filter} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9) g
-         ORDER BY 1, 2, 4, 6, 7, 9, 10, 11, 12"
+         ORDER BY 1, 2, 4, 7, 8, 10, 11, 12, 13"
     )
 }
 
@@ -143,6 +145,7 @@ fn sums(requests: &str) -> String {
         "u.reasoning_tokens",
         "u.tool_calls",
         "CASE WHEN u.upstream = (SELECT row_id FROM names WHERE name = 'sandbox') THEN u.input_ms / 1000 ELSE 0 END",
+        "u.storage_byte_days",
         "u.cost_nanos",
         "u.markup_nanos",
     ];
@@ -157,13 +160,14 @@ fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
         tenant_name: row.get(2)?,
         model: row.get(3)?,
         is_credit: row.get(4)?,
-        upstream: row.get(5)?,
-        token: row.get(6)?,
-        token_name: row.get(7)?,
-        rate_card: row.get(8)?,
-        user: row.get(9)?,
-        tag: row.get(10)?,
-        tags: row.get(11)?,
+        is_storage: row.get(5)?,
+        upstream: row.get(6)?,
+        token: row.get(7)?,
+        token_name: row.get(8)?,
+        rate_card: row.get(9)?,
+        user: row.get(10)?,
+        tag: row.get(11)?,
+        tags: row.get(12)?,
         estimated_rows: count(row, sums)?,
         sums: read_sums(row, sums + 1)?,
     })
@@ -172,8 +176,8 @@ fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
 /// Reads the sums that begin at column `first`.
 fn read_sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
     let sum = |at: usize| count(row, first + at);
-    let (cost, markup) = (NanoUsd(row.get(first + 8)?), NanoUsd(row.get(first + 9)?));
-    let billed = cost.checked_add(markup).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 9, markup.0))?;
+    let (cost, markup) = (NanoUsd(row.get(first + 9)?), NanoUsd(row.get(first + 10)?));
+    let billed = cost.checked_add(markup).ok_or(rusqlite::Error::IntegralValueOutOfRange(first + 10, markup.0))?;
     Ok(UsageSums {
         requests: sum(0)?,
         input_tokens: sum(1)?,
@@ -183,6 +187,7 @@ fn read_sums(row: &Row<'_>, first: usize) -> rusqlite::Result<UsageSums> {
         reasoning_tokens: sum(5)?,
         tool_calls: sum(6)?,
         sandbox_seconds: sum(7)?,
+        storage_byte_days: sum(8)?,
         cost_usd: cost,
         markup_usd: markup,
         billed_usd: billed,

@@ -22,7 +22,7 @@ pub struct UsageLine {
     pub tenant: String,
     /// Its name as it is now.
     pub tenant_name: String,
-    /// The model that ran; `credit` where money was given back.
+    /// The model that ran; `credit` where money was given back, `storage` of the files' line.
     pub model: String,
     /// Where it ran.
     pub upstream: String,
@@ -44,7 +44,7 @@ pub struct UsageLine {
     pub tool_calls: u64,
     /// See [`crate::UsageSums::sandbox_seconds`].
     pub sandbox_seconds: u64,
-    /// Bytes of storage times days; not metered yet.
+    /// See [`crate::UsageSums::storage_byte_days`].
     pub storage_byte_days: u64,
     /// The rate card version that priced it.
     pub rate_card: u32,
@@ -106,7 +106,7 @@ pub(super) fn line(period: &(String, String), group: Group) -> UsageLine {
         reasoning_tokens: sums.reasoning_tokens,
         tool_calls: sums.tool_calls,
         sandbox_seconds: sums.sandbox_seconds,
-        storage_byte_days: 0,
+        storage_byte_days: sums.storage_byte_days,
         rate_card: group.rate_card.unwrap_or_default(),
         estimated_rows: group.estimated_rows,
         cost_usd: sums.cost_usd,

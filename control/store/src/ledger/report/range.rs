@@ -140,7 +140,18 @@ pub(super) struct Source {
 const ROWS: &str = "(SELECT month, tenant, day, model, upstream, token, rate_card, label, admitted_at_ms,
     outcome NOT IN ('credit', 'resolved') AND attempt = 0 AS requests, outcome NOT IN ('credit', 'resolved') AS attempts,
     estimated AS estimated_rows, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
-    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, input_ms, cost_nanos, markup_nanos FROM ledger) u";
+    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, input_ms, cost_nanos, markup_nanos, 0 AS storage_byte_days FROM ledger) u";
+
+/// What stands in the place of a model in the rows of what files took of the disk; no name has this number.
+pub(super) const STORAGE: i64 = -1;
+
+/// What a report sums of `usage_days`, and of what files took of the disk as rows of the same form.
+const DAYS: &str = "u.month, u.tenant, u.day, u.model, u.upstream, u.token, u.rate_card, u.label, u.requests, u.attempts,
+    u.estimated_rows, u.input_tokens, u.cache_read_tokens, u.cache_write_tokens, u.cache_write_1h_tokens, u.output_tokens,
+    u.reasoning_tokens, u.input_audio_tokens, u.output_audio_tokens, u.input_image_tokens, u.output_image_tokens, u.tool_calls,
+    u.input_ms, u.cost_nanos, u.markup_nanos, 0 AS storage_byte_days";
+const STORAGE_DAYS: &str =
+    "u.month, u.tenant, u.day, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, u.byte_days";
 
 /// The months come first in the key of `usage_days`: named one by one, they lead to a tenant's own rows and no other's.
 const MONTHS: &str = "u.month IN (WITH RECURSIVE months (number) AS
@@ -180,11 +191,24 @@ impl Source {
         }
     }
 
-    pub(super) fn table(&self) -> &'static str {
-        if self.of_rows { ROWS } else { "usage_days u" }
+    /// What is summed, as `u`. Of days each part is filtered by itself, since the engine would not look into them from outside.
+    pub(super) fn table(&self) -> String {
+        if self.of_rows {
+            return ROWS.to_owned();
+        }
+        let filter = self.own_filter();
+        format!(
+            "(SELECT {DAYS} FROM usage_days u WHERE {filter}
+             UNION ALL SELECT {STORAGE_DAYS} FROM storage_days u WHERE {filter} AND u.byte_days > 0) u"
+        )
     }
 
+    /// What still has to hold for a row of [`Source::table`].
     pub(super) fn filter(&self) -> String {
+        if self.of_rows { self.own_filter() } else { "TRUE".to_owned() }
+    }
+
+    fn own_filter(&self) -> String {
         // The `IN` lets the engine use the index of (tenant, admitted_at_ms) for all tenants as for one.
         let tenant = match (self.tenant, self.of_rows) {
             (Some(_), _) => "u.tenant = :tenant",
@@ -214,7 +238,11 @@ impl Source {
 /// The oldest and the newest month that there is anything of.
 fn months(conn: &Connection) -> Result<(i32, i32)> {
     let end = |which: &str| -> Result<Option<i32>> {
-        let sql = format!("SELECT {which}(month) FROM usage_days");
+        // Each by itself, so that each is the end of an index.
+        let sql = format!(
+            "SELECT {which}(month) FROM (SELECT {which}(month) AS month FROM usage_days
+             UNION ALL SELECT {which}(month) FROM storage_days)"
+        );
         Ok(conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
     };
     Ok((end("min")?.unwrap_or(0), end("max")?.unwrap_or(0)))

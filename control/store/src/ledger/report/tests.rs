@@ -128,7 +128,7 @@ fn a_row_has_the_contracts_shape() {
     let (_, token, _) = scene.tenant("acme");
     write(&scene, &[NOON]);
     let sums = json!({"requests": 1, "input_tokens": 65, "cache_read_tokens": 2, "cache_write_tokens": 12, "output_tokens": 144,
-        "reasoning_tokens": 32, "tool_calls": 256, "sandbox_seconds": 0, "cost_usd": "0.054399000", "markup_usd": "0.000000000", "billed_usd": "0.054399000"});
+        "reasoning_tokens": 32, "tool_calls": 256, "sandbox_seconds": 0, "storage_byte_days": 0, "cost_usd": "0.054399000", "markup_usd": "0.000000000", "billed_usd": "0.054399000"});
     let report = scene.store.usage(&query(Some("acme"), "day,model,token")).unwrap();
     let mut row = sums.clone();
     row["day"] = json!("2024-10-04");
