@@ -155,10 +155,11 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
             // is nothing to be in front of.
             let _ours = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), getpid());
         }
+        unignore();
         set_mask(libc::sigemptyset)
     };
     #[allow(unsafe_code, reason = "nothing else runs between fork and exec")]
-    // SAFETY: `ready` calls `ioctl`, `getpid`, `sigemptyset` and `pthread_sigmask` alone, which are async-signal-safe, and
+    // SAFETY: `ready` calls `ioctl`, `getpid`, `signal`, `sigemptyset` and `pthread_sigmask` alone, which are async-signal-safe, and
     // allocates nothing.
     unsafe {
         command.pre_exec(ready)
@@ -217,6 +218,15 @@ fn end_the_rest() {
     // To process group 1 is `kill(-1)`: to everybody but this process. An error means that there is nobody.
     let _nobody = kill_process_group(Pid::INIT, Signal::KILL);
     while matches!(wait(WaitOptions::empty()), Ok(_) | Err(Errno::INTR)) {}
+}
+
+/// Whatever the gateway was started to ignore (`nohup`, a shell's `&`) has its meaning again.
+#[allow(unsafe_code, reason = "the system call has no safe form")]
+fn unignore() {
+    for signal in 1..=64 {
+        // SAFETY: the disposition is the default, no handler; numbers that can't be set are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// No descriptor above 2 reaches the command, whatever was inherited.

@@ -51,10 +51,11 @@ impl Run {
         Self { command: vec!["sh".into(), "-c".into(), script.into()], ..Self::default() }
     }
 
-    /// The report comes back as standard output and as descriptor 3 inside; descriptor 9 stands for what a launcher forgot.
+    /// The report comes back as standard output and as descriptor 3 inside; descriptor 9 and the ignored
+    /// signals stand for what a launcher forgot.
     pub(crate) fn launch(&self) -> Command {
         let mut launch = Command::new("sh");
-        launch.args(["-c", "exec 3>&1 1>&2 9</etc/passwd; exec bwrap \"$@\"", "sh"]);
+        launch.args(["-c", "exec 3>&1 1>&2 9</etc/passwd; trap '' HUP INT; exec bwrap \"$@\"", "sh"]);
         launch.args(words("--ro-bind / / --dev /dev --proc /proc --unshare-pid --die-with-parent --as-pid-1"));
         launch.args(&self.bwrap).arg("--");
         if !self.without_helper {

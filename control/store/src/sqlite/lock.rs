@@ -50,6 +50,15 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    /// Said, not left to the closing: a child that was forked meanwhile has the file open until it is another program.
+    fn drop(&mut self) {
+        if let Err(err) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%err, "a lock is let go of with its file alone");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +71,17 @@ mod tests {
         assert!(FileLock::take(&path, Duration::ZERO).unwrap().is_none());
         drop(first);
         assert!(FileLock::take(&path, Duration::ZERO).unwrap().is_some());
+    }
+
+    /// What a fork leaves for a moment: another descriptor of the same opened file.
+    #[test]
+    fn d_05_a_lock_is_let_go_of_while_a_fork_still_has_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = FileLock::take(&path, Duration::ZERO).unwrap().unwrap();
+        let forked = first.file().try_clone().unwrap();
+        drop(first);
+        assert!(FileLock::take(&path, Duration::ZERO).unwrap().is_some());
+        drop(forked);
     }
 }
