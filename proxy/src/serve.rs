@@ -37,7 +37,7 @@ use crate::outbound;
 use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{IsDeleted, Seals, Shelf, sweep};
-use crate::sandbox::{Rooms, runner};
+use crate::sandbox::{Rooms, runner, sweep_containers};
 use crate::{batch, rlimit, upstream, workspace};
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -188,6 +188,9 @@ fn beside(server: &mut Server, shared: &Arc<Shared>, config: &Config, stopped: &
         async move { lines.write(&store, stop).await }
     };
     server.add_service(background_service("connections", Beside::new(stopped.clone(), told)));
+    let of_dead = Arc::clone(shared);
+    let swept = move |stop| sweep_containers(Arc::clone(&of_dead), stop);
+    server.add_service(background_service("containers", Beside::new(stopped.clone(), swept)));
     let of_files = Arc::clone(shared);
     let metered = move |stop| workspace::meter(Arc::clone(&of_files), stop);
     server.add_service(background_service("storage", Beside::new(stopped.clone(), metered)));

@@ -1,6 +1,7 @@
 //! [`Docker`]: runs jobs as containers of an engine, with the same walls as bubblewrap's, the same process 1, and the same proof.
 //!
 //! - `spec`: what the engine is asked to make, a pure function
+//! - `owner`: which process waits for a container, and whether it lives
 //! - `place`: where process 1 of one run reports to
 //! - `watch`: a run while it runs
 //! - `usage`: what it used, as process 1 read it from inside
@@ -9,15 +10,16 @@
 //! The engine must run on this machine's kernel: it takes paths of this host, and process 1 is a program for it. Must never give a container
 //! the engine's socket, a capability, a network, or a mount below what a tenant can write to.
 
+mod owner;
 mod place;
 mod spec;
 mod sweep;
 mod usage;
 mod watch;
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +37,7 @@ use crate::examine::{self, Examination};
 use crate::status::End;
 use crate::{Backend, Chunk, Ended, Enforced, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
 
+use owner::Owner;
 use place::Place;
 use spec::Common;
 use sweep::Sweeper;
@@ -50,7 +53,7 @@ const FILTER_IS_OPEN: u8 = 10;
 const LIMIT_IS_OPEN: u8 = 11;
 /// Between two looks whether the engine has heard of a kill.
 const OOM_STEP: Duration = Duration::from_millis(20);
-/// Below the state directory: a directory for each run.
+/// Below the state directory: a directory for each process, with one for each of its runs.
 const RUNS: &str = "runs";
 
 /// How the engine is set up.
@@ -71,7 +74,7 @@ pub struct DockerSetup {
 pub struct Docker {
     engine: Engine,
     common: Common,
-    runs: PathBuf,
+    owner: Owner,
     next: AtomicU64,
     sweeper: Sweeper,
 }
@@ -87,27 +90,32 @@ impl Docker {
     /// What is missing: [`SandboxError::Missing`] for the engine, the image or the runtime, [`SandboxError::Cgroups`] where it can't limit,
     /// [`SandboxError::Unproved`] and [`SandboxError::Engine`] where the run failed.
     pub async fn start(setup: &DockerSetup) -> Result<Self, SandboxError> {
-        let missing = |error| {
-            SandboxError::Missing(format!("no container engine answers on {}: {error}", setup.socket.display()))
-        };
-        let socket = setup.socket.to_str().ok_or(SandboxError::Job("the engine's socket is not UTF-8"))?;
-        let engine = Engine::connect_with_unix(socket, PATIENCE_SECONDS, API_DEFAULT_VERSION).map_err(missing)?;
-        let engine = engine.negotiate_version().await.map_err(missing)?;
+        let engine = connect(setup).await?;
         examine_engine(&engine, setup).await?;
-        let runs = setup.state_dir.join(RUNS);
-        let instance = setup.state_dir.to_string_lossy().into_owned();
+        let (instance, runs) = whose(setup);
         sweep::left_behind(&engine, &instance, &runs).await?;
-        DirBuilder::new().recursive(true).mode(0o700).create(&runs).map_err(SandboxError::Io)?;
+        let owner = Owner::begin(&runs).map_err(SandboxError::Io)?;
         let common = Common {
             image: setup.image.clone(),
             runtime: setup.runtime.clone(),
             instance,
+            owner: owner.name().to_owned(),
             seccomp: crate::seccomp::docker_profile()?,
             init: write_init(&setup.state_dir).map_err(SandboxError::Io)?,
         };
-        let docker = Self { sweeper: Sweeper::start(engine.clone()), engine, common, runs, next: AtomicU64::new(0) };
+        let docker = Self { sweeper: Sweeper::start(engine.clone()), engine, common, owner, next: AtomicU64::new(0) };
         docker.examine(&setup.state_dir).await?;
         Ok(docker)
+    }
+
+    /// Removes the containers whose gateway is dead, of all that used this state directory; how many there were.
+    ///
+    /// # Errors
+    /// [`SandboxError::Missing`] where no engine answers, [`SandboxError::Engine`] where it refuses.
+    pub async fn sweep(setup: &DockerSetup) -> Result<usize, SandboxError> {
+        let engine = connect(setup).await?;
+        let (instance, runs) = whose(setup);
+        sweep::left_behind(&engine, &instance, &runs).await
     }
 
     /// A run whose process 1 says how it is held, and whose command asks for what may not be had. The image need not have a program.
@@ -228,10 +236,24 @@ impl Backend for Docker {
         job.check()?;
         let sampled = job.limits.disk_bytes.is_some() || job.limits.disk_entries.is_some();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place::make(&self.runs, number, job.workspace.owner()).map_err(SandboxError::Io)?;
+        let mut place = Place::make(self.owner.dir(), number, job.workspace.owner()).map_err(SandboxError::Io)?;
         let seen = Box::pin(self.run_in(job, &mut place, output)).await?;
         self.outcome(seen, sampled)
     }
+}
+
+/// Speaks to the engine.
+async fn connect(setup: &DockerSetup) -> Result<Engine, SandboxError> {
+    let missing =
+        |error| SandboxError::Missing(format!("no container engine answers on {}: {error}", setup.socket.display()));
+    let socket = setup.socket.to_str().ok_or(SandboxError::Job("the engine's socket is not UTF-8"))?;
+    let engine = Engine::connect_with_unix(socket, PATIENCE_SECONDS, API_DEFAULT_VERSION).map_err(missing)?;
+    engine.negotiate_version().await.map_err(missing)
+}
+
+/// What marks the containers of this data directory, and where their runs report to.
+fn whose(setup: &DockerSetup) -> (String, PathBuf) {
+    (setup.state_dir.to_string_lossy().into_owned(), setup.state_dir.join(RUNS))
 }
 
 /// Whether the engine has what runs need.

@@ -20,4 +20,4 @@ mod run;
 
 pub(crate) use operator::runner;
 pub(crate) use order::blocking;
-pub(crate) use room::{Rooms, start};
+pub(crate) use room::{Rooms, start, sweep as sweep_containers};

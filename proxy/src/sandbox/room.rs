@@ -7,14 +7,21 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openclawmu_sandbox::{Backend, DiskUsage, HostUid, PathError, RelPath, Root, SandboxError, Workspace};
 use openclawmu_store::{Refused, TenantId, TenantKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::egress::{Lines, Sockets};
+#[cfg(target_os = "linux")]
+use crate::config::DockerConfig;
 use crate::config::{BackendConfig, SandboxConfig};
+use crate::context::Shared;
 use crate::refusal::Refusal;
+
+/// Between two looks for containers of gateways that died.
+const SWEEP: Duration = Duration::from_secs(120);
 
 /// A backend, once it is examined.
 type Slot = tokio::sync::Mutex<Option<Arc<dyn Backend>>>;
@@ -121,6 +128,23 @@ impl Rooms {
         Workspace::new(root, self.owner(key)?)
     }
 
+    /// Removes what dead gateways left at the engines that are configured.
+    #[cfg(target_os = "linux")]
+    async fn sweep(&self) {
+        for config in &self.config.backends {
+            let BackendConfig::Docker(config) = config else { continue };
+            let setup = docker_setup(config.clone(), self.state_dir.clone());
+            match openclawmu_sandbox::Docker::sweep(&setup).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "containers of a gateway that died are gone"),
+                Err(err) => tracing::warn!(%err, "containers of dead gateways can't be looked for now"),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    async fn sweep(&self) {}
+
     /// What a tenant's files take of the disk, up to `most`; nothing where it has none. It blocks on the disk.
     ///
     /// # Errors
@@ -144,7 +168,7 @@ impl Rooms {
 /// Examines what isolates.
 #[cfg(target_os = "linux")]
 pub(crate) async fn start(config: &BackendConfig, state_dir: &Path) -> Result<Arc<dyn Backend>, SandboxError> {
-    use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, Docker, DockerSetup};
+    use openclawmu_sandbox::{Bubblewrap, BubblewrapSetup, Docker};
     let state_dir = state_dir.to_owned();
     match config.clone() {
         BackendConfig::Bubblewrap(config) => {
@@ -161,8 +185,26 @@ pub(crate) async fn start(config: &BackendConfig, state_dir: &Path) -> Result<Ar
             Ok(Arc::new(backend))
         }
         BackendConfig::Docker(config) => {
-            let setup = DockerSetup { socket: config.socket, image: config.image, runtime: config.runtime, state_dir };
+            let setup = docker_setup(config, state_dir);
             Ok(Arc::new(super::home::Home::of(Docker::start(&setup).await?)))
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn docker_setup(config: DockerConfig, state_dir: PathBuf) -> openclawmu_sandbox::DockerSetup {
+    openclawmu_sandbox::DockerSetup { socket: config.socket, image: config.image, runtime: config.runtime, state_dir }
+}
+
+/// Removes the containers of gateways that died over this data directory, now and every few minutes, until `stop`: one that hands over
+/// may die later.
+pub(crate) async fn sweep(shared: Arc<Shared>, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        shared.rooms.sweep().await;
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(SWEEP) => {}
         }
     }
 }

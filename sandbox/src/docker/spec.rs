@@ -12,8 +12,10 @@ use bollard::models::{
 use crate::egress::ENVIRONMENT;
 use crate::{Job, Limits, SandboxError};
 
-/// On every container that this made, with the name of the gateway's data directory: what a start sweeps.
+/// On every container that this made, with the name of the gateway's data directory: what a sweep looks at.
 pub(super) const INSTANCE: &str = "openclawmu.instance";
+/// And with the process that waits for it: what a sweep leaves alone as long as that lives.
+pub(super) const OWNER: &str = "openclawmu.owner";
 /// The run's name.
 const RUN: &str = "openclawmu.run";
 
@@ -51,6 +53,8 @@ pub(super) struct Common {
     pub(super) runtime: Option<String>,
     /// Whose containers these are.
     pub(super) instance: String,
+    /// Which process of it waits for them.
+    pub(super) owner: String,
     /// The seccomp policy, as the engine reads it.
     pub(super) seccomp: String,
     /// The first process, as a file of the host.
@@ -92,6 +96,7 @@ pub(super) fn container(
         tty: Some(false),
         labels: Some(HashMap::from([
             (INSTANCE.to_owned(), common.instance.clone()),
+            (OWNER.to_owned(), common.owner.clone()),
             (RUN.to_owned(), job.id.to_string()),
         ])),
         host_config: Some(host(&job.limits, common, mounts)),
@@ -202,6 +207,7 @@ mod tests {
             image: "image".into(),
             runtime: Some("runsc".into()),
             instance: "here".into(),
+            owner: "this".into(),
             seccomp: "{}".into(),
             init: "/state/init".into(),
         }

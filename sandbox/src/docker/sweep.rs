@@ -1,7 +1,6 @@
 //! What goes when a run is over, whether it ended, failed, was given up, or its gateway died.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 use bollard::Docker as Engine;
@@ -10,7 +9,8 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::spec::INSTANCE;
+use super::owner;
+use super::spec::{INSTANCE, OWNER};
 use crate::SandboxError;
 
 /// Removes containers that nobody waits for any more.
@@ -37,7 +37,7 @@ impl Sweeper {
         sweeping.spawn(async move {
             while let Some(name) = names.recv().await {
                 if let Err(error) = remove(&theirs, &name).await {
-                    tracing::error!(%error, "a container that was given up could not be removed; the next start tries again");
+                    tracing::error!(%error, "a container that was given up could not be removed; it is swept when this gateway is gone");
                 }
             }
         });
@@ -79,17 +79,22 @@ async fn remove(engine: &Engine, name: &str) -> Result<(), SandboxError> {
     }
 }
 
-/// Removes the containers and the directories of runs whose gateway is dead: this one has begun none.
-pub(super) async fn left_behind(engine: &Engine, instance: &str, runs: &Path) -> Result<(), SandboxError> {
+/// Removes the containers and the directories of runs whose gateway is dead; how many containers went. Those of the living stay, as
+/// of one that hands over to another.
+pub(super) async fn left_behind(engine: &Engine, instance: &str, runs: &Path) -> Result<usize, SandboxError> {
     let filters = HashMap::from([("label", vec![format!("{INSTANCE}={instance}")])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let left =
         engine.list_containers(Some(options)).await.map_err(|error| SandboxError::Engine(format!("list: {error}")))?;
-    for container in left.into_iter().filter_map(|container| container.id) {
-        remove(engine, &container).await?;
+    let mut removed = 0;
+    for container in left {
+        let owner = container.labels.as_ref().and_then(|labels| labels.get(OWNER));
+        let lives = owner.map_or(Ok(false), |owner| owner::lives(runs, owner)).map_err(SandboxError::Io)?;
+        if let Some(id) = container.id.filter(|_| !lives) {
+            remove(engine, &id).await?;
+            removed += 1;
+        }
     }
-    match std::fs::remove_dir_all(runs) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SandboxError::Io(error)),
-        _ => Ok(()),
-    }
+    owner::remove_dead(runs).map_err(SandboxError::Io)?;
+    Ok(removed)
 }

@@ -18,35 +18,55 @@ pub(super) struct Usage {
     pub(super) oom_kills: Option<u64>,
 }
 
+/// The control groups of a process of this host's: `4:memory:/docker/...` a line in the first version, `0::/docker/...` in the second.
+#[derive(Debug)]
+pub(super) struct Groups(String);
+
+impl Groups {
+    /// Those that a process is in now; they can be asked until they are removed, also when it has gone.
+    pub(super) fn of_process(pid: i64) -> Self {
+        Self(fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default())
+    }
+
+    /// How many processes were killed for their memory; none where nobody counts, or the groups are gone.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let second = || self.entry("memory", "memory.events", "oom_kill");
+        self.entry("memory", "memory.oom_control", "oom_kill").or_else(second)
+    }
+
+    fn read(&self, controller: &str, file: &str) -> Option<String> {
+        let first = self.0.lines().find_map(|line| {
+            let (_, line) = line.split_once(':')?;
+            let (controllers, path) = line.split_once(':')?;
+            controllers.split(',').any(|one| one == controller).then_some((controllers, path))
+        });
+        let dir = match first {
+            Some((controllers, path)) => format!("{controllers}{path}"),
+            None => self.0.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned(),
+        };
+        fs::read_to_string(Path::new(GROUPS).join(dir).join(file)).ok()
+    }
+
+    fn number(&self, controller: &str, file: &str) -> Option<u64> {
+        self.read(controller, file)?.trim().parse().ok()
+    }
+
+    fn entry(&self, controller: &str, file: &str, key: &str) -> Option<u64> {
+        let text = self.read(controller, file)?;
+        text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+}
+
 impl Usage {
     /// Reads it from the control groups of a process of this host's.
-    pub(super) fn of_process(pid: i64) -> Self {
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        // `4:memory:/docker/...` in the first version, `0::/docker/...` in the second.
-        let read = |controller: &str, file: &str| {
-            let first = groups.lines().find_map(|line| {
-                let (_, line) = line.split_once(':')?;
-                let (controllers, path) = line.split_once(':')?;
-                controllers.split(',').any(|one| one == controller).then_some((controllers, path))
-            });
-            let dir = match first {
-                Some((controllers, path)) => format!("{controllers}{path}"),
-                None => groups.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned(),
-            };
-            fs::read_to_string(Path::new(GROUPS).join(dir).join(file)).ok()
-        };
-        let number = |controller: &str, file: &str| read(controller, file)?.trim().parse::<u64>().ok();
-        let entry = |controller: &str, file: &str, key: &str| {
-            let text = read(controller, file)?;
-            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse::<u64>().ok())
-        };
-        let micros = || entry("cpu", "cpu.stat", "usage_usec").map(Duration::from_micros);
+    pub(super) fn of(groups: &Groups) -> Self {
+        let micros = || groups.entry("cpu", "cpu.stat", "usage_usec").map(Duration::from_micros);
+        let peak = || groups.number("memory", "memory.peak");
         Self {
-            cpu: number("cpuacct", "cpuacct.usage").map(Duration::from_nanos).or_else(micros),
-            memory_peak_bytes: number("memory", "memory.max_usage_in_bytes")
-                .or_else(|| number("memory", "memory.peak")),
-            refused_processes: entry("pids", "pids.events", "max").unwrap_or(0),
-            oom_kills: None,
+            cpu: groups.number("cpuacct", "cpuacct.usage").map(Duration::from_nanos).or_else(micros),
+            memory_peak_bytes: groups.number("memory", "memory.max_usage_in_bytes").or_else(peak),
+            refused_processes: groups.entry("pids", "pids.events", "max").unwrap_or(0),
+            oom_kills: groups.oom_kills(),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::failed;
 use super::place::Place;
-use super::usage::Usage;
+use super::usage::{Groups, Usage};
 use crate::capture::Capture;
 use crate::disk::Sampler;
 use crate::ending::{Cause, GRACE};
@@ -50,7 +50,14 @@ pub(super) struct Readers {
 struct Read {
     stdout: Capture,
     stderr: Capture,
+    heard: Heard,
+}
+
+/// What process 1 said, and what was seen of it from outside at its end.
+#[derive(Default)]
+struct Heard {
     said: Vec<u8>,
+    oom_kills: Option<u64>,
 }
 
 type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
@@ -77,14 +84,14 @@ impl Run<'_> {
     ) -> Result<Seen, SandboxError> {
         let started = Instant::now();
         let kept = self.limits.kept_bytes;
-        let mut read = Read { stdout: Capture::new(kept), stderr: Capture::new(kept), said: Vec::new() };
+        let mut read = Read { stdout: Capture::new(kept), stderr: Capture::new(kept), heard: Heard::default() };
         let Readers { output, disk } = readers;
         let (mut cause, outside, rest) = {
-            let Read { stdout, stderr, said } = &mut read;
+            let Read { stdout, stderr, heard } = &mut read;
             let pumping = pump(attached.output, [stdout, stderr], self.limits.output_bytes, output.as_ref());
             let mut reading = Reading {
                 pumping: Box::pin(pumping),
-                listening: Box::pin(listen(place, said)),
+                listening: Box::pin(listen(place, heard)),
                 pumped: false,
                 listened: false,
             };
@@ -98,10 +105,14 @@ impl Run<'_> {
             Ok(Ok(Pumped::TooMuch)) => cause = Cause::OutputLimit,
             Ok(Ok(Pumped::All)) | Err(_) => {}
         }
+        let Heard { said, oom_kills } = read.heard;
+        let mut usage = outside.unwrap_or_else(|| Usage::parse(&said));
+        // Whoever has no page left for its report is seen from outside.
+        usage.oom_kills = usage.oom_kills.max(oom_kills);
         Ok(Seen {
             cause,
-            status: Status::parse(&read.said),
-            usage: outside.unwrap_or_else(|| Usage::parse(&read.said)),
+            status: Status::parse(&said),
+            usage,
             stdout: read.stdout.finish(),
             stderr: read.stderr.finish(),
             duration: started.elapsed(),
@@ -183,7 +194,7 @@ impl Run<'_> {
     async fn usage(&self) -> Result<Usage, SandboxError> {
         let inspecting = self.engine.inspect_container(self.name, None::<InspectContainerOptions>);
         let pid = inspecting.await.map_err(failed("inspect"))?.state.and_then(|state| state.pid);
-        Ok(pid.filter(|pid| *pid > 0).map(Usage::of_process).unwrap_or_default())
+        Ok(pid.filter(|pid| *pid > 0).map(|pid| Usage::of(&Groups::of_process(pid))).unwrap_or_default())
     }
 
     async fn kill(&self) -> Result<(), SandboxError> {
@@ -247,14 +258,18 @@ async fn pump(
     Ok(Pumped::All)
 }
 
-/// Hears what process 1 says, to its end; whether the walls are what they must be.
-async fn listen(place: &mut Place, said: &mut Vec<u8>) -> Result<bool, SandboxError> {
+/// Hears what process 1 says, to its end; whether the walls are what they must be. When it falls silent its control groups are still
+/// there: the engine takes them away when it has heard of the end, by way of three more processes.
+async fn listen(place: &mut Place, Heard { said, oom_kills }: &mut Heard) -> Result<bool, SandboxError> {
     let mut reporter = place.reporter().await.map_err(SandboxError::Io)?;
+    let peer = reporter.peer_cred().ok().and_then(|peer| peer.pid());
+    let groups = peer.map(|pid| Groups::of_process(pid.into()));
     let mut piece = [0; 1024];
     loop {
         let length = reporter.read(&mut piece).await.map_err(SandboxError::Io)?;
         let bytes = piece.get(..length).unwrap_or_default();
         if bytes.is_empty() {
+            *oom_kills = groups.as_ref().and_then(Groups::oom_kills);
             return Ok(true);
         }
         said.extend_from_slice(bytes);

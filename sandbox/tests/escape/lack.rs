@@ -136,7 +136,6 @@ const STATE: &str = "OPENCLAWMU_TEST_STATE";
 #[test]
 fn docker_names_what_is_missing() {
     let started = |setup: &DockerSetup| block_on(Docker::start(setup)).map(|_| "").map_err(|err| err.reason());
-    // A directory of its own: a start sweeps what others of the same one run.
     let state = tempfile::tempdir().unwrap();
     let docker_setup = || DockerSetup { state_dir: state.path().to_owned(), ..docker_setup() };
     assert_eq!(started(&docker_setup()), Ok(""));
@@ -168,9 +167,10 @@ fn docker_setup_elsewhere() -> DockerSetup {
     DockerSetup { socket: "/".into(), image, runtime: None, state_dir: "/".into() }
 }
 
-/// in containers: a killed gateway takes its run along, and the next start removes what is left of it.
+/// in containers: a killed gateway takes its run along, and whoever sweeps then removes what is left of it; nobody does
+/// while it lives.
 #[test]
-fn killing_the_gateway_ends_its_container_and_the_next_start_sweeps() {
+fn a_living_gateways_container_is_swept_by_nobody_and_a_killed_ones_is_gone() {
     let mark = format!("contained-{}", std::process::id());
     let state = tempfile::tempdir().unwrap();
     let mut gateway = Command::new(std::env::current_exe().unwrap())
@@ -184,14 +184,20 @@ fn killing_the_gateway_ends_its_container_and_the_next_start_sweeps() {
     // Process 1, the command and its child: the same text in each.
     until("that it runs", || processes_with(&mark) >= 3);
     assert_eq!(containers_of(engine(), state.path()), 1);
+    // One that takes over while the other still waits for its run leaves that alone.
+    let setup = DockerSetup { state_dir: state.path().to_owned(), ..docker_setup() };
+    let successor = block_on(Docker::start(&setup)).unwrap();
+    assert_eq!(block_on(Docker::sweep(&setup)).unwrap(), 0);
+    assert_eq!(containers_of(engine(), state.path()), 1);
+    assert!(processes_with(&mark) >= 3, "it runs on");
     gateway.kill().unwrap();
     gateway.wait().unwrap();
     until("that all of it is gone", || processes_with(&mark) == 0);
     assert_eq!(containers_of(engine(), state.path()), 1, "nobody has removed it yet");
-    let setup = DockerSetup { state_dir: state.path().to_owned(), ..docker_setup() };
-    block_on(Docker::start(&setup)).unwrap();
+    assert_eq!(block_on(Docker::sweep(&setup)).unwrap(), 1);
     assert_eq!(containers_of(engine(), state.path()), 0);
-    assert_eq!(std::fs::read_dir(state.path().join("runs")).unwrap().count(), 0, "its directory went as well");
+    assert_eq!(std::fs::read_dir(state.path().join("runs")).unwrap().count(), 1, "its directory went as well");
+    drop(successor);
 }
 
 /// How many containers, running or not, a gateway with this directory has made.
