@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use openclawmu_store::{Actor, TenantId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 /// What is to be run: a `command`, or `code` and its `language`
@@ -200,6 +201,8 @@ pub struct OperatorRun {
     pub actor: Actor,
     /// What for.
     pub request: RunRequest,
+    /// Who reads along: told by an event (`run`) that it begins, and then of all that it writes (`stdout`, `stderr`).
+    pub events: Option<mpsc::Sender<Vec<u8>>>,
 }
 
 /// Why nothing was run, as the operator is told.
@@ -222,7 +225,8 @@ pub struct RunRefused {
 pub struct Runner(Arc<RunFn>);
 
 type RunFn = dyn Fn(OperatorRun) -> Running + Send + Sync;
-type Running = Pin<Box<dyn Future<Output = Result<RunAnswer, RunRefused>> + Send>>;
+/// A run that goes on as long as this is waited for.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<RunAnswer, RunRefused>> + Send>>;
 
 impl Runner {
     /// One that does what `run` does.

@@ -280,6 +280,45 @@ async fn the_operator_runs_something_where_a_tenants_code_runs() {
     assert_eq!(runs[1]["target"], told["id"]);
 }
 
+/// U-01: what a run writes is there while it runs, on the stream that it was written to, and the end is the command's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_run_is_read_along_while_it_runs() {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+    let scene = Scene::new().await;
+    let script = "echo one; printf '\\377\\n'; while [ ! -e go ]; do sleep 0.05; done; echo two >&2; exit 3";
+    let mut command = tokio::process::Command::new(openclawmu_tests::gateway::binary());
+    command.arg("--data").arg(scene.gateway.data());
+    command.args(["sandbox", "exec", "--tenant", "acme", "--", "sh", "-c", script]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut running = command.spawn().expect("it starts");
+    let mut out = tokio::io::BufReader::new(running.stdout.take().expect("a pipe"));
+    let mut lines = Vec::new();
+    while lines.len() < 6 {
+        out.read_until(b'\n', &mut lines).await.expect("what it wrote");
+    }
+    assert_eq!(lines, b"one\n\xff\n");
+    // Only now does it end, so that what was read was read before.
+    let go = scene.client.build(reqwest::Method::PUT, "/v1/workspace/files/go").body("");
+    assert_eq!(go.send().await.expect("an answer").status(), 201);
+    let mut said = String::new();
+    running.stderr.take().expect("a pipe").read_to_string(&mut said).await.expect("text");
+    assert_eq!((said.as_str(), running.wait().await.expect("its end").code()), ("two\n", Some(3)));
+    // Who stops reading along ends the run.
+    let endless = json!({ "command": ["sh", "-c", "echo begun; sleep 600"] });
+    let path = "/v1/tenants/acme/sandbox/exec";
+    let request = scene.admin().build(reqwest::Method::POST, path).header("accept", "text/event-stream");
+    let mut reply = request.json(&endless).send().await.expect("an answer");
+    assert_eq!(reply.status(), 200);
+    let mut seen = String::new();
+    while !seen.contains("begun") {
+        seen.push_str(&String::from_utf8_lossy(&reply.chunk().await.expect("it goes on").expect("more")));
+    }
+    assert!(seen.starts_with("event: run\ndata: {\"id\":\"run_"), "{seen}");
+    drop(reply);
+    let rows = scene.rows_once(2).await;
+    assert!(rows.iter().any(|row| row.outcome == "partial"), "{rows:#?}");
+}
+
 /// The example of `conf/examples/code_interpreter`: the model's code is run, and the model is told what came of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_runs_code_by_the_examples_function() {

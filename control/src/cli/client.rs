@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
@@ -108,17 +108,42 @@ impl Client {
 
     /// The same of a call that may take as long as `timeout`.
     pub(crate) async fn text_within(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<String> {
-        let response = self.send(timeout, call).await?;
+        let response = self.send((timeout, None), call).await?;
         response.text().await.with_context(|| self.broke_off())
     }
 
     /// Writes the answer's body to `to` as it comes, whatever its size.
     pub(crate) async fn copy(&self, call: Call<'_>, to: &mut dyn Write) -> anyhow::Result<()> {
-        let mut response = self.send(LONG_TIMEOUT, call).await?;
+        let mut response = self.send((LONG_TIMEOUT, None), call).await?;
         while let Some(chunk) = response.chunk().await.with_context(|| self.broke_off())? {
             to.write_all(&chunk)?;
         }
         Ok(to.flush()?)
+    }
+
+    /// Gives each event of an answer to `each`, by its name and its data, as it comes; what that gives first is the answer's.
+    pub(crate) async fn events<T>(
+        &self,
+        timeout: Duration,
+        call: Call<'_>,
+        each: &mut (dyn FnMut(&str, Value) -> anyhow::Result<Option<T>> + Send),
+    ) -> anyhow::Result<T> {
+        let mut response = self.send((timeout, Some("text/event-stream")), call).await?;
+        let mut buffer = Vec::new();
+        while let Some(chunk) = response.chunk().await.with_context(|| self.broke_off())? {
+            buffer.extend_from_slice(&chunk);
+            while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = buffer.drain(..end + 2).collect();
+                let event = String::from_utf8_lossy(&event);
+                let line = |field: &str| event.lines().find_map(|line| line.strip_prefix(field));
+                let (Some(name), Some(data)) = (line("event: "), line("data: ")) else { continue };
+                let data = serde_json::from_str(data).with_context(|| self.broke_off())?;
+                if let Some(done) = each(name, data)? {
+                    return Ok(done);
+                }
+            }
+        }
+        bail!(self.broke_off())
     }
 
     fn broke_off(&self) -> String {
@@ -126,7 +151,7 @@ impl Client {
     }
 
     /// An answer that is no refusal.
-    async fn send(&self, timeout: Duration, call: Call<'_>) -> anyhow::Result<Response> {
+    async fn send(&self, (timeout, accept): (Duration, Option<&str>), call: Call<'_>) -> anyhow::Result<Response> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| anyhow::anyhow!("the URL can't have a path"))?
@@ -137,6 +162,9 @@ impl Client {
             url.query_pairs_mut().extend_pairs(call.query);
         }
         let mut request = self.http.request(call.method, url).timeout(timeout);
+        if let Some(accept) = accept {
+            request = request.header(ACCEPT, accept);
+        }
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }

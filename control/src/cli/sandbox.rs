@@ -1,4 +1,4 @@
-//! `sandbox exec`: runs something in a tenant's sandbox, and ends as that did.
+//! `sandbox exec`: runs something in a tenant's sandbox, writes what it writes as it comes, and ends as it did.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -108,30 +108,48 @@ async fn exec(flags: &ExecFlags, client: &Client, is_json: bool) -> anyhow::Resu
     let body = flags.body(flags.stdin.then_some(input.as_slice()))?;
     let path = ["tenants", flags.tenant.as_str(), "sandbox", "exec"];
     let patience = flags.timeout.map_or(LONGEST, Duration::from_secs) + SPARE;
-    let text = client.text_within(patience, Call::send(Method::POST, &path, body)).await?;
-    let answer: Value = serde_json::from_str(&text).context("the gateway did not answer in JSON")?;
-    let code = field(&answer, "exit_code").as_u64().and_then(|code| u8::try_from(code).ok());
-    let code = code.context("the gateway's answer has no exit code")?;
-    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    let call = Call::send(Method::POST, &path, body);
     if is_json {
-        out.write_all(text.as_bytes())?;
-        out.write_all(b"\n")?;
+        let text = client.text_within(patience, call).await?;
+        let answer: Value = serde_json::from_str(&text).context("the gateway did not answer in JSON")?;
+        let code = exit_code(&answer)?;
+        writeln!(std::io::stdout().lock(), "{text}")?;
         return Ok(ExitCode::from(code));
     }
-    out.write_all(&written(&answer, "stdout")?)?;
-    out.flush()?;
-    err.write_all(&written(&answer, "stderr")?)?;
+    let answer = client.events(patience, call, &mut told).await?;
     let ended = field(&answer, "outcome").as_str().unwrap_or_default().to_owned();
     if ended != "exited" {
-        writeln!(err, "openclawmu: the run ended by {ended}")?;
+        writeln!(std::io::stderr().lock(), "openclawmu: the run ended by {ended}")?;
     }
-    Ok(ExitCode::from(code))
+    Ok(ExitCode::from(exit_code(&answer)?))
 }
 
-/// What a run wrote, byte by byte.
-fn written(answer: &Value, stream: &str) -> anyhow::Result<Vec<u8>> {
-    match field(answer, &format!("{stream}_base64")).as_str() {
+/// Passes on what an event tells; the last one is what came of the run.
+fn told(name: &str, data: Value) -> anyhow::Result<Option<Value>> {
+    match name {
+        "stdout" => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&written(&data)?)?;
+            out.flush()?;
+        }
+        "stderr" => std::io::stderr().lock().write_all(&written(&data)?)?,
+        "result" => return Ok(Some(data)),
+        "error" => bail!(data.pointer("/error/message").and_then(Value::as_str).unwrap_or("the run failed").to_owned()),
+        // Whatever else a newer gateway tells.
+        _ => {}
+    }
+    Ok(None)
+}
+
+fn exit_code(answer: &Value) -> anyhow::Result<u8> {
+    let code = field(answer, "exit_code").as_u64().and_then(|code| u8::try_from(code).ok());
+    code.context("the gateway's answer has no exit code")
+}
+
+/// A piece of what a run wrote, byte by byte.
+fn written(piece: &Value) -> anyhow::Result<Vec<u8>> {
+    match field(piece, "base64").as_str() {
         Some(encoded) => STANDARD.decode(encoded).context("the gateway's answer can't be read"),
-        None => Ok(field(answer, stream).as_str().unwrap_or_default().as_bytes().to_vec()),
+        None => Ok(field(piece, "text").as_str().unwrap_or_default().as_bytes().to_vec()),
     }
 }

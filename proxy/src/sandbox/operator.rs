@@ -4,17 +4,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openclawmu_control::run::{OperatorRun, RunAnswer, RunRefused, Runner};
+use openclawmu_sandbox::Chunk;
 use openclawmu_store::{AuditNote, AuditOutcome, Label, StoreError, TenantPolicy, TokenKey};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::answer;
 use super::ask::Ask;
 use super::order::{Order, Owner};
+use super::run::is_cut;
 use crate::context::Shared;
 use crate::refusal::Refusal;
 
 /// Between two notes of what a run has used.
 const NOTE: Duration = Duration::from_secs(1);
+/// Pieces of output that wait for a reader.
+const PIECES: usize = 16;
 
 /// What the admin API calls.
 pub(crate) fn runner(shared: &Arc<Shared>) -> Runner {
@@ -35,12 +40,12 @@ async fn run(shared: Weak<Shared>, asked: OperatorRun) -> Result<RunAnswer, RunR
 }
 
 async fn run_for(shared: &Arc<Shared>, policy: TenantPolicy, asked: OperatorRun) -> Result<RunAnswer, Refusal> {
-    let OperatorRun { tenant, actor, request } = asked;
+    let OperatorRun { tenant, actor, request, events } = asked;
     let TenantPolicy { key, quota, zone, markup } = policy;
     let ask = Ask::of(request, &shared.rooms.config, &tenant)?;
     let request_id = shared.next_id();
     let owner = Owner { tenant, key, token: TokenKey::NONE, quota, zone, markup, cap: None, actor };
-    let order = Order { owner: owner.clone(), request_id, streams: false, label: Label::default(), ask };
+    let order = Order { owner: owner.clone(), request_id, streams: events.is_some(), label: Label::default(), ask };
     let (open, ready) = order.begin(shared).await?;
     let note = AuditNote {
         action: "sandbox.exec",
@@ -57,25 +62,44 @@ async fn run_for(shared: &Arc<Shared>, policy: TenantPolicy, asked: OperatorRun)
         return Err(refusal);
     }
     let id = ready.id.clone();
-    let mut run = std::pin::pin!(ready.run(None));
+    let (pieces, written) = mpsc::channel(PIECES);
+    let pieces = events.is_some().then_some(pieces);
+    let mut telling = Box::pin(tell(events, id.clone(), written));
+    let mut run = Box::pin(ready.run(pieces));
     let mut cut = shared.cut.subscribe();
     let mut noted = tokio::time::interval(NOTE);
+    let mut told = false;
     let done = loop {
         tokio::select! {
             done = &mut run => break done,
-            _ = cut.wait_for(|cut| *cut) => break Err(ends()),
+            // Beside the run: its time goes on while a reader takes none.
+            () = &mut telling, if !told => told = true,
+            () = is_cut(&mut cut) => break Err(ends()),
             _ = noted.tick() => open.note(),
         }
     };
+    drop(run);
     match done {
         Ok(done) => {
             open.done(&done.ran);
+            if !told {
+                telling.await;
+            }
             Ok(answer::outcome(id, &done.ran, done.artifacts))
         }
         Err(refusal) => {
             open.refused(&refusal);
             Err(refusal)
         }
+    }
+}
+
+/// Tells who reads along that the run begins, and all that it writes. A reader who has gone drops the run itself.
+async fn tell(reader: Option<mpsc::Sender<Vec<u8>>>, id: String, mut written: mpsc::Receiver<Chunk>) {
+    let Some(reader) = reader else { return };
+    let _gone = reader.send(answer::event("run", &json!({"id": id}))).await;
+    while let Some(piece) = written.recv().await {
+        let _gone = reader.send(answer::chunk(&piece)).await;
     }
 }
 

@@ -160,7 +160,7 @@ async fn stream(
 }
 
 /// Resolves when requests still running must end.
-async fn is_cut(cut: &mut watch::Receiver<bool>) {
+pub(super) async fn is_cut(cut: &mut watch::Receiver<bool>) {
     // The sender is gone with the process.
     let _ = cut.wait_for(|cut| *cut).await;
 }
