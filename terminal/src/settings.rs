@@ -22,7 +22,7 @@ pub struct Settings {
     /// How much of the output is kept to continue from.
     pub ring_bytes: usize,
     /// How much a client may be behind with its acknowledgements before nothing more is sent to it. If it is the driver, the
-    /// terminal is not read any further either.
+    /// terminal is not read any further either. Half of the ring at most.
     pub window_bytes: usize,
     /// How long a recording may become; then the session ends.
     pub recording_bytes: u64,

@@ -33,7 +33,9 @@ pub(crate) struct Listed {
 impl Terminals {
     /// None yet. Sessions live on `runtime`, which must be there as long as they are.
     #[must_use]
-    pub fn new(settings: Settings, runtime: Handle) -> Self {
+    pub fn new(mut settings: Settings, runtime: Handle) -> Self {
+        // What a driver has not acknowledged is always there still.
+        settings.window_bytes = settings.window_bytes.min(settings.ring_bytes / 2);
         Self { settings, runtime, tasks: TaskTracker::new(), all: All::default(), closing: AtomicBool::new(false) }
     }
 
