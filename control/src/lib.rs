@@ -15,6 +15,7 @@
 //! - `run`: a run in the sandbox, as it is asked for and answered
 //! - `removal`: the files of deleted tenants
 //! - `retention`: old request detail, moved to files
+//! - `terminal`: a terminal in a tenant's sandbox, as it is asked for and shown
 //! - `stripe`: usage to Stripe, as meter events
 //! - `overlay_file`: a copy of what a tenant prefers, for people
 //! - `outbound`: calls to URLs that somebody names, and which may be called
@@ -37,6 +38,7 @@ pub mod removal;
 pub mod retention;
 pub mod run;
 pub mod stripe;
+pub mod terminal;
 pub mod webhook;
 
 pub use error::KeyError;

@@ -87,6 +87,17 @@ fn has_key(list: &[u8]) -> bool {
     list.windows(KEY_PROTOCOL.len()).any(|part| part == KEY_PROTOCOL.as_bytes())
 }
 
+/// The token that a header of its own holds, where there is such a header.
+///
+/// # Errors
+/// 401 where those headers hold no token, or more than one.
+pub(crate) fn by_header(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    if CREDENTIALS.iter().any(|name| headers.contains_key(*name)) {
+        return credential(headers, None).map(Some).ok_or(Refusal::Unauthenticated);
+    }
+    Ok(None)
+}
+
 /// Whether who was let in by these headers still would be. What can't be told changes nothing.
 ///
 /// # Errors

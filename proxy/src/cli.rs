@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use openclawmu_control::cli::{
-    self as admin, AdminCommand, AuditCommand, AuditPlace, BackupCommand, Connection, SandboxCommand,
+    self as admin, AdminCommand, AttachFlags, AuditCommand, AuditPlace, BackupCommand, Connection, SandboxCommand,
 };
 
 use crate::config::{self, Overrides};
@@ -16,6 +16,7 @@ use crate::drill::{self, DrillFlags};
 use crate::rebuild;
 use crate::routes;
 use crate::serve::{self, ServeOptions};
+use crate::terminal;
 
 /// A self-hosted, multi-tenant AI gateway
 #[derive(Debug, Parser)]
@@ -71,6 +72,8 @@ enum Command {
     /// Run something where a tenant's code runs
     #[command(subcommand)]
     Sandbox(SandboxCommand),
+    /// Attach to a terminal in a tenant's sandbox; exits with the shell's own code
+    Terminal(AttachFlags),
     #[command(flatten)]
     Admin(AdminCommand),
 }
@@ -179,6 +182,11 @@ impl Cli {
                 let raw = config::load(config::find(file.as_deref()).as_deref(), &overrides)?;
                 let connection = Connection { data: Some(raw.data.dir), ..connection };
                 runtime()?.block_on(admin::run_sandbox(&command, &connection))
+            }
+            Command::Terminal(flags) => {
+                let raw = config::load(config::find(file.as_deref()).as_deref(), &overrides)?;
+                let connection = Connection { data: Some(raw.data.dir), ..connection };
+                runtime()?.block_on(terminal::attach(&flags, &connection))
             }
         }
     }
@@ -324,6 +332,12 @@ mod tests {
         billing rollup --tenant acme --from 2026-11-01 --to 2026-12-01 --format json
         config reload
         sandbox exec --tenant acme -- python3 -c print(1)
+        terminal acme
+        terminal acme --role observer --reason why --session term_0 --json
+        terminals list --tenant acme
+        terminals end term_0
+        terminals recordings acme --json
+        terminals fetch acme term_0 --to FILE
         keys list
         keys rotate
         keys rotate pepper --json

@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use openclawmu_control::client_secret::{Asked, Given, NotGiven, create};
-use openclawmu_store::{Actor, ActorKind, NewClientSecret, StoreError};
+use openclawmu_store::{Actor, ActorKind, StoreError};
 use pingora::proxy::Session;
 
 use crate::answer::Head;
@@ -32,7 +31,7 @@ impl Gateway {
     ) -> Result<(), Stop> {
         let shared = &*self.shared;
         let body = read::body(session, &shared.config).await?;
-        let new = parse(&body)?;
+        let new = read::fields(&body)?;
         let key = idempotency_key(&session.req_header().headers)?;
         let policy = &caller.policy;
         let actor = Actor {
@@ -55,35 +54,6 @@ impl Gateway {
         }
         Ok(head.send(&mut Client::Http(session), "application/json", body.into()).await?)
     }
-}
-
-/// Reads what is asked for; nothing at all asks for a secret of ten minutes.
-fn parse(body: &Bytes) -> Result<NewClientSecret, Refusal> {
-    if body.is_empty() {
-        return Ok(NewClientSecret::default());
-    }
-    let not_json = |message: String| Refusal::Bad {
-        status: 400,
-        param: None,
-        code: Some("invalid_json"),
-        message: format!("We could not parse the JSON body of your request: {message}."),
-    };
-    // Derived readers would take an array for an object, field by field in their order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(not_json("it is no JSON object".to_owned()));
-    }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let new = serde_path_to_error::deserialize(&mut json).map_err(|err| {
-        let (path, inner) = (err.path().to_string(), err.inner());
-        match inner.classify() {
-            serde_json::error::Category::Data => Refusal::bad(path, format!("{inner}.")),
-            serde_json::error::Category::Io
-            | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => not_json(inner.to_string()),
-        }
-    })?;
-    json.end().map_err(|err| not_json(err.to_string()))?;
-    Ok(new)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
@@ -132,10 +102,13 @@ fn refused(err: NotGiven) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use openclawmu_store::NewClientSecret;
+
     use super::*;
 
     fn read(body: &str) -> Result<NewClientSecret, (u16, String)> {
-        parse(&Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| {
+        read::fields(&Bytes::copy_from_slice(body.as_bytes())).map_err(|refusal| {
             let told = refusal.told();
             (told.status, told.param.unwrap_or_default().into_owned() + &told.message)
         })

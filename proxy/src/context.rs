@@ -19,6 +19,7 @@ use crate::observe::{Finished, Notes, Observer, Sampling, Trace};
 use crate::own_key::OwnKeys;
 use crate::response::{Seals, Shelf};
 use crate::sandbox::Rooms;
+use crate::terminal::Desk;
 use crate::workspace::Meter;
 
 /// What every request needs.
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) rooms: Rooms,
     /// What those files take of the disk, for the books.
     pub(crate) meter: Meter,
+    /// Terminals in tenants' sandboxes.
+    pub(crate) terminals: Desk,
     /// Told when a batch is seen to have ended.
     pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.
@@ -82,10 +85,11 @@ pub(crate) struct Wire {
 }
 
 /// One request being served; however it ends, it is counted out.
-struct Active(Arc<Shared>);
+pub(crate) struct Active(Arc<Shared>);
 
 impl Active {
-    fn new(shared: &Arc<Shared>) -> Self {
+    /// Counts it in.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         shared.active.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(shared))
     }

@@ -19,6 +19,7 @@ use crate::{head, origin, own, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
+    #[expect(clippy::too_many_lines, reason = "a line for each route, and no call more on the way of every request")]
     pub(crate) async fn handle(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         let shared = &*self.shared;
         session.as_downstream_mut().set_write_timeout(Some(shared.config.write_timeout));
@@ -45,7 +46,14 @@ impl Gateway {
             ctx.trace(Some((peer(session), &session.req_header().headers)));
         }
         ctx.notes.stage(Stage::Authenticate);
+        if entry.route == Route::Socket(SocketRoute::Terminal) {
+            // Whoever comes with a ticket is known by it alone.
+            return Box::pin(self.terminal(session, ctx, peer(session))).await;
+        }
         let caller = match entry.access {
+            Access::Open if entry.route == Route::TerminalPage => {
+                return Box::pin(self.terminal_page(session, ctx, &rest)).await;
+            }
             Access::Open => return self.health(session, ctx, entry.route).await,
             Access::Token => self.caller(session, ctx, entry.route)?,
             Access::Scope(scope) => {
@@ -63,6 +71,9 @@ impl Gateway {
             Route::Files => return Box::pin(self.files(session, ctx, &caller, &rest)).await,
             Route::Exec => return Box::pin(self.exec(session, ctx, (&caller, peer(session)))).await,
             Route::Workspace => return Box::pin(self.workspace(session, ctx, &caller, &rest)).await,
+            Route::TerminalTickets => {
+                return Box::pin(self.terminal_ticket(session, ctx, (&caller, peer(session)))).await;
+            }
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
             Route::Response => return Box::pin(self.kept_response(session, ctx, &caller, &rest)).await,
@@ -72,7 +83,7 @@ impl Gateway {
                 let query = session.req_header().uri.query().unwrap_or_default().to_owned();
                 own::usage(&shared.store, &caller, &query).await?
             }
-            Route::Health | Route::Ready => return self.health(session, ctx, entry.route).await,
+            Route::Health | Route::Ready | Route::TerminalPage => return self.health(session, ctx, entry.route).await,
         };
         Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }
@@ -117,6 +128,7 @@ impl Gateway {
         match socket {
             SocketRoute::Realtime => self.realtime(session, ctx, (offer, guard)).await,
             SocketRoute::Responses => self.converse(session, ctx, (offer, guard)).await,
+            SocketRoute::Terminal => self.terminal(session, ctx, guard.peer).await,
         }
     }
 

@@ -26,6 +26,7 @@
 //! - `batch`: batches of requests at a provider, held until they end
 //! - `file`: files at a provider, each its tenant's alone
 //! - `sandbox`: running a tenant's code: admitted, given its turn, settled; `workspace`: the tenant's files
+//! - `terminal`: shells in tenants' sandboxes: tickets, their WebSocket, their page, what is kept of them
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
 //! - `catalog`: which model names lead where
@@ -94,6 +95,7 @@ mod settle;
 mod socket;
 mod sse;
 mod successor;
+mod terminal;
 mod upstream;
 mod way;
 mod workspace;

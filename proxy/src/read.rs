@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use openclawmu_store::{Label, RequestId};
 use pingora::proxy::Session;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::config::EdgeConfig;
 use crate::dialect::ask::{self, Ask, Fields};
@@ -137,6 +137,38 @@ fn broken() -> Refusal {
         code: Some(MALFORMED),
         message: "The request's body broke off or is not well framed.".to_owned(),
     }
+}
+
+/// The body of a route of the gateway's own: an object of known fields, or nothing at all, which names none of them.
+///
+/// # Errors
+/// 400, naming the field.
+pub(crate) fn fields<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Refusal> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let not_json = |message: String| Refusal::Bad {
+        status: 400,
+        param: None,
+        code: Some("invalid_json"),
+        message: format!("We could not parse the JSON body of your request: {message}."),
+    };
+    // Derived readers would take an array for an object, field by field in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(not_json("it is no JSON object".to_owned()));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let new = serde_path_to_error::deserialize(&mut json).map_err(|err| {
+        let (path, inner) = (err.path().to_string(), err.inner());
+        match inner.classify() {
+            serde_json::error::Category::Data => Refusal::bad(path, format!("{inner}.")),
+            serde_json::error::Category::Io
+            | serde_json::error::Category::Syntax
+            | serde_json::error::Category::Eof => not_json(inner.to_string()),
+        }
+    })?;
+    json.end().map_err(|err| not_json(err.to_string()))?;
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -33,6 +33,10 @@ pub(crate) enum Route {
     Exec,
     /// The caller's own files.
     Workspace,
+    /// A ticket for a terminal.
+    TerminalTickets,
+    /// The page of a terminal.
+    TerminalPage,
     /// Whether the process lives.
     Health,
     /// Whether it can serve.
@@ -46,6 +50,8 @@ pub(crate) enum SocketRoute {
     Realtime,
     /// Open Responses, one request after the other.
     Responses,
+    /// A terminal in the tenant's sandbox.
+    Terminal,
 }
 
 /// The AI routes.
@@ -89,7 +95,7 @@ impl Route {
         match self {
             Self::Ai(route) => route.dialect(),
             Self::Socket(SocketRoute::Responses) | Self::Response => Dialect::Responses,
-            Self::Socket(SocketRoute::Realtime)
+            Self::Socket(SocketRoute::Realtime | SocketRoute::Terminal)
             | Self::Models
             | Self::Model
             | Self::Files
@@ -99,6 +105,8 @@ impl Route {
             | Self::ClientSecrets
             | Self::Exec
             | Self::Workspace
+            | Self::TerminalTickets
+            | Self::TerminalPage
             | Self::Health
             | Self::Ready => Dialect::Openai,
         }
@@ -107,8 +115,12 @@ impl Route {
     /// Whether an upstream may be asked for it, and so something billed.
     fn reaches_upstream(self) -> bool {
         match self {
-            Self::Ai(_) | Self::Socket(_) | Self::Files | Self::Batches => true,
-            Self::Models
+            Self::Ai(_)
+            | Self::Socket(SocketRoute::Realtime | SocketRoute::Responses)
+            | Self::Files
+            | Self::Batches => true,
+            Self::Socket(SocketRoute::Terminal)
+            | Self::Models
             | Self::Model
             | Self::Response
             | Self::Usage
@@ -116,6 +128,8 @@ impl Route {
             | Self::ClientSecrets
             | Self::Exec
             | Self::Workspace
+            | Self::TerminalTickets
+            | Self::TerminalPage
             | Self::Health
             | Self::Ready => false,
         }
@@ -125,8 +139,11 @@ impl Route {
     /// and so none's.
     pub(crate) fn is_for_client_secrets(self) -> bool {
         match self {
-            Self::Ai(_) | Self::Socket(_) | Self::Models | Self::Model => true,
-            Self::Response
+            Self::Ai(_) | Self::Socket(SocketRoute::Realtime | SocketRoute::Responses) | Self::Models | Self::Model => {
+                true
+            }
+            Self::Socket(SocketRoute::Terminal)
+            | Self::Response
             | Self::Files
             | Self::Batches
             | Self::Usage
@@ -134,6 +151,8 @@ impl Route {
             | Self::ClientSecrets
             | Self::Exec
             | Self::Workspace
+            | Self::TerminalTickets
+            | Self::TerminalPage
             | Self::Health
             | Self::Ready => false,
         }
@@ -301,6 +320,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::PUT, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
     entry(Method::POST, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
     entry(Method::DELETE, "/v1/workspace/files/*", Route::Workspace, Access::Scope(Scope::Workspace)),
+    entry(Method::POST, "/v1/terminal/tickets", Route::TerminalTickets, Access::Scope(Scope::Terminal)),
+    entry(Method::GET, "/v1/terminal", Route::Socket(SocketRoute::Terminal), Access::Scope(Scope::Terminal)),
+    entry(Method::GET, "/v1/terminal/ui", Route::TerminalPage, Access::Open),
+    entry(Method::GET, "/v1/terminal/ui/*", Route::TerminalPage, Access::Open),
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];

@@ -38,6 +38,7 @@ use crate::own_key::OwnKeys;
 use crate::reload::{Reload, Source};
 use crate::response::{IsDeleted, Seals, Shelf, sweep};
 use crate::sandbox::{Rooms, runner, sweep_containers};
+use crate::terminal::{self, Desk};
 use crate::{batch, rlimit, upstream, workspace};
 
 /// How long a successor waits for its predecessor to stop admitting.
@@ -129,6 +130,7 @@ impl Built {
         let key_source = keys.source().clone();
         store.set_alerts(config.alerts.alerts.clone());
         let shared = Arc::new(shared(config, store, &master)?);
+        terminal::keep_record(&shared);
         let reload = Reload::new(source, Arc::clone(&shared), reopen);
         let (stops, (up, admin_up)) = (Stops::new(), watch::channel(false));
         let stopped = stops.rest.subscribe();
@@ -233,6 +235,7 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
         metrics,
         shelf: Shelf::open(&config.data_dir, config.responses, (Arc::clone(store.clock()), is_deleted(&store)))
             .context("the directory of the tenants can't be opened")?,
+        terminals: Desk::new(config.terminal.clone()).context("no terminals can be had")?,
         rooms: Rooms::open(&config.data_dir, config.sandbox.clone())
             .context("the directory of the sandbox can't be opened")?,
         meter: workspace::Meter::new(Arc::clone(store.clock())),
@@ -299,6 +302,7 @@ fn hooks(shared: &Arc<Shared>, reload: &Reload, backups: &Arc<Backups>) -> Hooks
         config: Arc::new(move || shown.shown()),
         reread: Arc::new(move || reread.prepare()),
         runner: runner(shared),
+        terminals: terminal::for_staff(shared),
     }
 }
 
@@ -337,6 +341,6 @@ Then call it with an unchanged SDK (pip install openai), its token in the place 
 }
 
 /// An address that a person can paste: a wildcard is reached by the loopback address.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }

@@ -106,6 +106,8 @@ pub enum Reason {
     Revoked,
     /// The tenant is no more, or is suspended.
     TenantGone,
+    /// The tenant's seconds are spent.
+    Quota,
     /// A moderator, the driver or the operator ended it.
     Ended,
     /// The gateway shuts down.
@@ -131,6 +133,7 @@ impl Reason {
             Self::RecordingFailed => "recording_failed",
             Self::Revoked => "revoked",
             Self::TenantGone => "tenant_gone",
+            Self::Quota => "quota",
             Self::Ended => "ended",
             Self::Shutdown => "shutdown",
             Self::Replaced => "replaced",
@@ -152,6 +155,7 @@ impl Reason {
             Self::RecordingFailed => "The session was ended: it can no longer be recorded.",
             Self::Revoked => "The right to this session was revoked.",
             Self::TenantGone => "The session was ended with its tenant.",
+            Self::Quota => "The session was ended: the quota of sandbox seconds is spent.",
             Self::Ended => "The session was ended by somebody who may.",
             Self::Shutdown => "The session was ended: the gateway shuts down.",
             Self::Replaced => "The session is driven from another window now.",

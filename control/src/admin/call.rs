@@ -53,6 +53,12 @@ pub(super) struct UpstreamPath(pub(super) TenantId, pub(super) String);
 /// The file that the path names.
 pub(super) struct FilePath(pub(super) String);
 
+/// The terminal that the path names.
+pub(super) struct TerminalPath(pub(super) String);
+
+/// The tenant and the recording that the path names.
+pub(super) struct RecordingPath(pub(super) TenantId, pub(super) String);
+
 /// The query, without any name that the route does not know.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -146,6 +152,23 @@ impl FromRequestParts<AdminState> for FilePath {
     }
 }
 
+impl FromRequestParts<AdminState> for TerminalPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        Ok(Self(id(parts, state, "terminal", "terminal").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for RecordingPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let tenant = id(parts, state, "id", "tenant").await?;
+        Ok(Self(tenant, id(parts, state, "recording", "recording").await?))
+    }
+}
+
 /// The parameters of a path, for the document: their names, and what they are.
 macro_rules! path_params {
     ($($extractor:ident: $(($name:literal, $kind:ty, $says:literal))+;)+) => {$(
@@ -162,6 +185,8 @@ path_params! {
     EventPath: ("id", TenantId, "The tenant") ("event", ReservationId, "The event of its ledger");
     UpstreamPath: ("id", TenantId, "The tenant") ("upstream", String, "The upstream's name");
     WebhookPath: ("webhook", String, "The webhook's id");
+    TerminalPath: ("terminal", String, "The terminal");
+    RecordingPath: ("id", TenantId, "The tenant") ("recording", String, "The recording");
     FilePath: ("file", String, "The file's name");
 }
 

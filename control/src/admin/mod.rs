@@ -10,7 +10,8 @@
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
-//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `health`: one noun each
+//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `terminal`,
+//!   `health`: one noun each
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -51,6 +52,7 @@ mod state;
 mod stream;
 mod stripe;
 mod tenant;
+mod terminal;
 mod token;
 mod usage;
 

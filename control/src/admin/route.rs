@@ -24,7 +24,8 @@ use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
     alert, answer, archive, audit, backup, client_secret, config, credit, docs, document, gate, health, hold, key,
-    overlay, provider_key, quota, rate, rate_import, reconcile, request, sandbox, stripe, tenant, token, usage,
+    overlay, provider_key, quota, rate, rate_import, reconcile, request, sandbox, stripe, tenant, terminal, token,
+    usage,
 };
 
 /// Who may call a route.
@@ -41,7 +42,7 @@ pub enum Access {
 pub struct Endpoint {
     /// Its method.
     pub method: Method,
-    /// Its path, with `{id}`, `{token}`, `{event}` and `{webhook}` for what varies.
+    /// Its path, with a name in braces, such as `{id}`, for what varies.
     pub path: String,
     /// Who may call it.
     pub access: Access,
@@ -74,6 +75,11 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(request::requests),
         routes!(quota::get),
         routes!(sandbox::exec),
+        routes!(terminal::ticket),
+        routes!(terminal::list),
+        routes!(terminal::end),
+        routes!(terminal::recordings),
+        routes!(terminal::recording),
         routes!(credit::create),
         routes!(hold::list),
         routes!(hold::resolve),

@@ -17,6 +17,7 @@ use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Reread;
 use crate::run::Runner;
 use crate::stripe::StripePush;
+use crate::terminal::Terminals;
 
 /// Reports that may be summed at once: each reads much of the ledger.
 const REPORTS: usize = 2;
@@ -38,6 +39,8 @@ pub struct Hooks {
     pub reread: Reread,
     /// Runs what the operator asks for in a tenant's sandbox.
     pub runner: Runner,
+    /// Terminals in tenants' sandboxes.
+    pub terminals: Terminals,
 }
 
 impl fmt::Debug for Hooks {

@@ -119,6 +119,8 @@ pub(super) async fn delete(
         .hint(format!("add `?confirm={id}`")));
     }
     state.store.delete_tenant(&actor, &id).await?;
+    // Nothing of it writes any more when its files go.
+    state.hooks.terminals.desk().end_tenant(id.clone()).await;
     let (data, gone) = (state.store.dir().to_owned(), id.clone());
     let removed = tokio::task::spawn_blocking(move || removal::remove(&data, &gone)).await;
     removed.map_err(|err| Refusal::internal(&err))?.map_err(|err| {

@@ -11,7 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{
     AlertCommand, ArchiveCommand, AuditCommand, BackupCommand, BillingCommand, KeyCommand, RateCommand, TenantCommand,
-    alert, archive, audit, backup, billing, key, rate, tenant,
+    TerminalCommand, alert, archive, audit, backup, billing, key, rate, tenant, terminal,
 };
 
 /// What the operator can do through the admin API.
@@ -41,6 +41,9 @@ pub enum AdminCommand {
     /// Back the whole gateway up, and make one of a backup
     #[command(subcommand)]
     Backups(BackupCommand),
+    /// Terminals in tenants' sandboxes that are open, and what was recorded of others
+    #[command(subcommand)]
+    Terminals(TerminalCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -129,5 +132,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Alerts(command) => alert::execute(command, client, json).await,
         AdminCommand::Audit(command) => audit::execute(command, client, json).await,
         AdminCommand::Backups(command) => backup::execute(command, client, json).await,
+        AdminCommand::Terminals(command) => terminal::execute(command, client, json).await,
     }
 }

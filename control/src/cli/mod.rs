@@ -5,7 +5,7 @@
 //!
 //! - `command`: the commands and how one is run
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `backup`, `config`,
-//!   `key`, `sandbox`: one noun each; `rate_import`: the difference that a price list makes
+//!   `key`, `sandbox`, `terminal`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown, `failure`: how errors are as JSON
@@ -35,6 +35,7 @@ mod request;
 mod sandbox;
 mod table;
 mod tenant;
+mod terminal;
 mod token;
 mod usage;
 mod value;
@@ -61,5 +62,6 @@ pub use rate_import::ImportFlags;
 pub use request::RequestFlags;
 pub use sandbox::{ExecFlags, SandboxCommand, run as run_sandbox};
 pub use tenant::{QuotaFlags, TenantCommand, TenantFlags};
+pub use terminal::{AttachFlags, RoleFlag, TerminalCommand, Ticket, ticket as terminal_ticket};
 pub use token::{TokenCommand, TokenFlags};
 pub use usage::{ReportFlags, RollupFlags, RollupFormat};

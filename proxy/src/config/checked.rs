@@ -14,6 +14,7 @@ use super::audit::AuditConfig;
 use super::raw::LogFormat;
 use super::sandbox::SandboxConfig;
 use super::stripe::StripeConfig;
+use super::terminal::TerminalConfig;
 use super::traces::TracesConfig;
 
 /// The checked configuration.
@@ -43,6 +44,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What isolates tenants' code, and what a run may use.
     pub sandbox: SandboxConfig,
+    /// Shells in tenants' sandboxes.
+    pub terminal: TerminalConfig,
     /// What is told when budgets are being spent.
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.

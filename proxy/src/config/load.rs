@@ -14,7 +14,7 @@ use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig};
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge, RawLog};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, backup, sandbox, stripe, tls, traces};
+use super::{alerts, audit, backup, sandbox, stripe, terminal, tls, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -158,6 +158,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         aliases,
         audit: audit::check(raw.audit)?,
         sandbox: sandbox::check(raw.sandbox)?,
+        terminal: terminal::check(raw.terminal)?,
         alerts,
         stripe,
         backup: backup::check(raw.backup, &allowed)?,

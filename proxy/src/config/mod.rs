@@ -8,6 +8,7 @@
 //! - `traces`: where spans are sent; `tls`: the edge's certificate and its key
 //! - `network`: what tenants' code may reach
 //! - `sandbox`: what isolates tenants' code, and what a run may use
+//! - `terminal`: shells in tenants' sandboxes
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
@@ -22,6 +23,7 @@ mod raw;
 mod sandbox;
 mod secret;
 mod stripe;
+mod terminal;
 mod tls;
 mod traces;
 mod upstream;
@@ -40,4 +42,5 @@ pub use raw::{LogFormat, RawConfig};
 pub use sandbox::{BackendConfig, BubblewrapConfig, DockerConfig, RawBackend, RawDocker, RawSandbox, SandboxConfig};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};
+pub use terminal::{RawTerminal, TerminalConfig};
 pub use traces::{RawTraces, TracesConfig};

@@ -13,6 +13,7 @@ use super::outbound::RawOutbound;
 use super::sandbox::RawSandbox;
 use super::secret::SecretRef;
 use super::stripe::RawStripe;
+use super::terminal::RawTerminal;
 use super::traces::RawTraces;
 
 /// The whole file.
@@ -45,6 +46,8 @@ pub struct RawConfig {
     pub batches: RawBatches,
     /// What isolates tenants' code, and what a run may use.
     pub sandbox: RawSandbox,
+    /// Shells in tenants' sandboxes.
+    pub terminal: RawTerminal,
     /// Logging.
     pub log: RawLog,
     /// Metrics.

@@ -18,6 +18,7 @@ mod order;
 mod room;
 mod run;
 
-pub(crate) use operator::runner;
-pub(crate) use order::blocking;
-pub(crate) use room::{Rooms, start, sweep as sweep_containers};
+pub(crate) use operator::{ends, runner, told};
+pub(crate) use order::{Open, Owner, admit, blocking, way_out, with_disk};
+pub(crate) use room::{Rooms, refused, start, sweep as sweep_containers};
+pub(crate) use run::owner;

@@ -104,11 +104,11 @@ async fn tell(reader: Option<mpsc::Sender<Vec<u8>>>, id: String, mut written: mp
 }
 
 /// What is said of a run that ends because the gateway does.
-pub(super) fn ends() -> Refusal {
+pub(crate) fn ends() -> Refusal {
     Refusal::Sandbox { code: "shutting_down", message: "The gateway is shutting down. Please try again.".to_owned() }
 }
 
-fn told(refusal: &Refusal) -> RunRefused {
+pub(crate) fn told(refusal: &Refusal) -> RunRefused {
     let told = refusal.told();
     RunRefused {
         status: told.status,

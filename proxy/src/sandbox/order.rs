@@ -4,9 +4,9 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use openclawmu_sandbox::egress::Egress;
+use openclawmu_sandbox::egress::{Egress, Policy};
 use openclawmu_sandbox::{
-    Backend, Chunk, DiskUsage, Job, Limits, Outcome as Ran, PathError, Root, RunId, SandboxError, Stdio,
+    Backend, Chunk, DiskUsage, HostUid, Job, Limits, Outcome as Ran, PathError, Root, RunId, SandboxError, Stdio,
 };
 use openclawmu_store::{
     Actor, Bound, Demand, End, Label, Markup, ModelPrice, Outcome, Quota, RequestId, SANDBOX, SecretCap, ServiceTier,
@@ -26,15 +26,15 @@ static NOTHING: LazyLock<Arc<ModelPrice>> = LazyLock::new(Arc::default);
 
 /// For whom something is run, and on whose word.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    pub(super) tenant: TenantId,
-    pub(super) key: TenantKey,
-    pub(super) token: TokenKey,
-    pub(super) quota: Quota,
-    pub(super) zone: Zone,
-    pub(super) markup: Markup,
-    pub(super) cap: Option<SecretCap>,
-    pub(super) actor: Actor,
+pub(crate) struct Owner {
+    pub(crate) tenant: TenantId,
+    pub(crate) key: TenantKey,
+    pub(crate) token: TokenKey,
+    pub(crate) quota: Quota,
+    pub(crate) zone: Zone,
+    pub(crate) markup: Markup,
+    pub(crate) cap: Option<SecretCap>,
+    pub(crate) actor: Actor,
 }
 
 /// What is asked, and by which request.
@@ -47,12 +47,13 @@ pub(super) struct Order {
 }
 
 /// A run that has its place in the ledger. Whoever lets go of it has it settled with the time until then.
-pub(super) struct Open {
+pub(crate) struct Open {
     ticket: Option<Ticket>,
     started: Instant,
     /// The seconds that were reserved: what it takes to end a run after its time is not the tenant's.
     most: u32,
-    _turn: Turn,
+    /// A run waits for its turn; a terminal has a place of its own.
+    _turn: Option<Turn>,
 }
 
 /// A run that is about to begin.
@@ -85,7 +86,7 @@ impl Order {
         let network = std::mem::take(&mut ask.network);
         let most = seconds(ask.limits.wall);
         let ticket = admit(shared, &owner, (request_id, streams), &label, most).await?;
-        let mut open = Open { ticket: Some(ticket), started: Instant::now(), most, _turn: turn };
+        let mut open = Open { ticket: Some(ticket), started: Instant::now(), most, _turn: Some(turn) };
         let (mut job, root, globs) = match prepare(shared, &owner, ask, &id).await {
             Ok(prepared) => prepared,
             Err(refusal) => {
@@ -94,29 +95,14 @@ impl Order {
             }
         };
         open.started = Instant::now();
-        let mut egress = None;
-        if !network.is_empty() {
-            let of = Of { tenant: owner.tenant.clone(), actor: owner.actor.clone(), run: id.clone() };
-            let noted = shared.store.audit(&owner.actor, of.granted(&network)).await;
-            let uid = job.workspace.owner();
-            let opened = match noted {
-                Err(err) => Err(not_on_record(&err)),
-                Ok(()) => {
-                    let clock = shared.store.clock();
-                    rooms.sockets.open((of, request_id.0), uid, network, clock).map_err(|err| refused(&err))
-                }
-            };
-            match opened {
-                Ok(opened) => {
-                    job.egress = Some(opened.socket().to_owned());
-                    egress = Some(opened);
-                }
-                Err(refusal) => {
-                    open.refused(&refusal);
-                    return Err(refusal);
-                }
+        let egress = match way_out(shared, (&owner, request_id, &id), network, job.workspace.owner()).await {
+            Ok(egress) => egress,
+            Err(refusal) => {
+                open.refused(&refusal);
+                return Err(refusal);
             }
-        }
+        };
+        job.egress = egress.as_ref().map(|egress| egress.socket().to_owned());
         Ok((open, Ready { id, backend, job, root, globs, egress }))
     }
 }
@@ -134,8 +120,24 @@ impl Ready {
 }
 
 impl Open {
+    /// A terminal's next `most` seconds, which begin now.
+    pub(crate) fn of(ticket: Ticket, most: u32) -> Self {
+        Self { ticket: Some(ticket), started: Instant::now(), most, _turn: None }
+    }
+
+    /// How much of what was reserved is left.
+    pub(crate) fn left(&self) -> Duration {
+        Duration::from_secs(self.most.into()).saturating_sub(self.started.elapsed())
+    }
+
+    /// It is over, and took until now.
+    pub(crate) fn over(mut self) {
+        let used = self.used(self.started.elapsed());
+        self.end(Outcome::Complete, 200, used);
+    }
+
     /// Notes what was used until now, which is what a crash bills.
-    pub(super) fn note(&self) {
+    pub(crate) fn note(&self) {
         if let Some(ticket) = &self.ticket {
             ticket.progress(&self.used(self.started.elapsed()));
         }
@@ -148,7 +150,7 @@ impl Open {
     }
 
     /// Nothing was run.
-    pub(super) fn refused(mut self, refusal: &Refusal) {
+    pub(crate) fn refused(mut self, refusal: &Refusal) {
         self.end(Outcome::Void, refusal.told().status, Usage::default());
     }
 
@@ -168,6 +170,25 @@ impl Drop for Open {
         let used = self.used(self.started.elapsed());
         self.end(Outcome::Partial, 499, used);
     }
+}
+
+/// The way out of what runs as `id`, where it may reach anything: put on record first, and then opened.
+///
+/// # Errors
+/// 503 where either can't be.
+pub(crate) async fn way_out(
+    shared: &Shared,
+    (owner, request_id, id): (&Owner, RequestId, &str),
+    network: Policy,
+    uid: HostUid,
+) -> Result<Option<Egress>, Refusal> {
+    if network.is_empty() {
+        return Ok(None);
+    }
+    let of = Of { tenant: owner.tenant.clone(), actor: owner.actor.clone(), run: id.to_owned() };
+    shared.store.audit(&owner.actor, of.granted(&network)).await.map_err(|err| not_on_record(&err))?;
+    let opened = shared.rooms.sockets.open((of, request_id.0), uid, network, shared.store.clock());
+    opened.map(Some).map_err(|err| refused(&err))
 }
 
 fn not_on_record(err: &StoreError) -> Refusal {
@@ -212,7 +233,7 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
 
 /// The limits with what the tenant's storage quota, and the run's own wish, leave of the disk behind the files that are `coming`.
 /// What there is, is told to `saw`.
-fn with_disk(
+pub(crate) fn with_disk(
     limits: Limits,
     (grow, coming): (Option<u64>, u64),
     quota: Option<u64>,
@@ -236,7 +257,7 @@ fn with_disk(
     Ok(Limits { disk_bytes: Some(most), ..limits })
 }
 
-async fn admit(
+pub(crate) async fn admit(
     shared: &Shared,
     owner: &Owner,
     (request_id, stream): (RequestId, bool),

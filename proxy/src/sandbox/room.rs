@@ -28,7 +28,7 @@ type Slot = tokio::sync::Mutex<Option<Arc<dyn Backend>>>;
 
 /// What every run needs.
 pub(crate) struct Rooms {
-    pub(super) config: SandboxConfig,
+    pub(crate) config: SandboxConfig,
     pub(super) sockets: Sockets,
     tenants: Root,
     state_dir: PathBuf,
@@ -39,7 +39,7 @@ pub(crate) struct Rooms {
 }
 
 /// The right to run one thing now.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -79,7 +79,7 @@ impl Rooms {
     ///
     /// # Errors
     /// 503 with the reason.
-    pub(super) async fn backend(&self, which: usize) -> Result<Arc<dyn Backend>, Refusal> {
+    pub(crate) async fn backend(&self, which: usize) -> Result<Arc<dyn Backend>, Refusal> {
         let off = || SandboxError::Missing("the configuration runs no code: [sandbox] backend = \"off\"".to_owned());
         let configured = self.backends.get(which).zip(self.config.backends.get(which));
         let (slot, config) = configured.ok_or_else(|| refused(&off()))?;
@@ -117,14 +117,7 @@ impl Rooms {
     /// # Errors
     /// What the disk refuses.
     pub(crate) fn workspace(&self, tenant: &TenantId, key: TenantKey) -> Result<Workspace, SandboxError> {
-        let path = RelPath::parse(format!("{tenant}/workspace").as_bytes()).map_err(SandboxError::Path)?;
-        let root = match self.tenants.descend(&path) {
-            Err(PathError::NotFound) => {
-                self.tenants.create_dir_all(&path).map_err(SandboxError::Path)?;
-                self.tenants.descend(&path).map_err(SandboxError::Path)?
-            }
-            opened => opened.map_err(SandboxError::Path)?,
-        };
+        let root = self.folder(tenant, "workspace").map_err(SandboxError::Path)?;
         Workspace::new(root, self.owner(key)?)
     }
 
@@ -154,6 +147,25 @@ impl Rooms {
         match self.tenants.descend(&path) {
             Err(PathError::NotFound) => Ok(DiskUsage::default()),
             opened => opened?.disk_usage(most),
+        }
+    }
+
+    /// Where the recordings of a tenant's terminals are, made where there is no such place. It blocks on the disk.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub(crate) fn recordings(&self, tenant: &TenantId) -> Result<Root, PathError> {
+        self.folder(tenant, "recordings")
+    }
+
+    fn folder(&self, tenant: &TenantId, name: &str) -> Result<Root, PathError> {
+        let path = RelPath::parse(format!("{tenant}/{name}").as_bytes())?;
+        match self.tenants.descend(&path) {
+            Err(PathError::NotFound) => {
+                self.tenants.create_dir_all(&path)?;
+                self.tenants.descend(&path)
+            }
+            opened => opened,
         }
     }
 
@@ -216,7 +228,7 @@ pub(crate) async fn start(_: &BackendConfig, _: &Path) -> Result<Arc<dyn Backend
 }
 
 /// What a client is told when nothing, or nothing proved, was run.
-pub(super) fn refused(err: &SandboxError) -> Refusal {
+pub(crate) fn refused(err: &SandboxError) -> Refusal {
     match err {
         SandboxError::Job(message) => Refusal::bad("command", format!("The run can't be made: {message}.")),
         SandboxError::Path(err) => crate::workspace::refused("files", err),

@@ -75,7 +75,7 @@ impl Gateway {
     }
 }
 
-fn owner(caller: &Caller, peer: IpAddr, request_id: RequestId) -> Owner {
+pub(crate) fn owner(caller: &Caller, peer: IpAddr, request_id: RequestId) -> Owner {
     let policy = &caller.policy;
     Owner {
         tenant: policy.tenant.clone(),

@@ -108,11 +108,22 @@ impl Guard {
 
 /// Says a last word, closes, and waits until the client has done so too: what it still sends must not make its last words
 /// from here unreadable.
-pub(crate) async fn closed(mut client: ClientSocket, farewell: Option<(String, CloseCode)>) {
+pub(crate) async fn closed(client: ClientSocket, farewell: Option<(String, CloseCode)>) {
+    if let Some((event, code)) = farewell {
+        hung_up(client, Some(event), code).await;
+    }
+}
+
+/// The same where the last word may have been said already.
+pub(crate) async fn hung_up(mut client: ClientSocket, event: Option<String>, code: CloseCode) {
     let goodbye = async {
-        let Some((event, code)) = farewell else { return };
         let frame = CloseFrame { code, reason: "".into() };
-        if client.send(Message::text(event)).await.is_ok() && client.close(Some(frame)).await.is_ok() {
+        if let Some(event) = event
+            && client.send(Message::text(event)).await.is_err()
+        {
+            return;
+        }
+        if client.close(Some(frame)).await.is_ok() {
             while let Some(Ok(_)) = client.next().await {}
         }
     };

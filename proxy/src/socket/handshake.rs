@@ -26,7 +26,8 @@ const KEY_BYTES: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     accept: String,
-    realtime: bool,
+    /// The subprotocol that is answered.
+    protocol: Option<&'static str>,
     /// The client asks for the beta by a subprotocol, since it can set no header.
     pub(crate) beta: bool,
 }
@@ -55,21 +56,26 @@ pub(crate) fn check(head: &RequestHeader) -> Result<Offer, Refusal> {
         .ok_or_else(|| bad("sec-websocket-key", "`Sec-WebSocket-Key` must be 16 bytes in base64."))?;
     Ok(Offer {
         accept: derive_accept_key(key.as_bytes()),
-        realtime: names(headers, &SEC_WEBSOCKET_PROTOCOL, REALTIME),
+        protocol: names(headers, &SEC_WEBSOCKET_PROTOCOL, REALTIME).then_some(REALTIME),
         beta: names(headers, &SEC_WEBSOCKET_PROTOCOL, BETA),
     })
 }
 
 impl Offer {
-    /// The head of the answer that switches. Of the subprotocols only `realtime` comes back, never one that holds a key.
+    /// The same, answered with this subprotocol, which the request names.
+    pub(crate) fn speaking(self, protocol: &'static str) -> Self {
+        Self { protocol: Some(protocol), ..self }
+    }
+
+    /// The head of the answer that switches. Of the subprotocols only a known one comes back, never one that holds a key.
     pub(crate) fn switching(&self, request_id: RequestId) -> pingora::Result<Box<ResponseHeader>> {
         let mut head = ResponseHeader::build(101, Some(6))?;
         head.insert_header(UPGRADE, HeaderValue::from_static("websocket"))?;
         head.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
         head.insert_header(SEC_WEBSOCKET_ACCEPT, &self.accept)?;
         head.insert_header("x-request-id", request_id.to_string())?;
-        if self.realtime {
-            head.insert_header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(REALTIME))?;
+        if let Some(protocol) = self.protocol {
+            head.insert_header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol))?;
         }
         Ok(Box::new(head))
     }

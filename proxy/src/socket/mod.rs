@@ -13,6 +13,6 @@ mod handshake;
 mod pulse;
 
 pub(crate) use carry::{ClientSocket, MAX_EVENT_BYTES, accepted, carry, limits};
-pub(crate) use end::{End, Guard, closed};
+pub(crate) use end::{End, Guard, closed, hung_up};
 pub(crate) use handshake::{Offer, check};
 pub(crate) use pulse::{LOOK_EVERY, Pulse};

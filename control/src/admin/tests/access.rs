@@ -7,7 +7,7 @@ use openclawmu_store::{Actor, Clock, TenantId};
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::admin::tests::scene::{KEY, Scene, request};
+use crate::admin::tests::scene::{KEY, Scene, TERMINAL, request};
 use crate::admin::{Access, Endpoint, endpoints};
 
 /// Every route with its ids filled in.
@@ -22,6 +22,12 @@ fn targets(scene: &Scene) -> Vec<(Endpoint, String)> {
 
 /// A path of the list with ids in it; that of no webhook.
 pub(super) fn filled(scene: &Scene, path: &str) -> String {
+    if path.contains("{recording}") {
+        let folder = scene.dir.path().join("tenants/acme/recordings");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("some.cast"), "{\"version\":2}\n").unwrap();
+    }
+    let path = path.replace("{terminal}", TERMINAL).replace("{recording}", "some");
     let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id()).replace("{upstream}", "openai");
     path.replace("{event}", "evt_0000000000000000").replace("{webhook}", "none").replace("{file}", "index.html")
 }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::OutboundUrl;
-use crate::admin::tests::scene::{Answer, KEY, Scene, request};
+use crate::admin::tests::scene::{Answer, KEY, Scene, TERMINAL, request};
 use crate::admin::{Endpoint, endpoints, router};
 use crate::audit::{self, AuditFile, AuditOptions};
 use crate::key::AuditKey;
@@ -59,6 +59,7 @@ struct Example(String, Value, &'static str);
 /// Routes that are no GET and change nothing.
 const UNCHANGING: [(Method, &str); 2] = [(Method::POST, "/v1/audit/verify"), (Method::POST, "/v1/backups/verify")];
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 /// The example of a route, in a scene that was prepared for it. A new route that changes something gets one here.
 async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
     let token = scene.token_id();
@@ -102,6 +103,12 @@ async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
         ("POST", "/v1/config/reload") => (endpoint.path.clone(), json!({}), "config.reload"),
         ("POST", "/v1/tenants/{id}/sandbox/exec") => {
             (endpoint.path.clone(), json!({"command": ["true"]}), "sandbox.exec")
+        }
+        ("POST", "/v1/tenants/{id}/terminal_tickets") => {
+            (endpoint.path.clone(), json!({"reason": "why"}), "terminal.ticket")
+        }
+        ("DELETE", "/v1/terminals/{terminal}") => {
+            (endpoint.path.replace("{terminal}", TERMINAL), Value::Null, "terminal.end")
         }
         ("POST", "/v1/keys/rotate") => (endpoint.path.clone(), json!({}), "keys.rotate"),
         ("POST", "/v1/backups" | "/v1/tenants/{id}/backups") => {

@@ -1,7 +1,9 @@
 //! A store in a directory of its own with the tenant `acme`, and the admin API over it.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_backup::{BucketOptions, Place};
 use openclawmu_store::{
-    AuditNote, AuditOutcome, Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd, Outcome,
-    RequestId, ServiceTier, Store, StoreOptions, Ticket, UnixMs, Usage,
+    Actor, AuditNote, AuditOutcome, Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd,
+    Outcome, RequestId, ServiceTier, Store, StoreError, StoreOptions, TenantId, Ticket, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ use crate::backup::{BackupConfig, Backups};
 use crate::key::{AdminKeys, MasterKey};
 use crate::reload::Prepared;
 use crate::run::{EnforcedLimits, OperatorRun, RunAnswer, RunIsolation, RunRefused, Runner};
+use crate::terminal::{Desk, StaffTicket, TerminalShown, TerminalViewers, Terminals, TicketShown, Work};
 
 /// The admin key of every scene.
 pub(crate) const KEY: &str = "the-admin-key-of-the-tests-0123456789";
@@ -254,6 +257,81 @@ fn runner(store: Store) -> Runner {
     })
 }
 
+/// The terminal that can be ended.
+pub(crate) const TERMINAL: &str = "term_0";
+
+/// Has one terminal; a ticket is put on record, and leads nowhere.
+struct NoTerminals(Store);
+
+fn no_terminal() -> RunRefused {
+    RunRefused {
+        status: 404,
+        code: "not_found",
+        message: "no such terminal".to_owned(),
+        field: None,
+        retry_after_seconds: None,
+    }
+}
+
+impl Desk for NoTerminals {
+    fn ticket(&self, asked: StaffTicket) -> Work<TicketShown> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            let refused = |status, message: String| RunRefused { status, message, ..no_terminal() };
+            store.tenant(&asked.tenant).map_err(|err| refused(404, err.to_string()))?;
+            if asked.request.reason.is_none_or(|reason| reason.is_empty()) {
+                let field = Some("reason".to_owned());
+                return Err(RunRefused { code: "invalid_value", field, ..refused(400, "say why".to_owned()) });
+            }
+            let note = AuditNote {
+                action: "terminal.ticket",
+                tenant: Some(asked.tenant),
+                target: None,
+                outcome: AuditOutcome::Ok,
+                detail: json!({}),
+            };
+            store.audit(&asked.actor, note).await.map_err(|err| refused(503, err.to_string()))?;
+            let expires_at = store.clock().now().rfc3339();
+            Ok(TicketShown { ticket: "a.b".to_owned(), session: "s".to_owned(), url: "ws://x".to_owned(), expires_at })
+        })
+    }
+
+    fn list(&self, _: Option<&TenantId>) -> Vec<TerminalShown> {
+        Vec::new()
+    }
+
+    fn end(&self, actor: Actor, session: String) -> Work<TerminalShown> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            if session != TERMINAL {
+                return Err(no_terminal());
+            }
+            let tenant: TenantId = "acme".parse().unwrap();
+            let note = AuditNote {
+                action: "terminal.end",
+                tenant: Some(tenant.clone()),
+                target: Some(session.clone()),
+                outcome: AuditOutcome::Ok,
+                detail: json!({}),
+            };
+            let unwritten = |err: StoreError| RunRefused { status: 503, message: err.to_string(), ..no_terminal() };
+            store.audit(&actor, note).await.map_err(unwritten)?;
+            Ok(TerminalShown {
+                id: session,
+                tenant,
+                opened_by: actor.id,
+                opened_at: store.clock().now().rfc3339(),
+                recording: "r".to_owned(),
+                viewers: TerminalViewers::default(),
+            })
+        })
+    }
+
+    fn end_tenant(&self, _: TenantId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async {})
+    }
+}
+
 fn answer() -> RunAnswer {
     let held = || "nothing".to_owned();
     RunAnswer {
@@ -298,6 +376,7 @@ pub(crate) fn state_of(store: &Store) -> AdminState {
             Ok(Prepared { changed, needs_restart: Vec::new(), apply: Box::new(|| {}) })
         }),
         runner: runner(store.clone()),
+        terminals: Terminals::new(Arc::new(NoTerminals(store.clone()))),
     };
     AdminState::new(store.clone(), keys, Arc::new(master), hooks)
 }
