@@ -154,6 +154,8 @@ fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
         }
         // Whoever writes by a name writes a file of its own.
         ("PUT", "/v1/workspace/files/*") => return None,
+        // Files of the program itself. Another's terminal is asked for where terminals are.
+        ("GET", "/v1/terminal/ui/*") => return None,
         // Models are the operator's, and named by what follows. Another's batches are tried where batches are: whoever watches one
         // asks the upstream meanwhile.
         (_, "/v1/models/*" | "/v1beta/models/*" | "/v1/batches/*") => return None,

@@ -96,6 +96,10 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
             Example::Own("/v1/workspace/files/none", json!({ "move_to": "other" }), 404)
         }
         ("PUT", "/v1/workspace/files/*") => Example::Own("/v1/workspace/files/some", json!("content"), 201),
+        ("POST", "/v1/terminal/tickets") => Example::Own("/v1/terminal/tickets", json!({ "cols": 80 }), 201),
+        ("GET", "/v1/terminal") => Example::Socket("/v1/terminal"),
+        ("GET", "/v1/terminal/ui") => Example::Own("/v1/terminal/ui", Value::Null, 200),
+        ("GET", "/v1/terminal/ui/*") => Example::Own("/v1/terminal/ui/xterm.mjs", Value::Null, 200),
         ("GET", "/healthz") => Example::Own("/healthz", Value::Null, 200),
         ("GET", "/readyz") => Example::Own("/readyz", Value::Null, 200),
         _ => return None,

@@ -42,6 +42,7 @@ pub mod setup;
 pub mod socket;
 pub mod sse;
 pub mod stripe;
+pub mod terminal;
 pub mod tls;
 pub mod token;
 pub mod upload;

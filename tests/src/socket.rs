@@ -73,6 +73,12 @@ impl Socket {
         }
     }
 
+    /// The WebSocket itself, for what speaks no events.
+    #[must_use]
+    pub fn into_stream(self) -> WebSocketStream<TcpStream> {
+        self.stream
+    }
+
     /// Sends an event.
     pub async fn send(&mut self, event: &Value) {
         self.send_text(&event.to_string()).await;
