@@ -4,6 +4,7 @@
 //! - `process`: what ends, and how
 //! - `output`: what is written and read
 //! - `disk`: files, links, sizes
+//! - `terminal`: what is promised of a job at a terminal
 //! - `view`: what is seen of the machine and of others
 //! - `kernel`: what may not be asked of it
 //! - `network`: what is reached
@@ -55,4 +56,5 @@ mod lack;
 mod network;
 mod output;
 mod process;
+mod terminal;
 mod view;

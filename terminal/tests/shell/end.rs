@@ -8,17 +8,20 @@ use openclawmu_terminal::{Reason, TerminalError};
 use crate::client::Client;
 use crate::place::{driver, on_a_place, processes_with, until};
 
-/// The kernel throws away what is on its way when the leader of a terminal's session ends.
+/// The kernel throws away what is on its way when the leader of a terminal's session ends: with a window so small, and a client that
+/// does not acknowledge, nearly all of it is on its way then.
 #[test]
 fn the_last_words_of_a_shell_are_never_lost() {
     on_a_place(
-        |_| {},
+        |settings| settings.window_bytes = 1 << 10,
         |place| async move {
             for number in 0..50 {
-                let script = format!("seq 1 {}; echo the last {number}; exit 7", 1 + number * 97);
+                let script = format!("seq 1 {}; echo the last {number}; exit 7", 1 + number * 37);
                 let (session, mut client) = place.script(&script).await;
+                client.acks = number % 2 == 0;
                 client.end().await;
-                assert!(client.text().ends_with(&format!("the last {number}\r\n")), "{number}: {:?}", client.tail());
+                let last = format!("the last {number}\r\n");
+                assert!(client.text().ends_with(&last), "{number}: {:?}", client.tail());
                 assert_eq!(client.exit, Some(7));
                 session.gone().await;
             }
