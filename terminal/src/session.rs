@@ -22,6 +22,7 @@ use crate::{
     Attachment, Closed, Event, Order, Reason, Role, Settings, Size, Start, TerminalError, Viewer, Viewers, What,
 };
 
+pub(crate) use input::Resizing;
 pub(crate) use output::{MayRead, Step};
 
 /// How much of the output somebody is shown who has not seen what came before.
@@ -81,6 +82,8 @@ struct State {
     /// What size the driver wants.
     wanted: Size,
     size: Size,
+    /// Whoever draws on the terminal is to draw all of it anew.
+    redraw: bool,
     last_input: Instant,
     detached_since: Option<Instant>,
 }
@@ -103,7 +106,7 @@ struct Wakes {
     input: Notify,
     /// There is room for what is typed.
     room: Notify,
-    /// Another size is wanted.
+    /// Another size is wanted, or a redrawing.
     resize: Notify,
     /// A deadline may have moved.
     time: Notify,
@@ -130,6 +133,7 @@ impl Session {
                 waiting: 0,
                 wanted: order.size,
                 size: order.size,
+                redraw: false,
                 last_input: now,
                 detached_since: Some(now),
             }),
@@ -211,12 +215,14 @@ impl Session {
         state.seats.insert(id, seat);
         if viewer.role == Role::Driver {
             state.driver = Some(id);
+            state.redraw |= start == Start::Repaint;
         }
         state.viewers_changed();
         self.tell(What::Attached(viewer));
         drop(state);
         self.wakes.time.notify_one();
         self.wakes.read.notify_one();
+        self.wakes.resize.notify_one();
         Ok(attachment)
     }
 

@@ -12,6 +12,13 @@ const INPUT_BYTES: usize = 256 << 10;
 /// How much is typed at once.
 const PIECE_BYTES: usize = 4 << 10;
 
+/// The size that the terminal has, and the one that it is to have. Where they are the same, who is in front is to draw it anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Resizing {
+    pub(crate) from: Size,
+    pub(crate) to: Size,
+}
+
 /// Somebody waits for room.
 struct Waiting<'s>(&'s Session);
 
@@ -90,13 +97,14 @@ impl Session {
         }
     }
 
-    /// Waits until another size is wanted than the terminal has.
-    pub(crate) async fn to_resize(&self) -> Size {
+    /// Waits until another size is wanted than the terminal has, or all of it is to be drawn anew.
+    pub(crate) async fn to_resize(&self) -> Resizing {
         loop {
             {
-                let state = self.state();
-                if state.wanted != state.size {
-                    return state.wanted;
+                let mut state = self.state();
+                let (from, to, redraw) = (state.size, state.wanted, std::mem::take(&mut state.redraw));
+                if from != to || redraw {
+                    return Resizing { from, to };
                 }
             }
             self.wakes.resize.notified().await;

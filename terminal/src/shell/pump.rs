@@ -7,7 +7,7 @@ use openclawmu_sandbox::Pty;
 
 use super::Tape;
 use crate::recording::Entry;
-use crate::session::MayRead;
+use crate::session::{MayRead, Resizing};
 use crate::{Reason, Session};
 
 /// How much is read at once: as much as the kernel keeps of one terminal.
@@ -81,15 +81,25 @@ async fn write(session: &Session, pty: &Pty, tape: Option<&Tape>) -> Result<Infa
     }
 }
 
-/// Gives the terminal the size that the driver wants last.
+/// Gives the terminal the size that the driver wants last. Who has missed something needs all of it drawn anew, which programs do
+/// when the size changes: then it does so for a moment.
 async fn resize(session: &Session, pty: &Pty, tape: &Tape) -> Result<Infallible, Reason> {
-    loop {
-        let size = session.to_resize().await;
-        if let Err(err) = pty.resize(size.cols(), size.rows()) {
+    let set = |cols, rows| {
+        if let Err(err) = pty.resize(cols, rows) {
             tracing::warn!(%err, session = session.id(), "a terminal can't be resized");
         }
-        session.was_resized(size);
-        tape.record(Entry::Resize(size)).await?;
+    };
+    loop {
+        let Resizing { from, to } = session.to_resize().await;
+        if from == to {
+            set(to.cols(), if to.rows() > 1 { to.rows() - 1 } else { 2 });
+            tokio::time::sleep(RESIZE_EVERY).await;
+        }
+        set(to.cols(), to.rows());
+        if from != to {
+            session.was_resized(to);
+            tape.record(Entry::Resize(to)).await?;
+        }
         tokio::time::sleep(RESIZE_EVERY).await;
     }
 }

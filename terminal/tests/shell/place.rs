@@ -1,10 +1,11 @@
 //! Where a test has its sessions: all of a gateway, with a tenant's files and recordings.
 
 use std::future::Future;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use openclawmu_sandbox::{Backend, Bubblewrap, BubblewrapSetup, HostUid, Limits, Root, RunId, Workspace};
@@ -26,6 +27,12 @@ static BUBBLEWRAP: LazyLock<Arc<dyn Backend>> = LazyLock::new(|| {
     };
     Arc::new(RUNTIME.block_on(Bubblewrap::start(&setup)).expect("bubblewrap isolates here"))
 });
+/// All that was logged by this process.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static LOGGING: LazyLock<()> = LazyLock::new(|| {
+    let filter = "trace,tokio=off,mio=off";
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
+});
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A shell that people type into.
@@ -35,11 +42,29 @@ const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Runs a test on the sessions' runtime.
 pub(crate) fn on_a_place<F: Future<Output = ()>>(change: impl FnOnce(&mut Settings), test: impl FnOnce(Place) -> F) {
+    LazyLock::force(&LOGGING);
     LazyLock::force(&BUBBLEWRAP);
     RUNTIME.block_on(async {
         let place = Place::new(change);
         test(place).await;
     });
+}
+
+/// What was logged until now.
+pub(crate) fn logged() -> String {
+    String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned()
+}
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// All sessions of a gateway, and one tenant.

@@ -8,7 +8,7 @@ use openclawmu_terminal::{Reason, TerminalError};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::place::{driver, on_a_place, processes_with};
+use crate::place::{driver, logged, on_a_place, processes_with};
 
 /// What a recording shows.
 pub(crate) fn shown(recording: &str) -> String {
@@ -86,6 +86,25 @@ fn a_recording_that_is_full_ends_the_session() {
             assert_eq!((closed.reason, closed.sha256), (Reason::RecordingFull, Some(digest)));
             assert!(recording.len() < 21_000);
             assert_eq!(shown(&recording), client.text(), "nothing was shown that is not recorded");
+        },
+    );
+}
+
+/// T-05: not what it shows, not what is typed, and no control sequence.
+#[test]
+fn nothing_of_a_terminal_reaches_the_log() {
+    on_a_place(
+        |settings| settings.recording_bytes = 2000,
+        |place| async move {
+            let (session, mut client) = place.script("printf '\\033]0;shown-4669\\007'; read typed; seq 1 5000").await;
+            client.until("shown-4669").await;
+            client.types("typed-\x1b]0;2011\x07\r").await;
+            client.end().await;
+            session.gone().await;
+            tracing::info!("logged-1123");
+            let log = logged();
+            assert!(log.contains("logged-1123"), "what is logged is seen here");
+            assert!(!log.contains("4669") && !log.contains("2011") && !log.contains('\x1b'), "{log}");
         },
     );
 }

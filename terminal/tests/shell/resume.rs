@@ -96,6 +96,28 @@ fn what_is_no_longer_there_begins_anew_after_the_end_of_a_line() {
     );
 }
 
+/// What a program draws on the whole screen can't be had from its last bytes alone.
+#[test]
+fn whoever_missed_something_has_it_drawn_anew_and_nobody_else_does() {
+    on_a_place(
+        |settings| settings.ring_bytes = 16 << 10,
+        |place| async move {
+            let script = "trap 'echo drawn; stty size' WINCH; echo up; while :; do sleep 0.02; done";
+            let (session, mut client) = place.script(script).await;
+            client.until("up\r\n").await;
+            let mut client = Client::new(&session, driver("ann"), Some(client.next));
+            client.resizes(90, 30).await;
+            // The size is told of once: the one before it was none.
+            client.until("drawn\r\n30 90\r\n").await;
+            assert_eq!(client.text(), "drawn\r\n30 90\r\n");
+            let mut client = Client::new(&session, driver("ann"), Some(u64::MAX));
+            client.until("up\r\n").await;
+            client.until("30 90\r\n").await;
+            client.until("drawn\r\n30 90\r\n").await;
+        },
+    );
+}
+
 #[test]
 fn a_session_goes_on_while_nobody_looks() {
     on_a_place(
