@@ -23,6 +23,8 @@ use crate::{Closed, Order, Reason, Session, TerminalError};
 
 /// How long the rest of the output may take to be recorded.
 const REST: Duration = Duration::from_secs(2);
+/// How long the disk may take to have a recording complete: whoever looks at the session is told of its end afterwards.
+const COMPLETE: Duration = Duration::from_secs(5);
 /// How much later than a session's own end the sandbox ends it.
 const SPARE: Duration = Duration::from_secs(10);
 
@@ -193,10 +195,13 @@ impl Tape {
 
     async fn finish(&self) -> Option<Recorded> {
         let (at, recorder) = (self.session.age(), Arc::clone(&self.recorder));
-        let finished = blocking(move || recorder.lock().unwrap_or_else(PoisonError::into_inner).finish(at)).await?;
-        let finished =
-            finished.map_err(|err| tracing::error!(%err, session = self.session.id(), "a recording is lost"));
-        finished.ok()
+        let finished = blocking(move || recorder.lock().unwrap_or_else(PoisonError::into_inner).finish(at));
+        let session = self.session.id();
+        let Ok(finished) = timeout(COMPLETE, finished).await else {
+            tracing::error!(session, "the disk takes too long to have a recording complete");
+            return None;
+        };
+        finished?.map_err(|err| tracing::error!(%err, session, "a recording is not complete")).ok()
     }
 }
 
