@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::cgroup::Cgroups;
-use crate::disk::{SAMPLED, Sampler};
+use crate::disk::{self, Sampler};
 use crate::ending::{self, Cause};
 use crate::seccomp::{Arch, Filters, Policy};
 use crate::status::Status;
@@ -117,7 +117,7 @@ impl Bubblewrap {
         }
     }
 
-    fn outcome(&self, seen: Seen, owned: bool, sampled: bool) -> Result<Outcome, SandboxError> {
+    fn outcome(&self, seen: Seen, owned: bool, disk: String) -> Result<Outcome, SandboxError> {
         let Seen { cause, stdout, stderr, status, usage, duration } = seen;
         ending::begun(&status)?;
         if !status.any && cause == Cause::Itself {
@@ -129,7 +129,7 @@ impl Bubblewrap {
         }
         let (ended, exit_code, signal) = ending::ended(cause, &status, usage.oom_kills > 0)?;
         let mut limits = self.machine.cgroups.enforced();
-        limits.disk = if sampled { SAMPLED } else { "none" }.to_owned();
+        limits.disk = disk;
         limits.user = if owned { "own" } else { "shared" }.to_owned();
         Ok(Outcome {
             ended,
@@ -161,8 +161,8 @@ impl Backend for Bubblewrap {
         job.check()?;
         let limits = job.limits.clone();
         let owned = user_of(&job).is_some();
-        let disk = Sampler::new(&job.workspace.root, &limits)?;
-        let sampled = disk.is_some();
+        let disk = Sampler::new(&job.workspace, &limits)?;
+        let held = disk::told(job.workspace.held.is_some(), disk.is_some());
         // What is written to the command stays here: the spawner needs to know alone whether there is anything.
         let (input, terminal) = match &mut job.stdio {
             Stdio::Piped(input) if !input.is_empty() => (std::mem::replace(input, vec![0]), None),
@@ -171,7 +171,7 @@ impl Backend for Bubblewrap {
         };
         let running = self.spawner.launch(job).await?;
         let seen = watch::watch(running, Ends { input, output, terminal }, &limits, disk).await?;
-        self.outcome(seen, owned, sampled)
+        self.outcome(seen, owned, held)
     }
 }
 

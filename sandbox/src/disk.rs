@@ -1,4 +1,5 @@
-//! What holds a run's share of the disk, where the file system holds none: a look at the workspace every now and then.
+//! What holds a run's share of the disk, where the file system itself holds it to no less ([`Workspace::hold`]): a look at the workspace
+//! every now and then.
 //!
 //! It is soft: between two looks a run can write more than its share, up to what the disk takes in that time. That is what
 //! an outcome says of it ([`Enforced::disk`](crate::Enforced::disk)).
@@ -6,14 +7,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{DiskUsage, Limits, PathError, Root, SandboxError};
+use crate::{DiskUsage, Limits, PathError, Root, SandboxError, Workspace};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 /// A look that takes long is followed by a pause of this many times as long.
 const SHARE: u32 = 4;
-/// What an outcome says.
-pub(crate) const SAMPLED: &str = "sampled (soft)";
+
+/// What an outcome says: whether the file system holds it, and whether it is looked at.
+pub(crate) fn told(held: bool, sampled: bool) -> String {
+    match (held, sampled) {
+        (true, false) => "project quota",
+        (true, true) => "project quota, sampled (soft)",
+        (false, true) => "sampled (soft)",
+        (false, false) => "none",
+    }
+    .to_owned()
+}
 
 /// Looks at a workspace while a run writes to it.
 #[derive(Debug)]
@@ -27,15 +37,13 @@ impl Sampler {
     ///
     /// # Errors
     /// [`SandboxError::Path`] if the workspace can't be looked at.
-    pub(crate) fn new(root: &Root, limits: &Limits) -> Result<Option<Self>, SandboxError> {
-        if limits.disk_bytes.is_none() && limits.disk_entries.is_none() {
+    pub(crate) fn new(workspace: &Workspace, limits: &Limits) -> Result<Option<Self>, SandboxError> {
+        let bytes = limits.disk_bytes.filter(|most| workspace.held.is_none_or(|held| *most < held));
+        if bytes.is_none() && limits.disk_entries.is_none() {
             return Ok(None);
         }
-        let root = Arc::new(root.again().map_err(SandboxError::Path)?);
-        let most = DiskUsage {
-            bytes: limits.disk_bytes.unwrap_or(u64::MAX),
-            entries: limits.disk_entries.unwrap_or(u64::MAX),
-        };
+        let root = Arc::new(workspace.root.again().map_err(SandboxError::Path)?);
+        let most = DiskUsage { bytes: bytes.unwrap_or(u64::MAX), entries: limits.disk_entries.unwrap_or(u64::MAX) };
         Ok(Some(Self { root, most }))
     }
 

@@ -31,7 +31,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Engine};
 use tokio::sync::mpsc;
 
-use crate::disk::{SAMPLED, Sampler};
+use crate::disk::{self, Sampler};
 use crate::ending::{self, Cause};
 use crate::examine::{self, Examination};
 use crate::status::End;
@@ -142,13 +142,14 @@ impl Docker {
         mut job: Job,
         place: &mut Place,
         output: Option<mpsc::Sender<Chunk>>,
-    ) -> Result<Seen, SandboxError> {
+    ) -> Result<(Seen, String), SandboxError> {
         if matches!(job.stdio, Stdio::Terminal(_)) {
             return Err(SandboxError::Job("a container has no terminal"));
         }
         let workspace = job.workspace.host_path()?;
         let body = spec::container(&job, &self.common, &workspace, place.socket())?;
-        let disk = Sampler::new(&job.workspace.root, &job.limits)?;
+        let disk = Sampler::new(&job.workspace, &job.limits)?;
+        let held = disk::told(job.workspace.held.is_some(), disk.is_some());
         let name = format!("openclawmu-{}", job.id);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         // Its name is known before it is there: dropping this future at any await leaves nothing.
@@ -172,7 +173,7 @@ impl Docker {
         let untold = seen.cause == Cause::Itself && killed && seen.usage.oom_kills.is_none();
         seen.out_of_memory |= self.out_of_memory(&name, untold).await?;
         container.remove().await?;
-        Ok(seen)
+        Ok((seen, held))
     }
 
     /// Whether the engine says that something was killed for its memory. It hears of that from another side than of the end,
@@ -190,7 +191,7 @@ impl Docker {
         }
     }
 
-    fn outcome(&self, seen: Seen, sampled: bool) -> Result<Outcome, SandboxError> {
+    fn outcome(&self, seen: Seen, disk: String) -> Result<Outcome, SandboxError> {
         let Seen { cause, stdout, stderr, status, usage, duration, out_of_memory } = seen;
         ending::begun(&status)?;
         if !status.any && cause == Cause::Itself {
@@ -203,13 +204,7 @@ impl Docker {
         let (ended, exit_code, signal) =
             ending::ended(cause, &status, out_of_memory || usage.oom_kills.is_some_and(|kills| kills > 0))?;
         let held = || "docker".to_owned();
-        let limits = Enforced {
-            memory: held(),
-            processes: held(),
-            cpu: held(),
-            disk: if sampled { SAMPLED } else { "none" }.to_owned(),
-            user: "own".to_owned(),
-        };
+        let limits = Enforced { memory: held(), processes: held(), cpu: held(), disk, user: "own".to_owned() };
         Ok(Outcome {
             ended,
             exit_code,
@@ -234,11 +229,10 @@ impl Backend for Docker {
 
     async fn run(&self, job: Job, output: Option<mpsc::Sender<Chunk>>) -> Result<Outcome, SandboxError> {
         job.check()?;
-        let sampled = job.limits.disk_bytes.is_some() || job.limits.disk_entries.is_some();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut place = Place::make(self.owner.dir(), number, job.workspace.owner()).map_err(SandboxError::Io)?;
-        let seen = Box::pin(self.run_in(job, &mut place, output)).await?;
-        self.outcome(seen, sampled)
+        let (seen, held) = Box::pin(self.run_in(job, &mut place, output)).await?;
+        self.outcome(seen, held)
     }
 }
 

@@ -98,6 +98,8 @@ impl Default for Limits {
 pub struct Workspace {
     pub(crate) root: Root,
     pub(crate) owner: HostUid,
+    /// How many bytes the file system holds it to, if it does.
+    pub(crate) held: Option<u64>,
 }
 
 /// A user of the host that is one tenant's alone: never root, the gateway's own user, or a person.
@@ -159,10 +161,22 @@ impl Workspace {
     /// [`SandboxError::Path`] if it can't be given.
     pub fn new(root: Root, owner: HostUid) -> Result<Self, SandboxError> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self { root, owner });
+            return Ok(Self { root, owner, held: None });
         }
         root.hand_to(owner).map_err(SandboxError::Path)?;
-        Ok(Self { root: root.owned_by(owner), owner })
+        Ok(Self { root: root.owned_by(owner), owner, held: None })
+    }
+
+    /// Has the file system itself hold it to `bytes`, as the project that has the owner's number; lifts that limit where there are
+    /// none. Whoever passes it is refused, and not killed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Io`], with the step that failed: then it is not held.
+    #[cfg(target_os = "linux")]
+    pub fn hold(&mut self, bytes: Option<u64>) -> Result<(), SandboxError> {
+        self.root.hold(self.owner.get(), bytes).map_err(SandboxError::Io)?;
+        self.held = bytes;
+        Ok(())
     }
 
     /// The directory, to put files into before a run and to read them after it.

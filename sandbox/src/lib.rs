@@ -48,7 +48,7 @@
 //!
 //! **What is not promised.** No defence against a hole in the kernel that the filter leaves open: run the Docker backend with
 //! gVisor (`runtime = "runsc"`) where tenants are enemies of each other. None against timing and cache side channels between
-//! neighbours on one processor. A disk limit by sampling is soft.
+//! neighbours on one processor. A disk limit by sampling is soft: one by a project quota of the file system is not.
 //!
 //! **Fail closed.** Before the first run a backend proves itself by runs of its own; in every run process 1 reads the walls
 //! from inside before the command starts, and a run whose walls are not all there is killed and is an error. There is no

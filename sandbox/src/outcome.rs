@@ -137,7 +137,7 @@ pub struct Enforced {
     pub processes: String,
     /// Of processor time.
     pub cpu: String,
-    /// Of the disk: `loop image`, `project quota`, `sampled (soft)`, or `none`.
+    /// Of the disk: `project quota`, `sampled (soft)`, both, or `none`.
     pub disk: String,
     /// Whether the host's user is this tenant's alone: `own` or `shared`.
     pub user: String,

@@ -10,6 +10,8 @@
 mod beneath;
 mod list;
 mod owner;
+#[cfg(target_os = "linux")]
+mod quota;
 mod remove_tree;
 mod staged;
 mod tree;

@@ -39,7 +39,9 @@ pub use load::{ConfigError, Overrides, check, find, load};
 pub use network::{NetworkConfig, RawNetwork};
 pub use outbound::RawOutbound;
 pub use raw::{LogFormat, RawConfig};
-pub use sandbox::{BackendConfig, BubblewrapConfig, DockerConfig, RawBackend, RawDocker, RawSandbox, SandboxConfig};
+pub use sandbox::{
+    BackendConfig, BubblewrapConfig, DiskHold, DockerConfig, RawBackend, RawDocker, RawSandbox, SandboxConfig,
+};
 pub use secret::SecretRef;
 pub use stripe::{RawMeter, RawStripe, StripeConfig};
 pub use terminal::{RawTerminal, TerminalConfig};

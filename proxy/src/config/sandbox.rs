@@ -41,6 +41,8 @@ pub struct RawSandbox {
     pub processes: u32,
     /// The largest file that a run may write.
     pub max_file_mb: u64,
+    /// What holds a tenant's `storage_bytes` while its code runs.
+    pub disk: DiskHold,
     /// How much of each output stream is answered.
     pub output_bytes: usize,
     /// Runs at once.
@@ -49,6 +51,17 @@ pub struct RawSandbox {
     pub concurrent_runs_per_tenant: usize,
     /// How long a run may wait for its turn.
     pub queue_seconds: u64,
+}
+
+/// What holds the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskHold {
+    /// The file system, by project quotas, where it has them; else looks.
+    #[default]
+    Auto,
+    /// Looks now and then alone.
+    Sampler,
 }
 
 /// What isolates.
@@ -100,6 +113,7 @@ impl Default for RawSandbox {
             cpu_percent: 100,
             processes: 128,
             max_file_mb: 1024,
+            disk: DiskHold::default(),
             output_bytes: 1 << 20,
             concurrent_runs: 16,
             concurrent_runs_per_tenant: 4,
@@ -119,6 +133,8 @@ pub struct SandboxConfig {
     pub first_host_uid: u32,
     /// What a run may use that asks for no less; its time is that of a run that names none.
     pub limits: Limits,
+    /// What holds a tenant's storage.
+    pub disk: DiskHold,
     /// How long any run may take.
     pub max_timeout: Duration,
     /// Runs at once.
@@ -219,6 +235,7 @@ pub(super) fn check(raw: RawSandbox) -> Result<SandboxConfig, ConfigError> {
             file_bytes: raw.max_file_mb.saturating_mul(1 << 20),
             ..Limits::default()
         },
+        disk: raw.disk,
         max_timeout: Duration::from_secs(raw.max_timeout_seconds),
         concurrent_runs: raw.concurrent_runs,
         concurrent_runs_per_tenant: raw.concurrent_runs_per_tenant,

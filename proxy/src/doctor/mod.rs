@@ -88,7 +88,7 @@ pub(crate) async fn examine(file: Option<&Path>, overrides: &Overrides) -> Vec<F
     findings.extend(certificate::look(&config));
     findings.push(limit::look(&config.edge));
     findings.extend(clock::look(&config.data_dir).await);
-    findings.extend(sandbox::look(&config.sandbox).await);
+    findings.extend(sandbox::look(&config.sandbox, &config.data_dir).await);
     findings.extend(upstream::look(&config.upstreams).await);
     findings.push(backup::look(&config.backup).await);
     findings

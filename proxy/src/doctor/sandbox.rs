@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Looks at them.
-pub(super) async fn look(config: &SandboxConfig) -> Vec<Finding> {
+pub(super) async fn look(config: &SandboxConfig, data: &Path) -> Vec<Finding> {
     if !cfg!(target_os = "linux") {
         return vec![Finding::ok("sandbox", "Docker isolates tenants' code on this system")];
     }
@@ -28,7 +28,7 @@ pub(super) async fn look(config: &SandboxConfig) -> Vec<Finding> {
         return vec![Finding::ok("sandbox", "the configuration runs no code")];
     }
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let mut findings = Vec::new();
+    let mut findings = vec![disk(config, data)];
     for backend in &config.backends {
         match backend {
             BackendConfig::Docker(_) => findings.push(isolation("sandbox.docker", backend).await),
@@ -44,6 +44,23 @@ pub(super) async fn look(config: &SandboxConfig) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What holds a tenant to its storage while its code runs.
+fn disk(config: &SandboxConfig, data: &Path) -> Finding {
+    let check = "sandbox.disk";
+    let quotas = match Root::open(&data.join("tenants")) {
+        Ok(tenants) => sandbox::quotas(&tenants, config.disk),
+        Err(_) => {
+            return Finding::ok(check, "there are no tenants yet whose file system could be tried for project quotas");
+        }
+    };
+    match quotas {
+        Ok(()) => Finding::ok(check, "the file system holds tenants to their storage, by project quotas"),
+        Err(reason) => {
+            Finding::ok(check, format!("tenants are held to their storage by looks, which is soft: {reason}"))
+        }
+    }
 }
 
 const MISSING: &str = "install bubblewrap: without it no tenant's code is run";

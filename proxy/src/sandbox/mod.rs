@@ -20,5 +20,5 @@ mod run;
 
 pub(crate) use operator::{ends, runner, told};
 pub(crate) use order::{Open, Owner, admit, blocking, way_out, with_disk};
-pub(crate) use room::{Rooms, refused, start, sweep as sweep_containers};
+pub(crate) use room::{Rooms, quotas, refused, start, sweep as sweep_containers};
 pub(crate) use run::owner;

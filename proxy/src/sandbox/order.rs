@@ -202,7 +202,8 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner, ask: Ask, id: &str) -> Res
     let (shared, owner) = (Arc::clone(shared), owner.clone());
     let id = RunId::parse(id).map_err(|err| refused(&err))?;
     blocking(move || {
-        let workspace = shared.rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
+        let mut workspace = shared.rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
+        shared.rooms.hold(&mut workspace, owner.quota.storage_bytes);
         let root = workspace.files().again().map_err(|err| refused(&SandboxError::Path(err)))?;
         let coming = ask.files.iter().map(|(_, content)| u64::try_from(content.len()).unwrap_or(u64::MAX));
         let coming = coming.fold(0, u64::saturating_add);

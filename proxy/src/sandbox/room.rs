@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::egress::{Lines, Sockets};
 #[cfg(target_os = "linux")]
 use crate::config::DockerConfig;
-use crate::config::{BackendConfig, SandboxConfig};
+use crate::config::{BackendConfig, DiskHold, SandboxConfig};
 use crate::context::Shared;
 use crate::refusal::Refusal;
 
@@ -31,6 +31,8 @@ pub(crate) struct Rooms {
     pub(crate) config: SandboxConfig,
     pub(super) sockets: Sockets,
     tenants: Root,
+    /// Whether the file system holds tenants to their storage.
+    quotas: bool,
     state_dir: PathBuf,
     /// As many as are configured, in that order.
     backends: Vec<Slot>,
@@ -59,9 +61,11 @@ impl Rooms {
         let tenants = open("tenants")?;
         open("sandbox")?;
         let state_dir = data.join("sandbox");
+        let quotas = quotas(&tenants, config.disk);
         Ok(Self {
             sockets: Sockets::new(&state_dir, &config.network.hosts).map_err(PathError::Io)?,
             tenants,
+            quotas: quotas.is_ok(),
             state_dir,
             backends: config.backends.iter().map(|_| Slot::default()).collect(),
             all: Arc::new(Semaphore::new(config.concurrent_runs)),
@@ -169,12 +173,43 @@ impl Rooms {
         }
     }
 
+    /// Has the file system hold a tenant to its storage, where it can. Where it can't, looks do, and the run says so.
+    pub(crate) fn hold(&self, workspace: &mut Workspace, bytes: Option<u64>) {
+        #[cfg(target_os = "linux")]
+        if self.quotas
+            && let Err(err) = workspace.hold(bytes)
+        {
+            tracing::warn!(%err, user = workspace.owner().get(), "a tenant's project quota can't be set; its disk is looked at instead");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _none_to_be_had = (self.quotas, workspace, bytes);
+    }
+
     /// The host's user that is this tenant's alone: tenants' keys are never given twice.
     fn owner(&self, tenant: TenantKey) -> Result<HostUid, SandboxError> {
         let number = u32::try_from(tenant.number()).ok().and_then(|key| self.config.first_host_uid.checked_add(key));
         // No tenant's is 0: it is refused.
         HostUid::new(number.unwrap_or(0))
     }
+}
+
+/// Whether the file system of the tenants' directories holds project quotas, proved by one; why not.
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) fn quotas(tenants: &Root, disk: DiskHold) -> Result<(), String> {
+    let proved = match disk {
+        DiskHold::Sampler => Err("[sandbox] disk = \"sampler\"".to_owned()),
+        #[cfg(target_os = "linux")]
+        DiskHold::Auto => tenants.prove_quota().map_err(|err| err.to_string()),
+        #[cfg(not(target_os = "linux"))]
+        DiskHold::Auto => Err(format!("{tenants:?} is on no Linux")),
+    };
+    match &proved {
+        Ok(()) => tracing::info!("tenants' storage is held by project quotas of the file system"),
+        Err(reason) => tracing::info!(reason, "tenants' storage is held by looks now and then, which is soft"),
+    }
+    proved
 }
 
 /// Examines what isolates.

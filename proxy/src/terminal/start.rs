@@ -119,7 +119,8 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner) -> Result<(Workspace, Limi
     let (shared, owner) = (Arc::clone(shared), owner.clone());
     blocking(move || {
         let rooms = &shared.rooms;
-        let workspace = rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
+        let mut workspace = rooms.workspace(&owner.tenant, owner.key).map_err(|err| refused(&err))?;
+        rooms.hold(&mut workspace, owner.quota.storage_bytes);
         let saw = |bytes| shared.meter.saw(owner.key, bytes);
         let files = (workspace.files(), &saw as &dyn Fn(u64));
         let limits = with_disk(rooms.config.limits.clone(), (None, 0), owner.quota.storage_bytes, files)?;

@@ -190,7 +190,7 @@ mod tests {
             cwd,
             stdio: Stdio::Piped(Vec::new()),
             limits: Limits::default(),
-            workspace: Workspace { root, owner: HostUid::new(200_000).unwrap() },
+            workspace: Workspace { root, owner: HostUid::new(200_000).unwrap(), held: None },
             egress: egress.then(|| PathBuf::from("/var/lib/secret-place/egress.sock")),
         }
     }

@@ -223,7 +223,7 @@ mod tests {
             cwd: Some(RelPath::parse(b"a/b").unwrap()),
             stdio: Stdio::Piped(Vec::new()),
             limits: Limits::default(),
-            workspace: Workspace { root, owner: HostUid::new(200_000).unwrap() },
+            workspace: Workspace { root, owner: HostUid::new(200_000).unwrap(), held: None },
             egress: egress.then(|| PathBuf::from("/state/run/egress.sock")),
         }
     }

@@ -207,7 +207,7 @@ mod tests {
                 assert_eq!(told("clone", &[flag | 17]), no, "{flag:#x}");
             }
             assert_eq!(told("ioctl", &[0, 0x5401]), yes, "TCGETS");
-            for request in [0x5412, 0x541c, 0x1_0000_5412, 0xffff_ffff_0000_541c] {
+            for request in [0x5412, 0x541c, 0x1_0000_5412, 0xffff_ffff_0000_541c, 0x401c_5820, 0x4008_6602] {
                 assert_eq!(told("ioctl", &[0, request]), no, "{request:#x}");
             }
             for family in [1, 2, 10] {

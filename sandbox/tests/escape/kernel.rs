@@ -123,6 +123,8 @@ async fn forbidden_arguments_are_refused(place: Place) {
         ("TIOCSTI", vec!["call", &ioctl, "0", "0x5412", "@x"]),
         ("TIOCSTI with a bit above", vec!["call", &ioctl, "0", "0x100005412", "@x"]),
         ("TIOCLINUX", vec!["call", &ioctl, "0", "0x541c", "@x"]),
+        ("another project's quota", vec!["call", &ioctl, "0", "0x401c5820", "@x"]),
+        ("a file's flags", vec!["call", &ioctl, "0", "0x40086602", "@x"]),
         ("a character device", vec!["call", &mknod, "-100", "@device", "0x2180", "0x103"]),
         ("a block device", vec!["call", &mknod, "-100", "@device", "0x6180", "0x700"]),
         ("no randomised addresses", vec!["call", &persona, "0x40000"]),
