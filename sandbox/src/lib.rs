@@ -15,7 +15,7 @@
 //! | `seccomp` | `conf/seccomp.json`: what code may not ask of the kernel, for both backends |
 //! | `helper`, `status` | process 1 of a sandbox (`sandbox/init`), and what it says from inside |
 //! | [`egress`] | the only way out of a sandbox: a proxy for one run, with its allow-list |
-//! | `ending`, `examine` | what backends have in common: why a run ended; how they prove themselves before the first |
+//! | `ending`, `follow`, `examine` | what backends have in common: why a run ended; its streams; how they prove themselves before the first |
 //! | `terminal` | [`Pty`]: a terminal for one run, and how the run's end waits until it was read empty |
 //! | `capture`, `disk` | what is kept of the output, and a look at the disk now and then |
 //!
@@ -82,6 +82,8 @@ mod ending;
 mod error;
 #[cfg(target_os = "linux")]
 mod examine;
+#[cfg(target_os = "linux")]
+mod follow;
 #[cfg(target_os = "linux")]
 mod helper;
 mod job;

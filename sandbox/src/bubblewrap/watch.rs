@@ -5,11 +5,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,7 +18,8 @@ use super::launch::Running;
 use crate::capture::Capture;
 use crate::disk::Sampler;
 use crate::ending::{Cause, GRACE};
-use crate::status::{MAX_STATUS_BYTES, Status};
+use crate::follow::{Follower, Read, feed, hear};
+use crate::status::Status;
 use crate::terminal::{Told, stopped};
 use crate::{Captured, Chunk, Limits, SandboxError, Stream};
 
@@ -71,13 +72,6 @@ struct Streams {
     output: Option<mpsc::Sender<Chunk>>,
 }
 
-/// What was read of it.
-struct Read {
-    stdout: Capture,
-    stderr: Capture,
-    said: Vec<u8>,
-}
-
 /// Stays with a run to its end, and clears it away.
 pub(super) async fn watch(
     mut running: Running,
@@ -97,12 +91,11 @@ pub(super) async fn watch(
         most: limits.output_bytes,
         output,
     };
-    let mut read =
-        Read { stdout: Capture::new(limits.kept_bytes), stderr: Capture::new(limits.kept_bytes), said: Vec::new() };
+    let mut read = Read::new(limits.kept_bytes);
     let ended = running.ended.try_clone().and_then(registered);
     let ended = ended.map_err(SandboxError::Io)?;
     let deadline = Instant::from_std(running.started + limits.wall);
-    let stdin = running.stdin.take();
+    let stdin = running.stdin.take().map(pipe::Sender::from_owned_fd).transpose().map_err(SandboxError::Io)?;
     let mut pumping = Box::pin(streams.pump(&mut read));
     let mut pumped = None;
     let cause = {
@@ -140,37 +133,29 @@ pub(super) async fn watch(
         }
     }
     drop(pumping);
-    let status = Status::parse(&read.said);
-    Ok(Seen { cause, stdout: read.stdout.finish(), stderr: read.stderr.finish(), status, usage, duration })
+    let (stdout, stderr, status) = read.finish();
+    Ok(Seen { cause, stdout, stderr, status, usage, duration })
 }
 
 impl Streams {
     /// Reads all three to their ends.
     async fn pump(&mut self, read: &mut Read) -> Result<(), Stop> {
         let Self { stdout, stderr, status, terminal, written, most, output } = self;
-        let count = Count { written, most: *most };
+        let follower = Follower { written, most: *most, output: output.as_ref() };
         tokio::try_join!(
-            pump(stdout.as_mut(), Stream::Stdout, &mut read.stdout, count, output.as_ref()),
-            pump(stderr.as_mut(), Stream::Stderr, &mut read.stderr, count, output.as_ref()),
+            pump(stdout.as_mut(), Stream::Stdout, &mut read.stdout, follower),
+            pump(stderr.as_mut(), Stream::Stderr, &mut read.stderr, follower),
             listen(status, &mut read.said, terminal.as_mut()),
         )?;
         Ok(())
     }
 }
 
-/// What both streams together came to.
-#[derive(Clone, Copy)]
-struct Count<'c> {
-    written: &'c AtomicU64,
-    most: u64,
-}
-
 async fn pump(
     from: Option<&mut pipe::Receiver>,
     stream: Stream,
     capture: &mut Capture,
-    count: Count<'_>,
-    output: Option<&mpsc::Sender<Chunk>>,
+    follower: Follower<'_>,
 ) -> Result<(), Stop> {
     let Some(from) = from else { return Ok(()) };
     let mut piece = vec![0; PIECE_BYTES];
@@ -180,13 +165,7 @@ async fn pump(
         if bytes.is_empty() {
             return Ok(());
         }
-        capture.push(bytes);
-        if let Some(output) = output {
-            // A reader who has gone changes nothing.
-            let _ = output.send(Chunk { stream, bytes: bytes.to_vec() }).await;
-        }
-        let more = u64::try_from(length).unwrap_or(u64::MAX);
-        if count.written.fetch_add(more, Ordering::Relaxed).saturating_add(more) > count.most {
+        if !follower.take(stream, bytes, capture).await {
             return Err(Stop::Output);
         }
     }
@@ -207,14 +186,7 @@ async fn listen(
         if bytes.is_empty() {
             return Ok(());
         }
-        said.extend_from_slice(bytes);
-        if said.len() > MAX_STATUS_BYTES {
-            return Err(Stop::Unproved);
-        }
-        let status = Status::parse(said);
-        if status.started && super::prove(&status).is_err() {
-            return Err(Stop::Unproved);
-        }
+        let status = hear(said, bytes, super::prove).ok_or(Stop::Unproved)?;
         let Some(terminal) = terminal.as_deref_mut() else { continue };
         if status.started {
             terminal.started();
@@ -233,14 +205,4 @@ async fn listen(
 fn registered(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays open, and the same one, until it is dropped with what it is registered in.
     unsafe { AsyncFd::register(handle) }.map_err(io::Error::from)
-}
-
-/// Writes the input and closes it. Never done: who reads nothing ends otherwise.
-async fn feed(stdin: Option<OwnedFd>, input: Vec<u8>) -> std::convert::Infallible {
-    if let Some(Ok(mut stdin)) = stdin.map(pipe::Sender::from_owned_fd) {
-        // A command that closes its input, or ends, wants no more of it.
-        let _ = stdin.write_all(&input).await;
-        drop(stdin);
-    }
-    std::future::pending().await
 }

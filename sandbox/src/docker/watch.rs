@@ -1,7 +1,7 @@
 //! A run while it runs: what goes in, what comes out, and what ends it. Memory does not follow the output.
 
-use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bollard::Docker as Engine;
@@ -9,7 +9,7 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, WaitContainerOptions};
 use futures_util::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::failed;
@@ -18,7 +18,8 @@ use super::usage::{Groups, Usage};
 use crate::capture::Capture;
 use crate::disk::Sampler;
 use crate::ending::{Cause, GRACE};
-use crate::status::{MAX_STATUS_BYTES, Status};
+use crate::follow::{Follower, Read, feed, hear};
+use crate::status::Status;
 use crate::{Captured, Chunk, Limits, SandboxError, Stream};
 
 /// What there is of a run when it has ended.
@@ -46,20 +47,6 @@ pub(super) struct Readers {
     pub(super) disk: Option<Sampler>,
 }
 
-/// What was read.
-struct Read {
-    stdout: Capture,
-    stderr: Capture,
-    heard: Heard,
-}
-
-/// What process 1 said, and what was seen of it from outside at its end.
-#[derive(Default)]
-struct Heard {
-    said: Vec<u8>,
-    oom_kills: Option<u64>,
-}
-
 type Output = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
 
 /// Both readers, and which of them has come to its end.
@@ -84,14 +71,15 @@ impl Run<'_> {
     ) -> Result<Seen, SandboxError> {
         let started = Instant::now();
         let kept = self.limits.kept_bytes;
-        let mut read = Read { stdout: Capture::new(kept), stderr: Capture::new(kept), heard: Heard::default() };
+        let (mut read, mut oom_kills, written) = (Read::new(kept), None, AtomicU64::new(0));
         let Readers { output, disk } = readers;
         let (mut cause, outside, rest) = {
-            let Read { stdout, stderr, heard } = &mut read;
-            let pumping = pump(attached.output, [stdout, stderr], self.limits.output_bytes, output.as_ref());
+            let Read { stdout, stderr, said } = &mut read;
+            let follower = Follower { written: &written, most: self.limits.output_bytes, output: output.as_ref() };
+            let pumping = pump(attached.output, [stdout, stderr], follower);
             let mut reading = Reading {
                 pumping: Box::pin(pumping),
-                listening: Box::pin(listen(place, heard)),
+                listening: Box::pin(listen(place, said, &mut oom_kills)),
                 pumped: false,
                 listened: false,
             };
@@ -105,19 +93,11 @@ impl Run<'_> {
             Ok(Ok(Pumped::TooMuch)) => cause = Cause::OutputLimit,
             Ok(Ok(Pumped::All)) | Err(_) => {}
         }
-        let Heard { said, oom_kills } = read.heard;
-        let mut usage = outside.unwrap_or_else(|| Usage::parse(&said));
+        let mut usage = outside.unwrap_or_else(|| Usage::parse(&read.said));
         // Whoever has no page left for its report is seen from outside.
         usage.oom_kills = usage.oom_kills.max(oom_kills);
-        Ok(Seen {
-            cause,
-            status: Status::parse(&said),
-            usage,
-            stdout: read.stdout.finish(),
-            stderr: read.stderr.finish(),
-            duration: started.elapsed(),
-            out_of_memory: false,
-        })
+        let (stdout, stderr, status) = read.finish();
+        Ok(Seen { cause, status, usage, stdout, stderr, duration: started.elapsed(), out_of_memory: false })
     }
 
     /// Until it has ended, by itself or by a limit; and what it had used before it was killed.
@@ -128,7 +108,7 @@ impl Run<'_> {
         mut disk: Option<Sampler>,
         started: Instant,
     ) -> Result<(Cause, Option<Usage>), SandboxError> {
-        let mut feeding = Box::pin(feed(input));
+        let mut feeding = Box::pin(feed((!input.1.is_empty()).then_some(input.0), input.1));
         let mut growing = Box::pin(Sampler::over(disk.as_mut()));
         let mut ending = Box::pin(self.ended());
         let mut deadline = Box::pin(tokio::time::sleep_until((started + self.limits.wall).into()));
@@ -232,26 +212,19 @@ enum Pumped {
 async fn pump(
     mut from: Output,
     [stdout, stderr]: [&mut Capture; 2],
-    most: u64,
-    output: Option<&mpsc::Sender<Chunk>>,
+    follower: Follower<'_>,
 ) -> Result<Pumped, SandboxError> {
-    let mut written = 0_u64;
     while let Some(piece) = from.next().await {
         let (stream, bytes) = match piece.map_err(failed("read"))? {
             LogOutput::StdOut { message } | LogOutput::Console { message } => (Stream::Stdout, message),
             LogOutput::StdErr { message } => (Stream::Stderr, message),
             LogOutput::StdIn { .. } => continue,
         };
-        match stream {
-            Stream::Stdout => stdout.push(&bytes),
-            Stream::Stderr => stderr.push(&bytes),
-        }
-        written = written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        if let Some(output) = output {
-            // A reader who has gone changes nothing.
-            let _gone = output.send(Chunk { stream, bytes: bytes.to_vec() }).await;
-        }
-        if written > most {
+        let capture = match stream {
+            Stream::Stdout => &mut *stdout,
+            Stream::Stderr => &mut *stderr,
+        };
+        if !follower.take(stream, &bytes, capture).await {
             return Ok(Pumped::TooMuch);
         }
     }
@@ -260,7 +233,7 @@ async fn pump(
 
 /// Hears what process 1 says, to its end; whether the walls are what they must be. When it falls silent its control groups are still
 /// there: the engine takes them away when it has heard of the end, by way of three more processes.
-async fn listen(place: &mut Place, Heard { said, oom_kills }: &mut Heard) -> Result<bool, SandboxError> {
+async fn listen(place: &mut Place, said: &mut Vec<u8>, oom_kills: &mut Option<u64>) -> Result<bool, SandboxError> {
     let mut reporter = place.reporter().await.map_err(SandboxError::Io)?;
     let peer = reporter.peer_cred().ok().and_then(|peer| peer.pid());
     let groups = peer.map(|pid| Groups::of_process(pid.into()));
@@ -272,20 +245,8 @@ async fn listen(place: &mut Place, Heard { said, oom_kills }: &mut Heard) -> Res
             *oom_kills = groups.as_ref().and_then(Groups::oom_kills);
             return Ok(true);
         }
-        said.extend_from_slice(bytes);
-        let status = Status::parse(said);
-        if said.len() > MAX_STATUS_BYTES || (status.started && status.prove().is_err()) {
+        if hear(said, bytes, Status::prove).is_none() {
             return Ok(false);
         }
     }
-}
-
-/// Writes the input and closes it. Never done: who reads nothing ends otherwise.
-async fn feed((mut stdin, input): Input) -> Infallible {
-    if !input.is_empty() {
-        // A command that closes its input, or ends, wants no more of it.
-        let _closed = stdin.write_all(&input).await;
-        let _closed = stdin.shutdown().await;
-    }
-    std::future::pending().await
 }
