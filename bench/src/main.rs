@@ -11,6 +11,7 @@ mod bar;
 mod child;
 mod client;
 mod cpu;
+mod egress;
 mod floor;
 mod gateway;
 mod interrupt;

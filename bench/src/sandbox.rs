@@ -1,5 +1,5 @@
 //! What a run in the sandbox costs: through the API beside the bare bubblewrap command, in turn in the same run; what an idle one
-//! holds, how soon a killed one is gone, and two hundred at once. The gateway must be able to isolate here: root, or user namespaces.
+//! holds, how soon a killed one is gone, what a connection out of one costs, and two hundred at once. The gateway must be able to isolate here: root, or user namespaces.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::bar::Bar;
 use crate::child::{Process, free_addresses};
 use crate::client::{Connection, get, post};
+use crate::egress;
 use crate::quiet::Others;
 use crate::stats::percentile;
 
@@ -27,6 +28,8 @@ const BARE: &str = "--unshare-all --die-with-parent --new-session --cap-drop ALL
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time that a run is given which is to be killed.
 const KILLED_AFTER_MS: u64 = 1_000;
+/// Measurements of connections, each way.
+const ROUNDS: usize = 5;
 
 /// What to measure, and how often.
 #[derive(Debug, Args)]
@@ -58,6 +61,8 @@ struct Figures {
     bare_p50_us: u64,
     idle_pss_bytes: u64,
     gone_after_ms: u64,
+    egress_p50_us: u64,
+    straight_p50_us: u64,
     parallel_ms: u64,
     bars: Vec<Bar>,
 }
@@ -69,23 +74,38 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let others = Others::look()?;
     eprintln!("{}", others.text());
     ensure!(!options.enforce || !others.disturb(), "bars are held against figures of a quiet machine");
-    let gateway = Gateway::start(options.gateway.as_deref().unwrap_or(&beside), place.path(), options.parallel)?;
+    let server = egress::serve()?;
+    let binary = options.gateway.as_deref().unwrap_or(&beside);
+    let gateway = Gateway::start(binary, place.path(), (options.parallel, server))?;
     gateway.exec(&json!({"command": ["true"]})).context("the first run, which examines the machine")?;
     let (api_p50_us, bare_p50_us) = cold(&gateway, options.runs)?;
     let idle_pss_bytes = idle(&gateway)?;
     let gone_after_ms = gone(&gateway)?;
+    let (egress_p50_us, straight_p50_us) = way_out(&gateway, server)?;
     let (parallel_ms, wrong, left) = crowd(&gateway, options.parallel)?;
     let bars = vec![
         Bar::at_most("sh -c : by the API, p50, ms", 25.0, ms(api_p50_us)),
         Bar::at_most("over the bare bwrap command", 2.0, ms(api_p50_us) / ms(bare_p50_us)),
         Bar::at_most("PSS of an idle run, MiB", 1.0, idle_pss_bytes as f64 / f64::from(1 << 20)),
         Bar::at_most("killed to gone, ms", 100.0, gone_after_ms as f64),
+        Bar::at_most("egress adds to a connection, p50, ms", 1.0, ms(egress_p50_us.saturating_sub(straight_p50_us))),
         Bar::at_most("wrong answers of parallel runs", 0.0, wrong as f64),
         Bar::at_most("processes left of them", 0.0, left as f64),
     ];
     let (runs, parallel) = (options.runs, options.parallel);
-    let figures =
-        Figures { others, runs, parallel, api_p50_us, bare_p50_us, idle_pss_bytes, gone_after_ms, parallel_ms, bars };
+    let figures = Figures {
+        others,
+        runs,
+        parallel,
+        api_p50_us,
+        bare_p50_us,
+        idle_pss_bytes,
+        gone_after_ms,
+        egress_p50_us,
+        straight_p50_us,
+        parallel_ms,
+        bars,
+    };
     figures.tell();
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_vec_pretty(&figures)?).with_context(|| format!("writing {}", file.display()))?;
@@ -102,6 +122,7 @@ impl Figures {
             ms(self.api_p50_us),
             ms(self.bare_p50_us)
         );
+        println!("p50 of a connection: {} us out of a run, {} us straight", self.egress_p50_us, self.straight_p50_us);
         println!("{} runs at once: {} ms in all", self.parallel, self.parallel_ms);
         println!();
         for bar in &self.bars {
@@ -118,12 +139,13 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(binary: &Path, dir: &Path, at_once: usize) -> Result<Self> {
+    fn start(binary: &Path, dir: &Path, (at_once, server): (usize, SocketAddr)) -> Result<Self> {
         ensure!(binary.is_file(), "no gateway at {}: build it with `cargo build --release`", binary.display());
         let [edge, admin] = free_addresses()?;
         let (config, data) = (dir.join("sandbox.toml"), dir.join("data"));
         let lines = format!(
-            "[sandbox]\nconcurrent_runs = {at_once}\nconcurrent_runs_per_tenant = {at_once}\nqueue_seconds = 60\n"
+            "[sandbox]\nconcurrent_runs = {at_once}\nconcurrent_runs_per_tenant = {at_once}\nqueue_seconds = 60\n{}",
+            egress::granted(server)
         );
         fs::write(&config, lines)?;
         let mut command = Command::new(binary);
@@ -177,6 +199,22 @@ fn cold(gateway: &Gateway, runs: usize) -> Result<(u64, u64)> {
     api.sort_unstable();
     bare.sort_unstable();
     percentile(&api, 500).zip(percentile(&bare, 500)).context("no runs")
+}
+
+/// The medians of connections out of a run and of straight ones, in turn, in microseconds.
+fn way_out(gateway: &Gateway, server: SocketAddr) -> Result<(u64, u64)> {
+    let rule = format!("{}:{}", egress::HOST, server.port());
+    let run = json!({"command": egress::command(server, "proxy"), "network": {"allow": [rule]}});
+    let (mut through, mut straight) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        straight.push(egress::straight(server)?);
+        let told = gateway.exec(&run)?;
+        let printed = told.pointer("/stdout").and_then(Value::as_str).unwrap_or_default().trim().parse();
+        through.push(printed.with_context(|| format!("a run with a way out: {told}"))?);
+    }
+    through.sort_unstable();
+    straight.sort_unstable();
+    percentile(&through, 500).zip(percentile(&straight, 500)).context("no connections")
 }
 
 fn ms(us: u64) -> f64 {
