@@ -165,8 +165,13 @@ async fn over_its_seconds_nothing_runs() {
 /// the workspace is held to the tenant's storage, softly while a run writes, and no run begins in a full one.
 #[tokio::test(flavor = "multi_thread")]
 async fn over_its_storage_a_run_is_killed_and_the_next_is_507() {
-    let scene = Scene::with_quota(json!({ "storage_bytes": 8 << 20 })).await;
-    assert_eq!(exec(&scene.client, shell("echo small > small")).await.ok()["outcome"], "exited");
+    let upstream = Upstream::start().await;
+    // A file system that holds it by itself kills nobody.
+    let setup = Setup::with(&upstream).line("[sandbox]\ndisk = \"sampler\"");
+    let scene = Scene::of(upstream, setup, json!({ "storage_bytes": 8 << 20 })).await;
+    let told = exec(&scene.client, shell("echo small > small")).await.ok();
+    assert_eq!(told["outcome"], "exited", "{told}");
+    assert_eq!(told["isolation"]["limits"]["disk"], "sampled (soft)", "what holds it is told: {told}");
     let large = json!({ "command": ["true"], "files": { "a": "x".repeat(5 << 20), "b": "x".repeat(4 << 20) } });
     exec(&scene.client, large).await.refused(507, "invalid_request_error", "storage_quota_exceeded");
     assert_eq!(exec(&scene.client, shell("ls")).await.ok()["stdout"], "small\n", "none of it was placed");
