@@ -18,8 +18,9 @@ use crate::config::EdgeConfig;
 use crate::edge::Edge;
 use crate::inherit;
 
-/// Bytes that a connection reads at once: a usual request's. Longer bodies are read past this buffer.
-const READ_BUFFER_BYTES: usize = 16 << 10;
+/// What a connection reads beside what it is asked for. Heads and bodies are read into buffers of their own, which go with their
+/// request; one here would stay for as long as the client does.
+const READ_BUFFER_BYTES: usize = 0;
 /// Bytes that a connection gathers before it writes.
 const WRITE_BUFFER_BYTES: usize = 4096;
 /// How long a successor waits for its predecessor to leave the admin listener.

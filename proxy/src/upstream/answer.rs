@@ -118,7 +118,8 @@ impl Answer {
                 }
             }
             Source::Pingora(session) => {
-                pools.secure.release_http_session(*session, &*peer, Some(idle_timeout.min(POOLED))).await;
+                // Large: it is not a part of the future of every request, most of which end in the other arm.
+                Box::pin(pools.secure.release_http_session(*session, &*peer, Some(idle_timeout.min(POOLED)))).await;
             }
         }
     }

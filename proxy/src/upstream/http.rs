@@ -217,7 +217,8 @@ impl HttpUpstream {
         loop {
             let started = Instant::now();
             let (exchanged, reused) = if peer.is_tls() {
-                let connected = self.pools.secure.get_http_session(&*peer).await;
+                // Large, for all that a handshake may need: not a part of every request's future.
+                let connected = Box::pin(self.pools.secure.get_http_session(&*peer)).await;
                 let (session, reused) = connected.map_err(|err| Fault::unconnected(err.to_string()))?;
                 (self.exchange(session, outgoing).await, reused)
             } else {

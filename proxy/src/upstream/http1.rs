@@ -34,7 +34,7 @@ pub(super) struct Http1<S> {
     stream: S,
     /// What was read and not yet taken.
     buffer: BytesMut,
-    head: Bytes,
+    head: Box<[u8]>,
     status: u16,
     body: Body,
     /// Its connection may carry another request, once the body has ended.
@@ -91,7 +91,9 @@ impl<S: AsyncRead + Unpin> Http1<S> {
                     buffer.advance(head.length);
                 }
                 Some(Head { status, length, body, persists }) => {
-                    let head = buffer.split_to(length).freeze();
+                    // Copied, so that what is read next goes into this buffer, and not into another beside it.
+                    let head = buffer.get(..length).unwrap_or_default().into();
+                    buffer.advance(length);
                     return Ok(Self { stream, buffer, head, status, body, persists, pause: None });
                 }
                 None if buffer.len() > MAX_HEAD_BYTES => return Err(broken("its head is too long")),

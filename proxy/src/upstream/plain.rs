@@ -48,7 +48,8 @@ impl Plain {
                 return Ok((idle.stream, true));
             }
         }
-        Ok((self.connector.new_stream(&**peer).await?, false))
+        // Seldom, and large: it is not a part of every request's future.
+        Ok((Box::pin(self.connector.new_stream(&**peer)).await?, false))
     }
 
     /// Keeps a connection whose last answer has ended. Those that have idled too long are closed.
