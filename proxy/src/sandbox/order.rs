@@ -125,6 +125,16 @@ impl Open {
         Self { ticket: Some(ticket), started: Instant::now(), most, _turn: None }
     }
 
+    /// Its time begins now, and not when it was reserved.
+    pub(crate) fn begin(&mut self) {
+        self.started = Instant::now();
+    }
+
+    /// It did not begin.
+    pub(crate) fn unused(mut self) {
+        self.end(Outcome::Void, 200, Usage::default());
+    }
+
     /// How much of what was reserved is left.
     pub(crate) fn left(&self) -> Duration {
         Duration::from_secs(self.most.into()).saturating_sub(self.started.elapsed())

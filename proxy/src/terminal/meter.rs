@@ -22,7 +22,10 @@ const NOTE: Duration = Duration::from_secs(1);
 
 /// A terminal's seconds.
 pub(super) struct Meter {
+    /// What runs.
     slice: Option<Open>,
+    /// What follows it: its time begins when that of the one before is over, so that no second is on two rows.
+    next: Option<Open>,
     noted: Instant,
 }
 
@@ -31,8 +34,13 @@ impl Meter {
     ///
     /// # Errors
     /// 429 where the quota is spent; 503 where it can't be proved.
-    pub(super) async fn begin(shared: &Arc<Shared>, owner: &Owner) -> Result<Self, Refusal> {
-        Ok(Self { slice: Some(reserve(shared, owner).await?), noted: Instant::now() })
+    pub(super) async fn reserve(shared: &Arc<Shared>, owner: &Owner) -> Result<Self, Refusal> {
+        Ok(Self { slice: Some(reserve(shared, owner).await?), next: None, noted: Instant::now() })
+    }
+
+    /// The terminal is open: its time begins.
+    pub(super) fn begin(&mut self) {
+        self.slice.iter_mut().for_each(Open::begin);
     }
 
     /// Looks: notes what was used, and reserves what follows.
@@ -41,19 +49,14 @@ impl Meter {
     /// Why the terminal must end: its time is over, and no more can be reserved.
     pub(super) async fn look(&mut self, shared: &Arc<Shared>, owner: &Owner) -> Result<(), Refusal> {
         let left = self.slice.as_ref().map_or(Duration::ZERO, Open::left);
-        if left > AHEAD {
+        if left > Duration::ZERO {
             if self.noted.elapsed() >= NOTE {
                 self.noted = Instant::now();
                 self.slice.iter().for_each(Open::note);
             }
-            return Ok(());
-        }
-        if left > Duration::ZERO {
-            // What is reserved still runs: a refusal counts when it is over.
-            if let Ok(next) = reserve(shared, owner).await
-                && let Some(over) = self.slice.replace(next)
-            {
-                over.over();
+            if left <= AHEAD && self.next.is_none() {
+                // What is reserved still runs: a refusal counts when it is over.
+                self.next = reserve(shared, owner).await.ok();
             }
             return Ok(());
         }
@@ -61,20 +64,28 @@ impl Meter {
         if let Some(over) = self.slice.take() {
             over.over();
         }
-        self.slice = Some(reserve(shared, owner).await?);
+        let mut next = match self.next.take() {
+            Some(next) => next,
+            None => reserve(shared, owner).await?,
+        };
+        next.begin();
+        self.slice = Some(next);
         Ok(())
     }
 
     /// The terminal is gone.
-    pub(super) fn over(mut self) {
-        if let Some(slice) = self.slice.take() {
+    pub(super) fn over(self) {
+        if let Some(slice) = self.slice {
             slice.over();
+        }
+        if let Some(next) = self.next {
+            next.unused();
         }
     }
 
     /// Nothing was opened.
-    pub(super) fn refused(mut self, refusal: &Refusal) {
-        if let Some(slice) = self.slice.take() {
+    pub(super) fn refused(self, refusal: &Refusal) {
+        if let Some(slice) = self.slice {
             slice.refused(refusal);
         }
     }

@@ -30,7 +30,7 @@ pub(super) async fn start(
     desk.enter(shared, grant)?;
     // However this ends, the place is free again; whoever keeps the terminal takes it over.
     let place = Place { shared, session: &grant.session, kept: false };
-    let meter = Meter::begin(shared, owner).await?;
+    let mut meter = Meter::reserve(shared, owner).await?;
     let opened = open(shared, (grant, owner), (request_id, peer), Size::new(cols, rows)).await;
     let session = match opened {
         Ok(session) => session,
@@ -39,6 +39,7 @@ pub(super) async fn start(
             return Err(refusal);
         }
     };
+    meter.begin();
     place.keep();
     let keeper = Keeper {
         shared: Arc::clone(shared),
