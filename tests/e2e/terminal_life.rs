@@ -3,9 +3,9 @@
 use openclawmu_tests::socket::Ended;
 use openclawmu_tests::terminal::{Terminal, ticket};
 use openclawmu_tests::wait::until_true;
-use openclawmu_tests::{Scene, audit};
+use openclawmu_tests::{Scene, Setup, Upstream, audit};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How many processes have this text in their command lines.
 fn processes_with(text: &str) -> usize {
@@ -85,10 +85,13 @@ async fn a_terminal_lives_as_long_as_its_quota_and_not_longer() {
     let scene = Scene::with_quota(json!({ "sandbox_seconds_per_day": 3 })).await;
     let edge = scene.gateway.edge();
     let mut terminal = Terminal::open(edge, &scene.client).await;
-    start(&mut terminal, "918273643").await;
+    terminal.keys("stty -echo; : 918273643; while sleep 0.1; do echo; done\r").await;
     assert_eq!(terminal.closed().await, Ended::Closed(1008));
     assert_eq!(terminal.error.as_ref().unwrap()["code"], "quota");
-    until_true("no process", || processes_with("918273643") == 0).await;
+    let recording = format!("tenants/acme/recordings/{}.cast", terminal.session());
+    let recording = std::fs::read_to_string(scene.gateway.data().join(recording)).unwrap();
+    let last: Value = serde_json::from_str(recording.lines().last().unwrap()).unwrap();
+    assert!(last[0].as_f64().unwrap() > 2.0, "three seconds are billed, and three were had: {last}");
     scene.settled().await;
     let quota = scene.client.get("/v1/quota").await.ok();
     assert_eq!(quota["sandbox_seconds_per_day"]["posted"], 3, "all of it, and no more: {quota}");
@@ -96,6 +99,30 @@ async fn a_terminal_lives_as_long_as_its_quota_and_not_longer() {
     let refused =
         Terminal::ask(edge, &format!("ticket.{}", made["ticket"].as_str().unwrap()), &[]).await.err().unwrap();
     assert_eq!((refused.status, &refused.body["error"]["code"]), (429, &json!("insufficient_quota")), "{refused:?}");
+}
+
+/// T-07: nobody types, or nobody is there: it ends, and leaves nothing that runs
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_terminal_and_one_that_was_left_end() {
+    let upstream = Upstream::start().await;
+    let setup =
+        Setup::with(&upstream).line("[terminal]\nidle_seconds = 2\ndetached_seconds = 1\nsessions_per_tenant = 2");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let edge = scene.gateway.edge();
+    let mut idle = Terminal::open(edge, &scene.client).await;
+    let mut left = Terminal::open(edge, &scene.client).await;
+    let made = ticket(&scene.client, &json!({})).await;
+    let refused =
+        Terminal::ask(edge, &format!("ticket.{}", made["ticket"].as_str().unwrap()), &[]).await.err().unwrap();
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (429, &json!("terminal_sessions")), "{refused:?}");
+    start(&mut idle, "918273645").await;
+    start(&mut left, "918273646").await;
+    drop(left);
+    until_true("the end of what was left", || processes_with("918273646") == 0).await;
+    assert_eq!(idle.closed().await, Ended::Closed(1000));
+    assert_eq!(idle.error.as_ref().unwrap()["code"], "idle");
+    until_true("no process", || processes_with("918273645") == 0).await;
+    scene.settled().await;
 }
 
 /// T-07: the gateway's end is a terminal's, told and recorded

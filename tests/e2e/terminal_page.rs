@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// T-03, T-05, T-07 in a browser
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_types_resizes_reloads_edits_and_is_watched_until_its_token_is_revoked() {
+async fn a_page_types_resizes_edits_reloads_comes_back_and_is_watched_until_its_token_is_revoked() {
     let scene = Scene::new().await;
     let (id, token) = scene.admin().mint("acme", &json!({ "scopes": ["terminal"] })).await;
     let screenshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
@@ -42,6 +42,7 @@ async fn a_page_types_resizes_reloads_edits_and_is_watched_until_its_token_is_re
         (&json!(true), &json!(true), &json!(true)),
         "{result}"
     );
+    assert_eq!(result["returned"], true, "{result}");
     assert!(result["banner"].as_str().unwrap().contains("watch"), "{result}");
     assert_eq!((&result["observer_typed"], &result["observer_end"]), (&json!(false), &json!(false)), "{result}");
     assert_eq!((&result["revoked"], &result["forgotten"]), (&json!(200), &json!(0)), "{result}");
@@ -65,8 +66,9 @@ async fn the_command_line_attaches_from_a_real_terminal_and_leaves_it_as_it_was(
     let talk = [
         ("term_", ""),
         ("$ ", "stty size; echo $((6*7))x\r"),
-        ("42x", "sleep 1000\r"),
-        ("sleep 1000", "\u{3}"),
+        // It is in front of the terminal once it has said so.
+        ("42x", "sh -c 'echo s$((1+1))y; exec sleep 1000'\r"),
+        ("s2y", "\u{3}"),
         ("^C", "exit 7\r"),
     ];
     let told = at_a_terminal(&scene, &["acme", "--reason", "a look"], &talk).await;

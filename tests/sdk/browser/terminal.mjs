@@ -2,8 +2,8 @@
 //
 // Arguments, as one JSON object: page, token, admin, key, tenant, tokenId, chromium, screenshots (a folder).
 
-import { mkdirSync } from "node:fs";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 
 import { chromium } from "playwright-core";
@@ -13,6 +13,19 @@ const flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disabl
 const browser = await chromium.launch({ executablePath: given.chromium, headless: true, args: flags.split(" ") });
 mkdirSync(given.screenshots, { recursive: true });
 const result = { violations: [], errors: [] };
+
+// A network that can fail, in front of the gateway.
+const edge = new URL(given.page);
+const connections = new Set();
+const network = createServer((near) => {
+  const far = connect(Number(edge.port), edge.hostname);
+  connections.add(near);
+  for (const [from, to] of [[near, far], [far, near]]) {
+    from.on("error", () => to.destroy()).on("close", () => to.destroy()).pipe(to);
+  }
+});
+await new Promise((listening) => network.listen(0, "127.0.0.1", listening));
+given.page = given.page.replace(edge.host, `127.0.0.1:${network.address().port}`);
 
 /** A page that tells what its policy refused. */
 async function open(context) {
@@ -86,14 +99,18 @@ try {
   await page.setViewportSize({ width: 1000, height: 600 });
 
   // Signals and jobs.
-  await line(page, "clear; sleep 1000");
+  // What says so is in front of the terminal: no key comes before it.
+  await line(page, "clear; sh -c 'echo s$((1+1))y; exec sleep 1000'");
+  await until(page, "s2y");
   await press(page, "Control+c");
   await line(page, "echo c$((6*7))x");
   await until(page, "c42x");
-  await line(page, "sleep 1001");
+  await line(page, `sh -c 'trap "echo w$((1+2))z" CONT; echo k$((1+1))y; while :; do sleep 0.1; done'`);
+  await until(page, "k2y");
   await press(page, "Control+z");
   await until(page, "Stopped");
   await line(page, "jobs; fg");
+  await until(page, "w3z");
   await press(page, "Control+c");
   await line(page, "echo d$((6*7))x $(jobs | wc -l)jobs");
   await until(page, "d42x 0jobs");
@@ -122,6 +139,13 @@ try {
   await until(page, "g42x");
 
   // A lost connection comes back by itself, where it was.
+  const lost = await screen(page);
+  for (const connection of connections) connection.destroy();
+  await page.waitForSelector("body[data-state=closed]", { state: "attached" });
+  await page.waitForSelector("body[data-state=open]");
+  result.returned = (await screen(page)) === lost;
+  await line(page, "echo i$((6*7))x");
+  await until(page, "i42x");
   const { session } = JSON.parse(await page.evaluate(() => sessionStorage.getItem("openclawmu.terminal")));
   result.session = session;
 
@@ -129,7 +153,7 @@ try {
   const other = await (await browser.newContext({ viewport: { width: 1000, height: 600 } })).newPage();
   await other.goto(given.page);
   await enter(other, await staff("observer", session));
-  await until(other, "g42x");
+  await until(other, "i42x");
   await page.waitForSelector("#watched:not([hidden])");
   result.banner = await page.textContent("#watched");
   await shot(page, "watched");
@@ -162,6 +186,8 @@ try {
   for (const [number, page] of browser.contexts().flatMap((context) => context.pages()).entries()) await shot(page, `failed-${number}`).catch(() => {});
   throw new Error(`${error}\nso far: ${JSON.stringify(result)}`);
 } finally {
+  network.close();
+  for (const connection of connections) connection.destroy();
   await browser.close();
 }
 console.log(JSON.stringify(result));
