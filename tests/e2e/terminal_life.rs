@@ -194,3 +194,22 @@ async fn nothing_that_is_shown_or_typed_is_in_a_log() {
         assert!(!logs.contains(hidden), "{hidden:?} is in a log");
     }
 }
+
+/// One tenant's recordings never fill the disk of all
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_recordings_are_too_many_opens_no_other_until_there_is_room() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).line("[terminal]\nrecordings_mb_per_tenant = 1");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let edge = scene.gateway.edge();
+    Terminal::open(edge, &scene.client).await.end().await;
+    let old = scene.gateway.data().join("tenants/acme/recordings/term_old.cast");
+    std::fs::write(&old, vec![b'x'; 2 << 20]).unwrap();
+    let refused = Terminal::ask(edge, &format!("token.{}", scene.tenant.token), &[]).await.err().expect("no terminal");
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (507, &json!("recordings_full")), "{refused:?}");
+    let other = scene.admin().tenant("other", json!({})).await;
+    Terminal::open(edge, &scene.gateway.client(&other.token)).await.end().await;
+    std::fs::remove_file(&old).unwrap();
+    Terminal::open(edge, &scene.client).await.end().await;
+    scene.settled().await;
+}

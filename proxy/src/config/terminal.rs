@@ -32,6 +32,8 @@ pub struct RawTerminal {
     pub max_seconds: u64,
     /// The largest recording; then the terminal ends.
     pub recording_mb: u64,
+    /// How much a tenant's recordings may take of the disk for another terminal to open.
+    pub recordings_mb_per_tenant: u64,
     /// Whether what is typed is recorded, too, while the terminal echoes it.
     pub record_input: bool,
 }
@@ -49,6 +51,7 @@ impl Default for RawTerminal {
             idle_seconds: 900,
             max_seconds: 14_400,
             recording_mb: 64,
+            recordings_mb_per_tenant: 4096,
             record_input: false,
         }
     }
@@ -77,6 +80,8 @@ pub struct TerminalConfig {
     pub longest: Duration,
     /// The largest recording, in bytes.
     pub recording_bytes: u64,
+    /// How much a tenant's recordings may take of the disk for another terminal to open, in bytes.
+    pub recordings_bytes: u64,
     /// Whether what is typed is recorded, too.
     pub record_input: bool,
 }
@@ -93,6 +98,7 @@ pub(super) fn check(raw: RawTerminal) -> Result<TerminalConfig, ConfigError> {
         ("terminal.idle_seconds", raw.idle_seconds),
         ("terminal.max_seconds", raw.max_seconds),
         ("terminal.recording_mb", raw.recording_mb),
+        ("terminal.recordings_mb_per_tenant", raw.recordings_mb_per_tenant),
     ] {
         if number == 0 || number > 1 << 32 {
             return Err(value(key, "must be at least 1, and no more than anybody could mean"));
@@ -116,6 +122,7 @@ pub(super) fn check(raw: RawTerminal) -> Result<TerminalConfig, ConfigError> {
         idle: Duration::from_secs(raw.idle_seconds),
         longest: Duration::from_secs(raw.max_seconds),
         recording_bytes: raw.recording_mb << 20,
+        recordings_bytes: raw.recordings_mb_per_tenant << 20,
         record_input: raw.record_input,
     })
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use openclawmu_sandbox::{Limits, Root, RunId, SandboxError, Workspace};
-use openclawmu_store::RequestId;
+use openclawmu_sandbox::{DiskUsage, Limits, PathError, Root, RunId, SandboxError, Workspace};
+use openclawmu_store::{RequestId, TenantId};
 use openclawmu_terminal::{Order, Session, Size, TerminalError};
 use serde_json::json;
 
@@ -15,6 +15,9 @@ use super::record;
 use crate::context::{Active, Shared};
 use crate::refusal::Refusal;
 use crate::sandbox::{Owner, blocking, refused, way_out, with_disk};
+
+/// How many recordings a tenant may have for another terminal to open: they are counted each time.
+const MAX_RECORDINGS: u64 = 10_000;
 
 /// Opens what a grant is for. Dropping what this gives opens nothing.
 ///
@@ -126,9 +129,26 @@ async fn prepare(shared: &Arc<Shared>, owner: &Owner) -> Result<(Workspace, Limi
         let files = (workspace.files(), &saw as &dyn Fn(u64));
         let limits = with_disk(rooms.config.limits.clone(), (None, 0), owner.quota.storage_bytes, files)?;
         let recordings = rooms.recordings(&owner.tenant).map_err(|err| refused(&SandboxError::Path(err)))?;
+        let most = DiskUsage { bytes: shared.terminals.config.recordings_bytes, entries: MAX_RECORDINGS };
+        match recordings.disk_usage(most) {
+            Err(PathError::NoSpace) => return Err(recordings_full(&owner.tenant)),
+            other => other.map_err(|err| refused(&SandboxError::Path(err)))?,
+        };
         Ok((workspace, limits, recordings))
     })
     .await?
+}
+
+/// A tenant's terminals must not fill the disk of everybody, and no recording may make room for another.
+fn recordings_full(tenant: &TenantId) -> Refusal {
+    tracing::warn!(%tenant, "no terminal is opened: there are too many recordings; move some out of the tenant's recordings/");
+    Refusal::Bad {
+        status: 507,
+        param: None,
+        code: Some("recordings_full"),
+        message: "The recordings of terminals take all the room that they may. Ask the operator to move some away."
+            .to_owned(),
+    }
 }
 
 /// What a client is told where there is no terminal for it.
