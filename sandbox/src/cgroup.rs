@@ -99,14 +99,22 @@ impl Cgroups {
 }
 
 impl Group {
-    /// What a process writes `0` to in order to join.
+    /// What a process that has one thread writes `0` to in order to join.
+    ///
+    /// In version 1 that is `tasks`: a thread that moves itself is spared the lock that every fork on the machine shares, and with it
+    /// a wait for the kernel's readers of some 10 ms (`cgroup_procs_write_start` in Linux's `kernel/cgroup/cgroup.c`, since 5.6).
+    /// In version 2 only a whole process may join such a group.
     ///
     /// # Errors
     /// [`SandboxError::Cgroups`] if one can't be opened.
     pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>, SandboxError> {
+        let entrance = match &self.kind {
+            Kind::V1(_) => "tasks",
+            Kind::V2(_) | Kind::None => "cgroup.procs",
+        };
         let open = |dir: &PathBuf| {
             let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::open(dir.join("cgroup.procs"), flags, Mode::empty())
+            rustix::fs::open(dir.join(entrance), flags, Mode::empty())
                 .map_err(|errno| SandboxError::Cgroups(format!("joining: {errno}")))
         };
         self.dirs().iter().map(open).collect()

@@ -19,7 +19,7 @@ use rustix::thread::{Gid, Uid};
 /// All that the child does, as numbers.
 #[derive(Debug)]
 pub(super) struct Child {
-    /// Each group's `cgroup.procs`, open for writing.
+    /// What is written to in order to join each group.
     pub(super) entrances: Vec<OwnedFd>,
     /// What bubblewrap gets besides 0, 1 and 2.
     pub(super) inherited: Vec<OwnedFd>,

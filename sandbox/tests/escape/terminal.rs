@@ -41,12 +41,22 @@ fn what_was_written_can_be_read_after_the_command_has_ended() {
 #[test]
 fn whoever_holds_the_other_end_is_told_when_it_begins_and_may_stop_it() {
     on_bubblewrap(async |place| {
-        let (job, _pty, line) = at_a_terminal(&place, "trap '' HUP TERM; sleep 14142.1356");
+        let (job, pty, line) = at_a_terminal(&place, "trap '' HUP TERM; echo ready; sleep 14142.1356");
         let backend = place.backend;
         let mut running = Box::pin(backend.run(job, None));
         tokio::select! {
             outcome = &mut running => panic!("{outcome:?}"),
             started = line.started => started.unwrap(),
+        }
+        // Not before it hears neither.
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+        while !shown.ends_with(b"ready\r\n") {
+            let length = tokio::select! {
+                outcome = &mut running => panic!("{outcome:?}"),
+                read = pty.read(&mut buffer) => read.unwrap(),
+            };
+            assert_ne!(length, 0, "it ended");
+            shown.extend_from_slice(&buffer[..length]);
         }
         line.stop.send(()).unwrap();
         let outcome = running.await.unwrap();
