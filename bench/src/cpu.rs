@@ -96,6 +96,12 @@ pub(crate) fn peak_bytes(root: u32) -> Result<u64> {
     memory(root, "VmHWM:")
 }
 
+/// Resident memory of this process alone, in bytes.
+pub(crate) fn own_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    field_bytes(&status, "VmRSS:").context("no VmRSS: in /proc/<pid>/status")
+}
+
 fn memory(root: u32, field: &str) -> Result<u64> {
     tree(root)?.iter().try_fold(0, |sum, process| {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid))?;

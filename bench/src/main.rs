@@ -2,7 +2,7 @@
 //! that it stands on, in the same run. One binary plays every part: the upstream, the floor, the load.
 //!
 //! Reads top down: `stage` starts what is needed, `run` measures (`scenario`, `cpu`), `load` drives, `report` tells.
-//! `stages` counts instructions. `scale` fills a store, `soak` goes on for long, `sandbox` runs code. The gateway itself is never linked: it is measured from outside, as a process.
+//! `stages` counts instructions. `scale` fills a store, `soak` goes on for long, `sandbox` runs code, `terminal` types. The gateway itself is never linked: it is measured from outside, as a process.
 #![allow(clippy::float_arithmetic, reason = "statistics over measurements; no money here")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool: its output is its purpose")]
 
@@ -32,6 +32,7 @@ mod stage;
 mod stages;
 mod stats;
 mod sync;
+mod terminal;
 mod upstream;
 mod wire;
 
@@ -64,6 +65,8 @@ enum Part {
     Soak(soak::Options),
     /// Run code in the sandbox, beside the bare launcher.
     Sandbox(sandbox::Options),
+    /// Type into terminals, beside a bare one, and flood them.
+    Terminal(terminal::Options),
     /// Count the instructions of each stage of a request (what `make stages` does).
     Stages(stages::Options),
     /// Write to the disk and sync it until told to end.
@@ -101,6 +104,7 @@ fn play(part: Part) -> anyhow::Result<bool> {
         Part::Stages(options) => return stages::run(&options),
         Part::Scale(options) => return scale::run(&options),
         Part::Sandbox(options) => return sandbox::run(&options),
+        Part::Terminal(options) => return terminal::run(&options),
         Part::Load(options) => load_command::run(&options, &*interrupt::flag()?)?,
         Part::Guarded { parent, program, arguments } => {
             child::become_guarded(parent, &program, &arguments)?;

@@ -174,7 +174,8 @@ impl Gateway {
     }
 }
 
-fn call(connection: &mut Connection, request: &[u8], status: u16) -> Result<Value> {
+/// What is answered, as JSON, if it has this status.
+pub(crate) fn call(connection: &mut Connection, request: &[u8], status: u16) -> Result<Value> {
     let mut body = Vec::new();
     let answer = connection.call_whole(request, &mut body)?;
     ensure!(answer.status == status, "status {}: {}", answer.status, String::from_utf8_lossy(&body));
@@ -246,7 +247,7 @@ fn idle(gateway: &Gateway) -> Result<u64> {
 }
 
 /// The processes that have a text in their arguments, but for this one.
-fn marked_processes(mark: &str) -> Vec<u32> {
+pub(crate) fn marked_processes(mark: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers
