@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 use tower::ServiceExt;
@@ -47,6 +47,8 @@ impl Default for Limits {
     }
 }
 
+/// How long a connection that has asked nothing yet is listened to after the shutdown.
+const LAST_HEAD: Duration = Duration::from_secs(1);
 /// The largest head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
@@ -95,20 +97,35 @@ async fn connection<I: AsyncRead + AsyncWrite + Unpin>(
     limits: Limits,
     mut stopped: watch::Receiver<()>,
 ) {
-    let service = service_fn(|request| answer(Router::clone(&app), (peer, limits.body), request));
+    let asked = Notify::new();
+    let service = service_fn(|request| {
+        asked.notify_one();
+        answer(Router::clone(&app), (peer, limits.body), request)
+    });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(MAX_HEAD_BYTES);
     let mut served = std::pin::pin!(server.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        _ = closed(&mut stopped) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+        () = closed(&mut stopped) => {
+            // Whoever was accepted at the last moment has its request on the way: told to end now, hyper would close unheard.
+            tokio::select! {
+                ended = served.as_mut() => ended,
+                () = first(&asked) => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            }
         }
     };
     if let Err(err) = ended {
         tracing::debug!(?peer, %err, "a connection to the admin API was cut");
     }
+}
+
+/// Ends when something was asked, or nothing for too long to be on the way.
+async fn first(asked: &Notify) {
+    let _late = tokio::time::timeout(LAST_HEAD, asked.notified()).await;
 }
 
 /// Ends when the sender is gone.
