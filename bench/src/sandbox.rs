@@ -19,7 +19,7 @@ use crate::child::{Process, free_addresses};
 use crate::client::{Connection, get, post};
 use crate::egress;
 use crate::quiet::Others;
-use crate::stats::percentile;
+use crate::stats::{ms, percentile};
 
 /// What the same command takes by bubblewrap alone.
 const BARE: &str = "--unshare-all --die-with-parent --new-session --cap-drop ALL --clearenv --setenv PATH /usr/bin --ro-bind /usr /usr \
@@ -216,10 +216,6 @@ fn way_out(gateway: &Gateway, server: SocketAddr) -> Result<(u64, u64)> {
     through.sort_unstable();
     straight.sort_unstable();
     percentile(&through, 500).zip(percentile(&straight, 500)).context("no connections")
-}
-
-fn ms(us: u64) -> f64 {
-    us as f64 / 1e3
 }
 
 fn micros(since: Instant) -> u64 {

@@ -29,6 +29,11 @@ pub(crate) fn percentile(ascending: &[u64], per_mille: usize) -> Option<u64> {
     ascending.get(rank.saturating_sub(1)).copied()
 }
 
+/// Microseconds in milliseconds, to be printed.
+pub(crate) fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::bar::Bar;
 use crate::quiet::Others;
 use crate::sandbox::marked_processes;
-use crate::stats::percentile;
+use crate::stats::{ms, percentile};
 use bare::Bare;
 use client::Client;
 use host::Host;
@@ -265,10 +265,6 @@ fn left_of(mark: &str) -> usize {
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn ms(us: u64) -> f64 {
-    us as f64 / 1e3
 }
 
 fn mib(bytes: u64) -> f64 {
