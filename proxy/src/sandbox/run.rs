@@ -47,7 +47,7 @@ impl Gateway {
         tags(&session.req_header().headers, &mut label)?;
         let body = read::body(session, &shared.config).await?;
         let ask = Ask::of(ask::request(&body)?, &shared.rooms.config, &caller.policy.tenant)?;
-        let owner = owner(caller, peer, ctx.request_id);
+        let owner = owner(caller, peer, Some(ctx.request_id));
         let order = Order { owner, request_id: ctx.request_id, streams, label, ask };
         let (open, ready) = order.begin(&shared).await?;
         let id = ready.id.clone();
@@ -75,7 +75,8 @@ impl Gateway {
     }
 }
 
-pub(crate) fn owner(caller: &Caller, peer: IpAddr, request_id: RequestId) -> Owner {
+/// Whose a run or a terminal is, and who asked; by no request where one goes on.
+pub(crate) fn owner(caller: &Caller, peer: IpAddr, request_id: Option<RequestId>) -> Owner {
     let policy = &caller.policy;
     Owner {
         tenant: policy.tenant.clone(),
@@ -89,7 +90,7 @@ pub(crate) fn owner(caller: &Caller, peer: IpAddr, request_id: RequestId) -> Own
             kind: ActorKind::Tenant,
             id: policy.token.to_string(),
             ip: Some(peer),
-            request_id: Some(request_id.to_string()),
+            request_id: request_id.map(|id| id.to_string()),
         },
     }
 }

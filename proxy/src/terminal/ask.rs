@@ -47,7 +47,7 @@ impl Gateway {
         let body = read::body(session, &shared.config).await?;
         let TicketRequest { role, session: named, cols, rows } = read::fields(&body)?;
         let wish = Wish { role: role.unwrap_or(TerminalRole::Driver), session: named, cols, rows };
-        let grant = grant(shared, owner(caller, peer, ctx.request_id), word, wish)?;
+        let grant = grant(shared, owner(caller, peer, Some(ctx.request_id)), word, wish)?;
         let url = url(shared, host(session.req_header()));
         let shown = issue(shared, grant, url)?;
         ctx.status = 201;

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use openclawmu_control::terminal::TerminalRole;
-use openclawmu_store::{Actor, ActorKind, Scope, StoreError, TenantId, TenantPolicy, TokenKey};
+use openclawmu_store::{Actor, Scope, StoreError, TenantId, TenantPolicy, TokenKey};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ticket::Leads;
 use crate::authenticate;
 use crate::context::Shared;
 use crate::refusal::Refusal;
-use crate::sandbox::Owner;
+use crate::sandbox::{Owner, owner};
 
 /// On whose word.
 #[derive(Clone, Debug)]
@@ -82,16 +82,7 @@ pub(super) fn of_token(shared: &Shared, token: &SecretString, peer: IpAddr) -> R
     if !policy.allows(Scope::Terminal) {
         return Err(Refusal::scope_missing(Scope::Terminal));
     }
-    Ok(Owner {
-        tenant: policy.tenant.clone(),
-        key: policy.tenant_key,
-        token: policy.token_key,
-        quota: policy.quota,
-        zone: policy.zone.clone(),
-        markup: policy.markup,
-        cap: policy.cap(),
-        actor: Actor { kind: ActorKind::Tenant, id: policy.token.to_string(), ip: Some(peer), request_id: None },
-    })
+    Ok(owner(&caller, peer, None))
 }
 
 /// Staff in a tenant's sandbox: on its quota, on a row that names no token.
