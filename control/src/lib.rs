@@ -4,6 +4,7 @@
 //! leaves it once, in the answer that made it, and enters no log.
 //!
 //! Map:
+//! - `agent`: a turn of a tenant's agent, as channels ask for it
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`
 //! - `cli`: the commands, which are clients of that API
 //! - `audit`: the audit log's files, and whether anybody has touched them
@@ -23,6 +24,7 @@
 //! - `error`: what can go wrong with those
 
 pub mod admin;
+pub mod agent;
 pub mod audit;
 pub mod backup;
 pub mod cli;
