@@ -5,7 +5,7 @@
 //!
 //! Map:
 //! - `agent`: a turn of a tenant's agent, as channels ask for it
-//! - `admin`: the HTTP API on the admin listener and on `admin.sock`
+//! - `admin`: the HTTP API on the admin listener and on `admin.sock`; `admin::console`: its pages for people
 //! - `cli`: the commands, which are clients of that API
 //! - `audit`: the audit log's files, and whether anybody has touched them
 //! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once

@@ -27,6 +27,12 @@ impl OnceKey {
         Self { key, request_hash: hash(parts) }
     }
 
+    /// The key of a form of the console, by its mark: none of a program's call is like it.
+    pub(crate) fn of_console(mark: &str, parts: &[&[u8]]) -> Self {
+        // No admin's key holds a space.
+        Self { key: format!("console {mark}"), request_hash: hash(parts) }
+    }
+
     /// The key of a call by a token's holder: none of another token or an admin is like it.
     pub(crate) fn of_token(token: &str, key: &str, body: &[u8]) -> Self {
         let mut name = format!("{token}|");

@@ -24,7 +24,8 @@ impl Attempt {
     pub(super) fn of(request: &Request) -> Self {
         let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let path = request.uri().path();
-        let tenant = matched.filter(|route| route.starts_with("/v1/tenants/{id}"));
+        let of_tenant = ["/v1/tenants/{id}", "/console/tenants/{id}"];
+        let tenant = matched.filter(|route| of_tenant.iter().any(|beginning| route.starts_with(beginning)));
         let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
         Self {
             ip: match peer {

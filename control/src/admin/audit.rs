@@ -20,21 +20,21 @@ use crate::audit::{self, Verdict};
 pub(super) struct AuditParams {
     /// Of this tenant
     #[serde(default)]
-    tenant: Option<String>,
+    pub(super) tenant: Option<String>,
     /// Of this action, such as `tenant.update`
     #[serde(default)]
-    action: Option<String>,
+    pub(super) action: Option<String>,
     /// asc or desc; absent: asc, the oldest first
     #[serde(default)]
     #[param(pattern = "^(asc|desc)$")]
-    order: Option<String>,
+    pub(super) order: Option<String>,
     /// How many lines at most
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// The `next` of the page before
     #[serde(default)]
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 /// Read the audit log

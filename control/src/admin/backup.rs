@@ -34,7 +34,7 @@ pub(super) struct NewBackup {
 pub(super) struct Whence {
     /// `s3://BUCKET/PREFIX` or a directory; absent: the configured place
     #[serde(default)]
-    from: Option<String>,
+    pub(super) from: Option<String>,
 }
 
 /// Which backup to read

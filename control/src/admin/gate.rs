@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use openclawmu_store::{Actor, ActorKind, RequestId};
 
 use crate::admin::attempt::Attempt;
+use crate::admin::console;
 use crate::admin::peer::Peer;
 use crate::admin::refusal::Refusal;
 use crate::admin::route;
@@ -18,7 +19,8 @@ use crate::admin::state::AdminState;
 
 /// The layer around every route, and around what is no route. Who passes has an [`Actor`] in the request's extensions.
 pub(super) async fn guard(State(state): State<AdminState>, mut request: Request, next: Next) -> Response {
-    if route::is_open(request.uri().path()) {
+    // The console has a guard of its own: a cookie opens nothing here, and a bearer nothing there.
+    if route::is_open(request.uri().path()) || console::owns(request.uri().path()) {
         return next.run(request).await;
     }
     let attempt = Attempt::of(&request);
@@ -50,19 +52,19 @@ fn admitted(state: &AdminState, request: &Request) -> Result<Actor, Refusal> {
             Ok(Actor { kind: ActorKind::Local, id, ip: None, request_id })
         }
         Some(Peer::Network(ip)) => {
-            let name = key_name(state, request.headers(), Some(ip))?;
+            let name = key_name(state, bearer(request.headers()), Some(ip))?;
             Ok(Actor { kind: ActorKind::Operator, id: name, ip: Some(ip), request_id })
         }
         None => {
-            let name = key_name(state, request.headers(), None)?;
+            let name = key_name(state, bearer(request.headers()), None)?;
             Ok(Actor { kind: ActorKind::Operator, id: name, ip: None, request_id })
         }
     }
 }
 
-/// The name of the key that was presented.
-fn key_name(state: &AdminState, headers: &HeaderMap, ip: Option<IpAddr>) -> Result<String, Refusal> {
-    let presented = bearer(headers).ok_or_else(unauthorized)?;
+/// The name of the key that was presented, here or at the console's login: one bound on guessing counts for both.
+pub(super) fn key_name(state: &AdminState, presented: Option<&str>, ip: Option<IpAddr>) -> Result<String, Refusal> {
+    let presented = presented.ok_or_else(unauthorized)?;
     // Two kinds of key that can't be mistaken for each other: no guess, so it isn't counted as one.
     if presented.starts_with("tk_") || presented.starts_with("ek_") {
         return Err(Refusal::new(
@@ -111,12 +113,12 @@ fn unauthorized() -> Refusal {
     )
 }
 
-fn is_safe(method: &Method) -> bool {
+pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// A page of another site may make a browser send a request here; it must change nothing.
-fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_origin(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     if is_safe(method) {
         return Ok(());
     }

@@ -53,6 +53,11 @@ pub(super) async fn create<T: Send + 'static>(
     answer(once(&state.master, key, change, render).await?)
 }
 
+/// Whether an answer is one that was given before.
+pub(super) fn is_replayed(response: &Response) -> bool {
+    response.headers().contains_key(IDEMPOTENT_REPLAYED)
+}
+
 /// The answer that a call with this key got before, if any; for a call that does more than one change.
 pub(super) fn replayed(state: &AdminState, once: &OnceKey) -> Result<Option<Response>, Refusal> {
     let stored = state.store.idempotent_answer(&once.key, &once.request_hash)?;

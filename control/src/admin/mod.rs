@@ -12,6 +12,7 @@
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
 //!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `terminal`,
 //!   `health`: one noun each
+//! - `console`: the pages for people, over the same handlers
 //! - `stream`: answers of any size; `refusal`: every error, in one match
 //! - `state`: what the handlers work with
 
@@ -26,6 +27,7 @@ mod call;
 mod client_secret;
 mod config;
 mod connection;
+mod console;
 mod credit;
 mod docs;
 mod document;

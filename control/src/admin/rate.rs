@@ -25,11 +25,11 @@ const MAX_VERSIONS: u32 = 100;
 pub(super) struct RateParams {
     /// What this model costs
     #[serde(default)]
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// At which instant; needs a model. Absent: now
     #[serde(default)]
     #[param(value_type = Option<UnixMs>, inline)]
-    at: Option<String>,
+    pub(super) at: Option<String>,
 }
 
 /// A price, and the version that it comes from

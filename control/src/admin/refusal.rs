@@ -12,6 +12,13 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RefusalCode(pub(super) &'static str);
 
+/// What a refusal says to people, in the extensions of its answer: for whoever shows it otherwise than as JSON.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
 /// A refusal.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -66,6 +73,28 @@ impl Refusal {
     /// No such thing: 404.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The field or parameter at fault.
+    pub(super) fn field_name(&self) -> Option<&str> {
+        self.error.field.as_deref()
+    }
+
+    pub(super) fn said(&self) -> Said {
+        Said { message: self.error.message.clone(), hint: self.error.hint.clone() }
+    }
+
+    /// Marks an answer as this refusal: its code, for the audit log, and when to try again.
+    pub(super) fn mark(&self, response: &mut Response) {
+        response.extensions_mut().insert(RefusalCode(self.error.code));
+        response.extensions_mut().insert(self.said());
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -126,12 +155,11 @@ impl From<StoreError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let code = self.error.code;
+        let mut marked = Response::default();
+        self.mark(&mut marked);
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
-        response.extensions_mut().insert(RefusalCode(code));
-        if let Some(seconds) = self.retry_after_seconds {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        response.extensions_mut().extend(marked.extensions().clone());
+        response.headers_mut().extend(marked.headers().clone());
         if self.status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()

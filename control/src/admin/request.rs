@@ -20,56 +20,56 @@ const DEFAULT: u32 = 100;
 const MAX: u32 = 1_000;
 
 /// Which rows of the log.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RequestParams {
     /// Admitted at this instant or later; a date is its first moment in the tenant's zone
     #[serde(default)]
     #[param(example = "2026-11-01")]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// Admitted before this instant
     #[serde(default)]
     #[param(example = "2026-12-01T00:00:00Z")]
-    to: Option<String>,
+    pub(super) to: Option<String>,
     /// Of this model
     #[serde(default)]
-    model: Option<String>,
+    pub(super) model: Option<String>,
     /// At this upstream
     #[serde(default)]
-    upstream: Option<String>,
+    pub(super) upstream: Option<String>,
     /// By the token of this id
     #[serde(default)]
-    token: Option<String>,
+    pub(super) token: Option<String>,
     /// For this end user
     #[serde(default)]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// With this tag
     #[serde(default)]
-    tag: Option<String>,
+    pub(super) tag: Option<String>,
     /// Answered with this HTTP status
     #[serde(default)]
     #[param(value_type = Option<u16>, example = 200)]
-    status: Option<String>,
+    pub(super) status: Option<String>,
     /// Ended like this: complete, partial, void, recovered, abandoned, credit or resolved
     #[serde(default)]
     #[param(pattern = "^(complete|partial|void|recovered|abandoned|credit|resolved)$")]
-    outcome: Option<String>,
+    pub(super) outcome: Option<String>,
     /// Of the client request with this x-request-id
     #[serde(default)]
     #[param(value_type = Option<RequestId>, inline)]
-    request_id: Option<String>,
+    pub(super) request_id: Option<String>,
     /// How many rows at most; absent: 100 as JSON, all as CSV
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// The `next` of the page before
     #[serde(default)]
-    after: Option<String>,
+    pub(super) after: Option<String>,
     /// json or csv; absent: what `Accept` names first, else JSON
     #[serde(default)]
     #[param(value_type = Option<String>, pattern = "^(json|csv)$")]
-    format: Option<Format>,
+    pub(super) format: Option<Format>,
 }
 
 /// The request log of a tenant, newest first
@@ -110,6 +110,24 @@ pub(super) async fn requests(
 }
 
 impl RequestParams {
+    /// What a filter says, by the names of its parameters; not where the page begins.
+    pub(super) fn said(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("model", &self.model),
+            ("upstream", &self.upstream),
+            ("token", &self.token),
+            ("user", &self.user),
+            ("tag", &self.tag),
+            ("status", &self.status),
+            ("outcome", &self.outcome),
+            ("request_id", &self.request_id),
+            ("limit", &self.limit),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+
     fn query(self, state: &AdminState, id: TenantId) -> Result<RequestQuery, Refusal> {
         // A tenant that was deleted has its rows still, and no zone any more.
         let zone = state.store.tenant_policy(&id).map_or_else(|_| Zone::utc(), |policy| policy.zone);

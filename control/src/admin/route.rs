@@ -20,6 +20,7 @@ use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use crate::admin::call::{MAX_BODY_BYTES, MAX_PRICE_LIST_BYTES};
+use crate::admin::console;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
@@ -134,6 +135,8 @@ pub fn router(state: AdminState) -> Router {
     every
         // What people type. The document has it without the slash.
         .route("/docs/", get(docs::index))
+        // For people, so not in the document.
+        .merge(console::router(state.clone()))
         .fallback(async || Refusal::not_found("route"))
         .method_not_allowed_fallback(async || {
             Refusal::new(

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::attempts::Attempts;
 use crate::admin::connection::Limits;
+use crate::admin::console::Sessions;
 use crate::admin::stream::PATIENCE;
 use crate::audit::{AuditOptions, Denials};
 use crate::backup::{BackupConfig, Backups};
@@ -57,6 +58,8 @@ pub struct AdminState {
     pub(super) master: Arc<MasterKey>,
     pub(super) hooks: Hooks,
     pub(super) attempts: Arc<Attempts>,
+    /// Who has logged in to the console.
+    pub(super) sessions: Arc<Sessions>,
     pub(super) reports: Arc<Semaphore>,
     /// How long a client may leave a part of a report waiting.
     pub(super) patience: Duration,
@@ -85,6 +88,7 @@ impl AdminState {
             master,
             hooks,
             attempts: Arc::new(Attempts::default()),
+            sessions: Arc::new(Sessions::default()),
             reports: Arc::new(Semaphore::new(REPORTS)),
             patience: PATIENCE,
             limits: Limits::default(),

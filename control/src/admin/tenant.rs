@@ -44,16 +44,36 @@ fn render((tenant, token, plain): &(Tenant, Token, PlainToken)) -> Value {
     json!(CreatedTenant { tenant: tenant.clone(), token: TokenShown::of(token, plain) })
 }
 
+/// Which tenants.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TenantParams {
+    /// Whose id or name holds this, whatever the case of its ASCII letters
+    #[serde(default)]
+    #[param(max_length = 200)]
+    pub(super) search: Option<String>,
+    /// How many rows at most
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<String>,
+    /// The `next` of the page before
+    #[serde(default)]
+    pub(super) after: Option<String>,
+}
+
 /// List the tenants, by id
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(PageParams), responses(
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(TenantParams), responses(
     (status = 200, description = "A page of tenants", body = Page<Tenant>),
 ))]
 pub(super) async fn list(
     State(state): State<AdminState>,
-    Params(params): Params<PageParams>,
+    Params(params): Params<TenantParams>,
 ) -> Result<Json<Page<Tenant>>, Refusal> {
-    let (limit, after) = (params.limit()?, params.after::<TenantId>()?);
-    let tenants = state.store.tenants(after.as_ref(), limit.saturating_add(1))?;
+    let paging = PageParams::new(params.limit, params.after);
+    let (limit, after) = (paging.limit()?, paging.after::<TenantId>()?);
+    let search = params.search.unwrap_or_default();
+    let tenants = state.store.tenants_like(&search, after.as_ref(), limit.saturating_add(1))?;
     Ok(page(tenants, limit, |tenant| tenant.id.to_string()))
 }
 
@@ -87,7 +107,7 @@ pub(super) struct Confirmation {
     /// The tenant's id once more
     #[serde(default)]
     #[param(required = true)]
-    confirm: Option<String>,
+    pub(super) confirm: Option<String>,
 }
 
 /// A tenant that is no more

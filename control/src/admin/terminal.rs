@@ -42,7 +42,7 @@ const PIECES: usize = 4;
 pub(super) struct Whose {
     /// One tenant's; all, where absent.
     #[param(value_type = Option<TenantId>)]
-    tenant: Option<String>,
+    pub(super) tenant: Option<String>,
 }
 
 /// A recording of a terminal

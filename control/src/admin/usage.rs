@@ -28,23 +28,23 @@ pub(super) struct UsageParams {
     /// An instant, or a date: its first moment in the tenant's zone. Absent: the first of the month
     #[serde(default)]
     #[param(example = "2026-11-01")]
-    from: Option<String>,
+    pub(super) from: Option<String>,
     /// The same, exclusive. Absent: the end of today
     #[serde(default)]
     #[param(example = "2026-12-01")]
-    to: Option<String>,
+    pub(super) to: Option<String>,
     /// Some of day, model, token, user and tag, separated by commas. Absent: day,model,token
     #[serde(default)]
     #[param(pattern = "^((day|model|token|user|tag)(,(day|model|token|user|tag))*)?$")]
-    group_by: Option<String>,
+    pub(super) group_by: Option<String>,
     /// The form of the answer; absent: what `Accept` names first, else JSON
     #[serde(default)]
     #[param(inline)]
-    format: Option<Format>,
+    pub(super) format: Option<Format>,
     /// What a CSV has beside the stable columns
     #[serde(default)]
     #[param(inline)]
-    include: Option<Include>,
+    pub(super) include: Option<Include>,
 }
 
 /// The form of a report.

@@ -91,7 +91,7 @@ pub use sqlite::pace::PaceTaken;
 pub use storage::StorageLook;
 pub use store::{Durability, Store, StoreOptions};
 pub use stripe::{Measure, Meter, PlannedEvent, STRIPE_CUSTOMER, StripeEvent, StripePlan, StripeScope, Uncertain};
-pub use tenant::{NewTenant, Tenant, TenantPatch, TenantPolicy, TenantStatus};
+pub use tenant::{NewTenant, Tenant, TenantCounts, TenantPatch, TenantPolicy, TenantStatus};
 pub use token::{AuthError, MalformedToken, NewToken, ParsedToken, PlainToken, Policy, Rejection, Scope, Token};
 pub use upstream_object::{NewObject, ObjectKind, ObjectQuery, OrphanedObject, UpstreamObject};
 pub use usage::{ServiceTier, Usage};

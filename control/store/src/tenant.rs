@@ -20,10 +20,12 @@ use crate::store::Store;
 use crate::token::{self, NewToken, PlainToken, Token};
 use crate::window::Zone;
 
+mod list;
 mod patch;
 #[cfg(test)]
 mod tests;
 
+pub use list::TenantCounts;
 pub use patch::TenantPatch;
 
 /// The most that a tenant's metadata may measure as JSON, in bytes.
@@ -154,25 +156,6 @@ impl Store {
     /// [`StoreError::NotFound`] when there is none, or no more.
     pub fn tenant(&self, id: &TenantId) -> Result<Tenant> {
         self.inner.reader.with(|conn| find(conn, id).map(|(_, tenant)| tenant))
-    }
-
-    /// At most `limit` tenants by id, those after `after`.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn tenants(&self, after: Option<&TenantId>, limit: u32) -> Result<Vec<Tenant>> {
-        self.inner.reader.with(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT row_id, id, name, quota, models, status, timezone, metadata, created_at_ms, updated_at_ms, markup_ppm, aliases
-                 FROM tenants WHERE status <> 'deleted' AND id > ?1 ORDER BY id LIMIT ?2",
-            )?;
-            let mut rows = statement.query(params![after.map_or("", TenantId::as_str), limit])?;
-            let mut tenants = Vec::new();
-            while let Some(row) = rows.next()? {
-                tenants.push(read(row)?.1);
-            }
-            Ok(tenants)
-        })
     }
 
     /// Changes what `patch` names; the next request sees it.

@@ -18,7 +18,7 @@ use crate::stripe::{StripeAccount, StripePush};
 
 impl Scene {
     /// The same with an audit log, a webhook and a way to Stripe.
-    fn audited(mut self) -> Self {
+    pub(super) fn audited(mut self) -> Self {
         let key = AuditKey::load_or_create(self.dir.path(), None, false).unwrap();
         let options = AuditOptions::new(self.dir.path().join("audit"), key);
         self.store.attach_audit(Box::new(AuditFile::open(options.clone(), None).unwrap())).unwrap();
@@ -31,24 +31,24 @@ impl Scene {
         self
     }
 
-    fn lines_after(&self, seq: u64) -> Vec<AuditLine> {
+    pub(super) fn lines_after(&self, seq: u64) -> Vec<AuditLine> {
         self.store.audit_lines(&AuditQuery { after: Some(seq), limit: 1000, ..AuditQuery::default() }).unwrap()
     }
 
-    fn head(&self) -> u64 {
+    pub(super) fn head(&self) -> u64 {
         self.store.audit_head().unwrap().map_or(0, |head| head.seq)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("audit/audit.jsonl")).unwrap()
     }
 
     /// A place for backups that goes with the scene, beside the data directory.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         self.places.path().to_str().unwrap().to_owned()
     }
 
-    async fn look(&self) {
+    pub(super) async fn look(&self) {
         audit::look(&self.store, &self.state.denials, false).await.unwrap();
     }
 }

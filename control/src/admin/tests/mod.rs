@@ -2,12 +2,14 @@
 //!
 //! - `scene`: a store with one tenant, and the API over it
 //! - `served`: that API on its listeners
-//! - one module for each kind of rule
+//! - one module for each kind of rule; `console` is who gets to the pages for people, `console_change` what they do there
 
 mod access;
 mod audit;
 mod body;
 mod config;
+mod console;
+mod console_change;
 mod credit;
 mod document;
 mod idempotency;

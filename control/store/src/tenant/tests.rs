@@ -246,3 +246,31 @@ fn every_change_is_on_record_once_and_without_a_secret() {
         assert!(!all.contains(secret));
     }
 }
+
+/// N-07
+#[test]
+fn tenants_are_found_by_what_their_ids_and_names_hold_and_counted() {
+    let scene = Scene::new();
+    for (id, name) in [("acme", "Acme"), ("one", "100% Öl_Werke"), ("two", "The ACME of the south"), ("gone", "acme")]
+    {
+        let new = NewTenant { id: Some(id.parse().unwrap()), name: Some(name.to_owned()), ..NewTenant::default() };
+        scene.store.create_tenant(&operator(), new, NewToken::default()).wait().unwrap();
+    }
+    scene.store.delete_tenant(&operator(), &"gone".parse().unwrap()).wait().unwrap();
+    scene.store.update_tenant(&operator(), &"two".parse().unwrap(), patch(r#"{"status":"suspended"}"#)).wait().unwrap();
+    let found = |text: &str, after: Option<&str>| {
+        let after = after.map(|id| id.parse().unwrap());
+        let found = scene.store.tenants_like(text, after.as_ref(), 10).unwrap();
+        found.iter().map(|tenant| tenant.id.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    for (text, ids) in
+        [("", "acme one two"), ("AcMe", "acme two"), ("%", "one"), ("_", "one"), ("Öl", "one"), ("*", ""), ("'", "")]
+    {
+        assert_eq!(found(text, None), ids, "{text}");
+    }
+    assert_eq!(found("acme", Some("acme")), "two", "a page goes on after the one before");
+    let long = "x".repeat(10 << 20);
+    assert!(matches!(scene.store.tenants_like(&long, None, 10), Err(StoreError::Invalid { .. })));
+    let counts = scene.store.tenant_counts().unwrap();
+    assert_eq!((counts.active, counts.suspended), (2, 1));
+}
