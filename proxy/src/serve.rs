@@ -336,6 +336,8 @@ Then call it with an unchanged SDK (pip install openai), its token in the place 
   client = OpenAI(base_url=\"{edge}/v1\", api_key=\"tk_acme_...\")
   reply = client.chat.completions.create(model=\"echo\", messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}])
   print(reply.choices[0].message.content)
+
+In a browser, with that admin key: {admin}/console
 "
     )
 }

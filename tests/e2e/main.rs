@@ -38,6 +38,7 @@ mod client_secret;
 mod cloud;
 mod compact;
 mod complaint;
+mod console;
 mod crash;
 mod descriptors;
 mod dialect;

@@ -2,7 +2,7 @@
 //!
 //! Over https it is `__Host-openclawmu-console` and `Secure`: no other host, no path and no plain connection can set or see it
 //! (RFC 6265bis, section 4.1.3.2). Over plain http, which is for the gateway's own machine, it has a name of its own and no `Secure`:
-//! Chromium and Firefox would take a secure one from a loopback address, Safari would not, and nothing on the way could read it there.
+//! Chromium would take a secure one from a loopback address, not every browser does, and nothing on the way could read it there.
 //! Which of the two the browser is at, the `Origin` of its login says: no page and no other client can make a browser lie there.
 //!
 //! Cookies know no ports: what else runs at the same host sees the plain one on `/console` alone, and can't use it from a page of

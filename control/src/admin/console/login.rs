@@ -40,8 +40,15 @@ pub(super) async fn log_in(State(state): State<AdminState>, form: Form, request:
 }
 
 async fn begun(state: &AdminState, form: &Form, (stranger, scheme): (Actor, Scheme)) -> Result<Response, Refusal> {
-    let id = gate::key_name(state, Some(form.text("key")).filter(|key| !key.is_empty()), stranger.ip)
-        .map_err(|refusal| refusal.hint("it is in the configuration, else in admin.key of the data directory"))?;
+    let id = gate::key_name(state, Some(form.text("key")).filter(|key| !key.is_empty()), stranger.ip).map_err(
+        |refusal| match refusal.status() {
+            // The API's hint is of a header.
+            StatusCode::UNAUTHORIZED => {
+                refusal.hint("it is in the configuration, else in admin.key of the data directory")
+            }
+            _ => refusal,
+        },
+    )?;
     let actor = Actor { id, ..stranger };
     state.store.audit(&actor, note("console.login")).await?;
     let now_ms = state.store.clock().monotonic_ms();
