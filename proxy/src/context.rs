@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use openclawmu_store::{RequestId, Store, UnixMs};
 use tokio::sync::{Notify, watch};
 
+use crate::agent;
 use crate::background::Running;
 use crate::catalog::Catalog;
 use crate::config::EdgeConfig;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) meter: Meter,
     /// Terminals in tenants' sandboxes.
     pub(crate) terminals: Desk,
+    /// Tenants' own agents.
+    pub(crate) agents: agent::Desk,
     /// Told when a batch is seen to have ended.
     pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.

@@ -75,6 +75,9 @@ impl Gateway {
                 return Box::pin(self.terminal_ticket(session, ctx, (&caller, peer(session)))).await;
             }
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
+            Route::Agents(things) => {
+                return Box::pin(self.agents_kept(session, ctx, &caller, (things, &rest))).await;
+            }
             Route::Models => own::models(&shared.catalog.load(), &shared.store, &caller),
             Route::Response => return Box::pin(self.kept_response(session, ctx, &caller, &rest)).await,
             Route::Model => own::model(&shared.catalog.load(), &shared.store, &caller, &rest)?,

@@ -30,7 +30,7 @@ use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
 use crate::upstream::provider::Api;
 use crate::way::Way;
-use crate::{dispatch, edge, file, own, settle};
+use crate::{agent, dispatch, edge, file, own, settle};
 
 /// The edge's gateway. A copy is the same one.
 #[derive(Clone)]
@@ -90,6 +90,9 @@ impl Gateway {
                 read::read(session, (&self.shared.config, default), ai, ctx.request_id).await?
             }
         };
+        if call.ask.model.starts_with(agent::PREFIX) {
+            return Box::pin(self.agent_turn(session, ctx, caller, call)).await;
+        }
         if call.asked.as_ref().is_some_and(|asked| asked.background) {
             if caller.policy.secret.is_some() {
                 let message = "Nothing is kept for a client secret, and so nothing answered in the background.";

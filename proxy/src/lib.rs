@@ -25,6 +25,7 @@
 //! - `own_key`: tenants' own keys at providers
 //! - `batch`: batches of requests at a provider, held until they end
 //! - `file`: files at a provider, each its tenant's alone
+//! - `agent`: tenants' own agents: what they are, what they keep, and their turns, each step of which goes through the stages
 //! - `sandbox`: running a tenant's code: admitted, given its turn, settled; `workspace`: the tenant's files
 //! - `terminal`: shells in tenants' sandboxes: tickets, their WebSocket, their page, what is kept of them
 //! - `dialect`: what requests and answers mean, in each format
@@ -43,6 +44,7 @@
 //! about money: it asks for a ticket and settles it.
 
 mod admit;
+mod agent;
 mod answer;
 mod audit;
 mod authenticate;

@@ -76,6 +76,20 @@ fn allowed(catalog: &Catalog, store: &Store, caller: &Caller) -> Vec<Listed> {
     listed
 }
 
+/// The first model that the caller may talk to: a name that was given to one, before the models themselves.
+pub(crate) fn first_chat_model(catalog: &Catalog, store: &Store, caller: &Caller) -> Option<String> {
+    let (rates, listed) = (store.rates(), allowed(catalog, store, caller));
+    let speaks = |listed: &&Listed| {
+        let meant = caller.policy.aliases.get(caller.policy.named(&listed.id)).unwrap_or(&listed.id);
+        let targets = catalog.plan(meant, 0, Instant::now());
+        let price = targets.first().and_then(|target| target.price(&rates));
+        price.is_some_and(|price| price.price.base.output.is_some())
+    };
+    let by_itself = |listed: &&Listed| catalog.upstream(&listed.owned_by).is_some();
+    let named = listed.iter().find(|listed| speaks(listed) && !by_itself(listed));
+    named.or_else(|| listed.iter().find(speaks)).map(|listed| listed.id.clone())
+}
+
 fn is_priced(catalog: &Catalog, store: &Store, name: &str) -> bool {
     let targets = catalog.plan(name, 0, Instant::now());
     targets.first().is_some_and(|target| target.price(&store.rates()).is_some())

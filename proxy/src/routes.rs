@@ -3,6 +3,7 @@
 use http::Method;
 use openclawmu_store::Scope;
 
+use crate::agent::Things;
 use crate::dialect::Dialect;
 use crate::upstream::provider::Api;
 
@@ -37,6 +38,8 @@ pub(crate) enum Route {
     TerminalTickets,
     /// The page of a terminal.
     TerminalPage,
+    /// The caller's own agents, and what they keep.
+    Agents(Things),
     /// Whether the process lives.
     Health,
     /// Whether it can serve.
@@ -107,6 +110,7 @@ impl Route {
             | Self::Workspace
             | Self::TerminalTickets
             | Self::TerminalPage
+            | Self::Agents(_)
             | Self::Health
             | Self::Ready => Dialect::Openai,
         }
@@ -130,6 +134,7 @@ impl Route {
             | Self::Workspace
             | Self::TerminalTickets
             | Self::TerminalPage
+            | Self::Agents(_)
             | Self::Health
             | Self::Ready => false,
         }
@@ -153,6 +158,7 @@ impl Route {
             | Self::Workspace
             | Self::TerminalTickets
             | Self::TerminalPage
+            | Self::Agents(_)
             | Self::Health
             | Self::Ready => false,
         }
@@ -324,6 +330,18 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/v1/terminal", Route::Socket(SocketRoute::Terminal), Access::Scope(Scope::Terminal)),
     entry(Method::GET, "/v1/terminal/ui", Route::TerminalPage, Access::Open),
     entry(Method::GET, "/v1/terminal/ui/*", Route::TerminalPage, Access::Open),
+    entry(Method::GET, "/v1/agents", Route::Agents(Things::Agents), Access::Scope(Scope::Agents)),
+    entry(Method::POST, "/v1/agents", Route::Agents(Things::Agents), Access::Scope(Scope::Agents)),
+    entry(Method::GET, "/v1/agents/*", Route::Agents(Things::Agents), Access::Scope(Scope::Agents)),
+    entry(Method::PATCH, "/v1/agents/*", Route::Agents(Things::Agents), Access::Scope(Scope::Agents)),
+    entry(Method::DELETE, "/v1/agents/*", Route::Agents(Things::Agents), Access::Scope(Scope::Agents)),
+    entry(Method::GET, "/v1/sessions", Route::Agents(Things::Sessions), Access::Scope(Scope::Agents)),
+    entry(Method::GET, "/v1/sessions/*", Route::Agents(Things::Sessions), Access::Scope(Scope::Agents)),
+    entry(Method::DELETE, "/v1/sessions/*", Route::Agents(Things::Sessions), Access::Scope(Scope::Agents)),
+    entry(Method::GET, "/v1/memory", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
+    entry(Method::GET, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
+    entry(Method::PUT, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
+    entry(Method::DELETE, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];

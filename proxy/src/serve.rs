@@ -19,6 +19,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::services::background::background_service;
 use tokio::sync::{Notify, watch};
 
+use crate::agent;
 use crate::audit;
 use crate::background::Running;
 use crate::beside::Beside;
@@ -220,7 +221,7 @@ fn open_store(config: &Config, takeover: Duration) -> anyhow::Result<Store> {
     Ok(Store::open(&options)?)
 }
 
-fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Result<Shared> {
+pub(crate) fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Result<Shared> {
     let upstreams = upstream::all(&config.upstreams).map_err(|err| anyhow!(err))?;
     let metrics = Metrics::new(config.metrics_tenants, store.clock().now());
     Ok(Shared {
@@ -234,6 +235,8 @@ fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> anyhow::Res
             .map(|traces| Sampling { one_in: traces.sample_one_in, trusted: traces.trusted_peers.clone() }),
         metrics,
         shelf: Shelf::open(&config.data_dir, config.responses, (Arc::clone(store.clock()), is_deleted(&store)))
+            .context("the directory of the tenants can't be opened")?,
+        agents: agent::Desk::open(&config.data_dir, config.agents_bytes, is_deleted(&store))
             .context("the directory of the tenants can't be opened")?,
         terminals: Desk::new(config.terminal.clone()).context("no terminals can be had")?,
         rooms: Rooms::open(&config.data_dir, config.sandbox.clone())

@@ -110,6 +110,12 @@ struct Owned {
     file: String,
     /// A file of its workspace.
     path: String,
+    /// An agent.
+    agent: String,
+    /// A conversation with its default agent.
+    session: String,
+    /// A file that this one remembers.
+    memory: String,
 }
 
 /// A request that names something, and an id of the same form that nobody has.
@@ -152,8 +158,24 @@ fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
             let body = json!({ "move_to": "mine.txt" });
             vec![named(format!("/v1/workspace/files/{}", owned.path), body, &owned.path, "nobodys.txt")]
         }
+        ("GET" | "PATCH" | "DELETE", "/v1/agents/*") => {
+            vec![named(format!("/v1/agents/{}", owned.agent), json!({ "max_steps": 3 }), &owned.agent, "nobody")]
+        }
+        ("POST", "/v1/chat/completions") => {
+            let body = chat(&format!("openclaw/{}", owned.agent), "hello", 5);
+            vec![named("/v1/chat/completions".to_owned(), body, &owned.agent, "nobody")]
+        }
+        ("GET", "/v1/sessions" | "/v1/memory") => {
+            vec![named(format!("{path}?agent={}", owned.agent), Value::Null, &owned.agent, "nobody")]
+        }
+        ("GET" | "DELETE", "/v1/sessions/*") => {
+            vec![named(format!("/v1/sessions/{}", owned.session), Value::Null, &owned.session, "nobodys-talk")]
+        }
+        ("GET" | "DELETE", "/v1/memory/*") => {
+            vec![named(format!("/v1/memory/{}", owned.memory), Value::Null, &owned.memory, "memory/nobodys.md")]
+        }
         // Whoever writes by a name writes a file of its own.
-        ("PUT", "/v1/workspace/files/*") => return None,
+        ("PUT", "/v1/workspace/files/*" | "/v1/memory/*") => return None,
         // Files of the program itself. Another's terminal is asked for where terminals are.
         ("GET", "/v1/terminal/ui/*") => return None,
         // Models are the operator's, and named by what follows. Another's batches are tried where batches are: whoever watches one
@@ -190,12 +212,22 @@ async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has
         response: kept["id"].as_str().expect("an id").to_owned(),
         file: upload::uploaded(&scene.client, "user_data", b"the secret of acme").await,
         path: "of-acme.txt".to_owned(),
+        agent: "of-acme".to_owned(),
+        session: "talk-of-acme".to_owned(),
+        memory: "memory/of-acme.md".to_owned(),
     };
+    assert_eq!(scene.client.post("/v1/agents", &json!({ "name": owned.agent })).await.status, 201);
+    let mut talk = chat("openclaw/default", "the secret of acme", 5);
+    talk["metadata"] = json!({ "session": owned.session });
+    scene.client.chat(&talk).await.ok();
+    let memory = format!("/v1/memory/{}", owned.memory);
+    let written = scene.client.build(Method::PUT, &memory).body("the secret of acme");
+    assert_eq!(Reply::of(written.send().await.expect("an answer")).await.status, 201);
     let written = scene.client.build(Method::PUT, "/v1/workspace/files/of-acme.txt").body("the secret of acme");
     assert_eq!(Reply::of(written.send().await.expect("an answer")).await.status, 201);
     let own = format!("/v1/responses/{}", owned.response);
     let before = scene.client.get(&own).await.ok();
-    let (calls, rows) = (scene.upstream.calls(), scene.rows_once(2).await.len());
+    let (calls, rows) = (scene.upstream.calls(), scene.rows_once(3).await.len());
     let routes = scene.gateway.cli(&["routes", "--json"]).await.json();
     let mut tried = 0;
     for route in routes.as_array().expect("a list") {
@@ -214,6 +246,10 @@ async fn what_another_tenant_owns_is_told_apart_by_no_route_from_what_nobody_has
     assert_eq!(scene.client.get(&own).await.ok(), before, "nothing has changed");
     assert_eq!((scene.upstream.calls(), scene.rows().len()), (calls, rows), "and nothing was billed or sent");
     assert_eq!(scene.client.get(&format!("/v1/files/{}/content", owned.file)).await.text(), "the secret of acme");
+    assert_eq!(scene.client.get(&memory).await.text(), "the secret of acme");
+    let talk = scene.client.get(&format!("/v1/sessions/{}", owned.session)).await.ok();
+    assert_eq!(talk["messages"][0]["content"], "the secret of acme", "{talk}");
+    assert_eq!(scene.client.get("/v1/agents/of-acme").await.ok()["max_steps"], 8, "as it was made");
     let own = ask(&scene.client, "DELETE", &own, &Value::Null).await;
     assert_eq!(own.status, 200, "its owner may: {}", own.text());
 }

@@ -20,6 +20,7 @@ mod access_log;
 mod admin_access;
 mod admin_api;
 mod agent;
+mod agents;
 mod airgapped;
 mod alert;
 mod archive;

@@ -107,6 +107,17 @@ async fn p_01_a_hostile_name_in_a_path_of_the_edge_is_refused_and_opens_nothing(
             ("DELETE", format!("/v1/files/{name}")),
             ("GET", format!("/v1/batches/{name}")),
             ("POST", format!("/v1/batches/{name}/cancel")),
+            ("GET", format!("/v1/agents/{name}")),
+            ("PATCH", format!("/v1/agents/{name}")),
+            ("DELETE", format!("/v1/agents/{name}")),
+            ("GET", format!("/v1/sessions/{name}")),
+            ("DELETE", format!("/v1/sessions/{name}")),
+            ("GET", format!("/v1/sessions?agent={name}")),
+            ("GET", format!("/v1/memory/{name}")),
+            ("GET", format!("/v1/memory/memory/{name}.md")),
+            ("PUT", format!("/v1/memory/{name}")),
+            ("DELETE", format!("/v1/memory/memory/{name}.md")),
+            ("PUT", format!("/v1/memory/MEMORY.md?agent={name}")),
             ("POST", format!("/v1beta/models/{name}:generateContent")),
         ] {
             let seen = status(edge, method, &path, &token).await;

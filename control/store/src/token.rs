@@ -4,8 +4,10 @@
 //! - `pepper`: the keys of the hashes
 //! - `policy`: what a token may do
 //! - `authenticate`: from the one to the other
+//! - `itself`: a tenant, where nobody presents one
 
 mod authenticate;
+mod itself;
 mod pepper;
 mod plain;
 mod policy;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openclawmu_store::TenantId;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 /// The most bytes of events that are kept of one response; after that it can be read but no longer followed.
@@ -126,6 +127,11 @@ impl Running {
             tokio::time::sleep(ENDED_FOR).await;
             running.forget(&id, bytes);
         });
+    }
+
+    /// Works on something that goes on when who asked for it has left.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.tasks.spawn(work)
     }
 
     /// Drops a response that never began.

@@ -46,6 +46,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// Shells in tenants' sandboxes.
     pub terminal: TerminalConfig,
+    /// What a tenant's agents may keep together, in bytes.
+    pub agents_bytes: u64,
     /// What is told when budgets are being spent.
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.

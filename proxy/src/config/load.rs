@@ -159,6 +159,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         audit: audit::check(raw.audit)?,
         sandbox: sandbox::check(raw.sandbox)?,
         terminal: terminal::check(raw.terminal)?,
+        agents_bytes: agents_bytes(raw.agents.max_mb_per_tenant)?,
         alerts,
         stripe,
         backup: backup::check(raw.backup, &allowed)?,
@@ -168,6 +169,14 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         metrics_tenants: raw.metrics.tenants,
         traces,
     })
+}
+
+/// What a tenant's agents may keep together, in bytes.
+fn agents_bytes(mb: u64) -> Result<u64, ConfigError> {
+    if (1..=1 << 32).contains(&mb) {
+        return Ok(mb << 20);
+    }
+    Err(value("agents.max_mb_per_tenant", "must be at least 1, and no more than anybody could mean"))
 }
 
 fn check_log(raw: &RawLog) -> Result<(), ConfigError> {

@@ -48,6 +48,8 @@ pub struct RawConfig {
     pub sandbox: RawSandbox,
     /// Shells in tenants' sandboxes.
     pub terminal: RawTerminal,
+    /// Tenants' own agents.
+    pub agents: RawAgents,
     /// Logging.
     pub log: RawLog,
     /// Metrics.
@@ -60,6 +62,20 @@ pub struct RawConfig {
     /// Aliases.
     #[serde(rename = "model", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<RawAlias>,
+}
+
+/// `[agents]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAgents {
+    /// What a tenant's agents may keep together.
+    pub max_mb_per_tenant: u64,
+}
+
+impl Default for RawAgents {
+    fn default() -> Self {
+        Self { max_mb_per_tenant: 256 }
+    }
 }
 
 /// `[data]`

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub(crate) use meter::{Meter, run as meter};
 use openclawmu_sandbox::{PathError, RelPath, Root, SandboxError};
+pub(crate) use serve::guard;
 
 use crate::authenticate::Caller;
 use crate::context::Shared;

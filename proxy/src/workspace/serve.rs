@@ -186,7 +186,7 @@ fn encoded(name: &std::ffi::OsStr) -> String {
 }
 
 /// What keeps a browser from taking a tenant's file for a page of the gateway's.
-pub(super) fn guard(head: &mut Head) {
+pub(crate) fn guard(head: &mut Head) {
     head.set("x-content-type-options", "nosniff");
     head.set("content-disposition", "attachment");
     head.set("cache-control", "private, no-store");
