@@ -1,9 +1,10 @@
 //! [`Bubblewrap`]: runs jobs in namespaces of their own on Linux.
 //!
 //! - `argv`: what bubblewrap is told, a pure function
-//! - `launch`, `child`: the thread that starts it, and what the new process does before it
+//! - `launch`, `spawn`, `child`: the thread that starts it, how, and what the new process does before it
 //! - `watch`: a run while it runs
 //! - `mounts`: where it finds what it is to bind
+//! - `etc`: what a run sees of the host's `/etc`
 //! - `memfd`: bytes that it reads from descriptors
 //! - `examine`: whether it works here at all, found out before anything of a tenant is run
 //!
@@ -11,12 +12,16 @@
 
 mod argv;
 mod child;
+mod etc;
 mod examine;
 mod launch;
 mod memfd;
 mod mounts;
+mod spawn;
 mod watch;
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +36,7 @@ use crate::status::Status;
 use crate::{Backend, Chunk, HELPER, Isolation, Job, Outcome, SandboxError, Stdio};
 
 use argv::Host;
+use etc::Etc;
 use launch::Spawner;
 use memfd::Sealed;
 use mounts::Place;
@@ -45,7 +51,7 @@ pub struct BubblewrapSetup {
     pub usr: PathBuf,
     /// Whether it refuses to start without control groups.
     pub require_cgroups: bool,
-    /// Where the examination's own workspace is made and removed: a directory of the gateway's.
+    /// Where the `/etc` of runs is, and the examination's own workspace is made and removed: a directory of the gateway's.
     pub state_dir: PathBuf,
 }
 
@@ -59,12 +65,12 @@ pub struct Bubblewrap {
 /// What every run needs of this machine.
 #[derive(Debug)]
 struct Machine {
-    program: PathBuf,
+    program: CString,
     host: Host,
     cgroups: Cgroups,
     helper: Sealed,
     seccomp: [Sealed; 2],
-    etc: [Sealed; 4],
+    etc: Etc,
 }
 
 impl Machine {
@@ -91,16 +97,11 @@ impl Bubblewrap {
         let program = examine::program(&setup.program)?;
         let machine = Arc::new(Machine {
             host: host(&setup.usr, &program)?,
-            program,
+            program: CString::new(program.into_os_string().into_vec()).map_err(|err| SandboxError::Io(err.into()))?,
             cgroups,
             helper: sealed("sandbox-init", HELPER)?,
             seccomp: [sealed("seccomp", &filters.forbidden)?, sealed("seccomp", &filters.unknown)?],
-            etc: [
-                sealed("passwd", b"root:x:0:0::/:/usr/sbin/nologin\nsandbox:x:1000:1000::/workspace:/bin/sh\n")?,
-                sealed("group", b"root:x:0:\nsandbox:x:1000:\n")?,
-                sealed("nsswitch", b"passwd: files\ngroup: files\nhosts: files dns\n")?,
-                sealed("hosts", b"127.0.0.1 localhost sandbox\n::1 localhost\n")?,
-            ],
+            etc: Etc::prepare(Path::new("/etc"), &setup.state_dir.join("etc")).map_err(SandboxError::Io)?,
         });
         let spawner = Spawner::start(Arc::clone(&machine)).map_err(SandboxError::Io)?;
         let backend = Self { machine, spawner };

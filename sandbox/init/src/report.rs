@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::fs;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -54,22 +54,18 @@ impl Report {
         })
     }
 
-    /// The same way, to see whether somebody listens still.
-    pub(crate) fn again(&self) -> io::Result<Option<OwnedFd>> {
+    /// The way itself, to see whether somebody listens still.
+    pub(crate) fn other_end(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Nobody => Ok(None),
-            Self::Pipe(pipe) => pipe.as_fd().try_clone_to_owned().map(Some),
-            Self::Socket(socket) => socket.as_fd().try_clone_to_owned().map(Some),
+            Self::Nobody => None,
+            Self::Pipe(pipe) => Some(pipe.as_fd()),
+            Self::Socket(socket) => Some(socket.as_fd()),
         }
     }
 
     /// Waits until the other end is closed, this long at most.
     pub(crate) fn wait_until_nobody_listens(&self, most: Duration) {
-        let end = match self {
-            Self::Nobody => return,
-            Self::Pipe(pipe) => pipe.as_fd(),
-            Self::Socket(socket) => socket.as_fd(),
-        };
+        let Some(end) = self.other_end() else { return };
         let most = Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
         // Asked for nothing, the kernel tells of the other end alone. Signals are blocked, so it is not interrupted.
         let _closed_or_too_late = poll(&mut [PollFd::from_borrowed_fd(end, PollFlags::empty())], Some(&most));

@@ -5,17 +5,16 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_dumpable_behavior, umask,
-    wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process_group, set_dumpable_behavior, umask, wait,
 };
 
 use crate::REFUSED;
@@ -28,7 +27,7 @@ const NOT_FOUND: u8 = 127;
 /// What shells answer for a command that can't be run.
 const NOT_RUNNABLE: u8 = 126;
 
-/// Of its threads, which do little.
+/// Of the forwarder's thread, which does little.
 const STACK_BYTES: usize = 64 * 1024;
 
 /// How long the outside may take to read what was written to a terminal: when this process ends the kernel hangs that up, and
@@ -43,9 +42,6 @@ enum End {
     Abandoned,
 }
 
-/// Set before the signal that tells of it.
-static ABANDONED: AtomicBool = AtomicBool::new(false);
-
 /// All of it.
 pub(crate) fn main() -> ExitCode {
     let Ok(args) = Args::parse(env::args_os().skip(1)) else {
@@ -54,10 +50,13 @@ pub(crate) fn main() -> ExitCode {
     let Ok(mut report) = Report::open(&args.status) else {
         return ExitCode::from(REFUSED);
     };
-    if let Err(reason) = prepare(&args).and_then(|()| watch_outside(&report)) {
-        report.say("refused", reason);
-        return ExitCode::from(REFUSED);
-    }
+    let signals = match prepare(&args) {
+        Ok(signals) => signals,
+        Err(reason) => {
+            report.say("refused", reason);
+            return ExitCode::from(REFUSED);
+        }
+    };
     report.say_isolation();
     let pid = match start(&args.command) {
         Ok(pid) => pid,
@@ -68,7 +67,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     report.say_started();
-    let ended = supervise(pid);
+    let ended = supervise(pid, &signals, report.other_end());
     let at_terminal = rustix::termios::isatty(rustix::stdio::stdin());
     if at_terminal {
         end_the_rest();
@@ -101,7 +100,7 @@ fn say_end(report: &mut Report, ended: io::Result<End>) -> ExitCode {
 }
 
 /// What must stand before the command is started.
-fn prepare(args: &Args) -> Result<(), String> {
+fn prepare(args: &Args) -> Result<OwnedFd, String> {
     // Elsewhere a daemon of the command would outlive it.
     if getpid() != Pid::INIT {
         return Err("not the first process of its PID namespace".to_owned());
@@ -120,23 +119,7 @@ fn prepare(args: &Args) -> Result<(), String> {
             .spawn(move || forwarder.run())
             .map_err(|err| format!("egress: {err}"))?;
     }
-    Ok(())
-}
-
-/// Nobody may be left to end the run: if who is told of it goes away, it is over. An engine would let it run for ever.
-fn watch_outside(report: &Report) -> Result<(), String> {
-    let failed = |error: io::Error| format!("status: {error}");
-    let Some(outside) = report.again().map_err(failed)? else { return Ok(()) };
-    let watch = move || {
-        // Asked for nothing, the kernel tells of the other end alone.
-        let mut asked = [PollFd::new(&outside, PollFlags::empty())];
-        while !matches!(poll(&mut asked, None), Ok(1..)) {}
-        ABANDONED.store(true, Ordering::Release);
-        // Blocked, so it waits for `next_signal` even in process 1.
-        let _sent = kill_process(getpid(), Signal::CHILD);
-    };
-    std::thread::Builder::new().stack_size(STACK_BYTES).spawn(watch).map_err(failed)?;
-    Ok(())
+    signals_to_poll().map_err(|err| format!("signalfd: {err}"))
 }
 
 /// Starts the command in a process group of its own, in front of the terminal if there is one: before its first
@@ -168,14 +151,19 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Waits for the command, reaping orphans and handing on signals meanwhile.
-fn supervise(command: Pid) -> io::Result<End> {
+/// Waits for the command, reaping orphans and handing on signals meanwhile. Nobody may be left to end the run: if who is told
+/// of it goes away, it is over. An engine would let it run for ever.
+fn supervise(command: Pid, signals: &OwnedFd, outside: Option<BorrowedFd<'_>>) -> io::Result<End> {
     loop {
-        match next_signal()? {
+        // Asked for nothing of the outside, the kernel tells of its going away alone.
+        let mut asked = Vec::from([PollFd::new(signals, PollFlags::IN)]);
+        asked.extend(outside.map(|end| PollFd::from_borrowed_fd(end, PollFlags::empty())));
+        poll(&mut asked, None)?;
+        if asked.get(1).is_some_and(|end| !end.revents().is_empty()) {
+            return Ok(End::Abandoned);
+        }
+        match next_signal(signals)? {
             libc::SIGCHLD => {
-                if ABANDONED.load(Ordering::Acquire) {
-                    return Ok(End::Abandoned);
-                }
                 if let Some(end) = reap(command)? {
                     return Ok(end);
                 }
@@ -237,7 +225,7 @@ fn close_on_exec() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Signals wait until they are taken by `next_signal`; and a child's end is told, even if whoever started this did not care.
+/// Signals wait until they are taken; and a child's end is told, even if whoever started this did not care.
 #[allow(unsafe_code, reason = "dispositions have no safe form")]
 fn block_signals() -> io::Result<()> {
     // SAFETY: no handler is set.
@@ -257,18 +245,26 @@ fn set_mask(fill: unsafe extern "C" fn(*mut libc::sigset_t) -> libc::c_int) -> i
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// The next signal that arrived. A fault of this process's own is not among them: the kernel ends it at once.
-#[allow(unsafe_code, reason = "signals are waited for through libc alone")]
-fn next_signal() -> io::Result<libc::c_int> {
+/// The blocked signals, to be waited for beside something else. A fault of this process's own is not among them: the kernel ends
+/// it at once.
+#[allow(unsafe_code, reason = "the system call has no safe form")]
+fn signals_to_poll() -> io::Result<OwnedFd> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigfillset` writes the whole set, which `sigwaitinfo` only reads; what it would say of the sender is not asked.
-    let signal = unsafe {
+    // SAFETY: `sigfillset` writes the whole set, which `signalfd` only reads; what it answers is a descriptor of nobody else's.
+    unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        libc::sigwaitinfo(all.as_ptr(), std::ptr::null_mut())
-    };
-    match signal {
-        -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Ok(0),
-        -1 => Err(io::Error::last_os_error()),
-        signal => Ok(signal),
+        match libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
     }
+}
+
+/// The next signal that arrived.
+fn next_signal(signals: &OwnedFd) -> io::Result<libc::c_int> {
+    let mut told = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(signals, &mut told)?;
+    // Its number is the first field.
+    let [a, b, c, d, ..] = told;
+    libc::c_int::try_from(u32::from_ne_bytes([a, b, c, d])).map_err(io::Error::other)
 }

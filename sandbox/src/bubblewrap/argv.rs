@@ -20,8 +20,6 @@ pub(super) const WORKSPACE: &str = "/workspace";
 pub(super) const EGRESS: &str = "/run/egress.sock";
 /// Files of `/proc` that tell of the whole machine.
 pub(super) const HIDDEN: [&str; 4] = ["/proc/keys", "/proc/key-users", "/proc/kallsyms", "/proc/timer_list"];
-/// What of the host's `/etc` programs need, none of it about people or machines.
-const ETC: [&str; 3] = ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs"];
 /// What `/dev/shm`, `/tmp` and `/run` may hold, in bytes; what they do hold counts as the run's memory.
 const SHM_BYTES: &str = "16777216";
 const TMP_BYTES: &str = "67108864";
@@ -30,9 +28,8 @@ const RUN_BYTES: &str = "1048576";
 /// The descriptors that bubblewrap inherits, by number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptors {
-    /// `/etc/passwd`, `group`, `nsswitch.conf`, `hosts`.
-    pub(super) etc: [RawFd; 4],
-    /// Absent where it is mounted at the place already.
+    /// The directory that becomes `/etc`. This and the next are absent where they are mounted at the place already.
+    pub(super) etc: Option<RawFd>,
     pub(super) workspace: Option<RawFd>,
     pub(super) seccomp: [RawFd; 2],
     pub(super) egress: Option<RawFd>,
@@ -49,7 +46,7 @@ pub(super) struct Host {
     pub(super) usr_links: Vec<String>,
     /// Which of [`HIDDEN`] its kernel has.
     pub(super) hidden: Vec<&'static str>,
-    /// Where the new process has the workspace and the egress socket, if it mounts them itself.
+    /// Where the new process has `/etc`, the workspace and the egress socket, if it mounts them itself.
     pub(super) place: Option<Place>,
 }
 
@@ -60,9 +57,9 @@ pub(super) fn options(job: &Job, fds: &Descriptors, host: &Host) -> Vec<OsString
     environment(&mut args, job);
     system(&mut args, fds, host);
     if job.egress.is_some() {
-        bind(&mut args, fds.egress, host.place.as_ref().map(Place::egress), EGRESS);
+        bind(&mut args, "--bind", fds.egress, host.place.as_ref().map(Place::egress), EGRESS);
     }
-    bind(&mut args, fds.workspace, host.place.as_ref().map(Place::workspace), WORKSPACE);
+    bind(&mut args, "--bind", fds.workspace, host.place.as_ref().map(Place::workspace), WORKSPACE);
     args.add(["--chdir"]).0.push(match &job.cwd {
         Some(below) => PathBuf::from(WORKSPACE).join(below.as_os_str()).into_os_string(),
         None => WORKSPACE.into(),
@@ -89,13 +86,13 @@ pub(super) fn command(job: &Job, fds: &Descriptors) -> Vec<OsString> {
 }
 
 /// By its descriptor, or from where it has been mounted.
-fn bind(args: &mut Arguments, fd: Option<RawFd>, mounted: Option<PathBuf>, to: &str) {
+fn bind(args: &mut Arguments, how: &str, fd: Option<RawFd>, mounted: Option<PathBuf>, to: &str) {
     match (fd, mounted) {
         (Some(fd), _) => {
-            args.add(["--bind-fd"]).number(fd).add([to]);
+            args.add([format!("{how}-fd").as_str()]).number(fd).add([to]);
         }
         (None, Some(path)) => {
-            args.add(["--bind"]).0.push(path.into_os_string());
+            args.add([how]).0.push(path.into_os_string());
             args.add([to]);
         }
         (None, None) => {}
@@ -146,13 +143,7 @@ fn system(args: &mut Arguments, fds: &Descriptors, host: &Host) {
     for name in &host.usr_links {
         args.add(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
     }
-    args.add(["--dir", "/etc"]);
-    for path in ETC {
-        args.add(["--ro-bind-try", path, path]);
-    }
-    for (fd, path) in fds.etc.into_iter().zip(["/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts"]) {
-        args.add(["--perms", "0444", "--ro-bind-data"]).number(fd).add([path]);
-    }
+    bind(args, "--ro-bind", fds.etc, host.place.as_ref().map(Place::etc), "/etc");
     args.add(["--proc", "/proc", "--dev", "/dev"]);
     args.add(["--perms", "1777", "--size", SHM_BYTES, "--tmpfs", "/dev/shm"]);
     args.add(["--perms", "1777", "--size", TMP_BYTES, "--tmpfs", "/tmp"]);
@@ -197,7 +188,7 @@ mod tests {
 
     fn fds(egress: bool) -> Descriptors {
         Descriptors {
-            etc: [10, 11, 12, 13],
+            etc: Some(10),
             workspace: Some(14),
             seccomp: [15, 16],
             egress: egress.then_some(17),
@@ -214,9 +205,9 @@ mod tests {
     /// How many arguments an option takes.
     fn arity(option: &str) -> usize {
         match option {
-            "--ro-bind" | "--ro-bind-try" | "--bind-fd" | "--ro-bind-data" | "--symlink" | "--setenv" => 2,
-            "--uid" | "--gid" | "--cap-drop" | "--hostname" | "--dir" | "--perms" | "--size" | "--proc" | "--dev"
-            | "--tmpfs" | "--chdir" | "--remount-ro" | "--add-seccomp-fd" => 1,
+            "--ro-bind" | "--ro-bind-fd" | "--bind-fd" | "--symlink" | "--setenv" => 2,
+            "--uid" | "--gid" | "--cap-drop" | "--hostname" | "--perms" | "--size" | "--proc" | "--dev" | "--tmpfs"
+            | "--chdir" | "--remount-ro" | "--add-seccomp-fd" => 1,
             "--unshare-user"
             | "--unshare-ipc"
             | "--unshare-pid"
@@ -248,8 +239,7 @@ mod tests {
 
     /// Where an option mounts something.
     fn destination((option, args): &(String, Vec<OsString>)) -> Option<String> {
-        let mounts =
-            ["--ro-bind", "--ro-bind-try", "--bind-fd", "--ro-bind-data", "--dir", "--proc", "--dev", "--tmpfs"];
+        let mounts = ["--ro-bind", "--ro-bind-fd", "--bind-fd", "--proc", "--dev", "--tmpfs"];
         mounts.contains(&option.as_str()).then(|| args.last().unwrap().to_str().unwrap().to_owned())
     }
 

@@ -1,19 +1,17 @@
-//! What happens in the new process between `fork` and bubblewrap.
+//! What the new process does before it becomes bubblewrap.
 //!
-//! The process is a copy of one with many threads, of which it has one: another may have held any lock. So nothing here may
+//! Until then it has the gateway's memory, of which it is one thread more: another may hold any lock. So nothing here may
 //! allocate, lock, log or panic; it is system calls on numbers that were made ready before. The order matters: groups are
 //! joined and limits set as the gateway's user, and the right to do so is given up afterwards.
 
-#![allow(unsafe_code, reason = "pre_exec, and the system calls that rustix has no safe form of")]
+#![allow(unsafe_code, reason = "the system calls that rustix has no safe form of")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::mounts::Mounts;
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior};
 use rustix::thread::{Gid, Uid};
 
 /// All that the child does, as numbers.
@@ -21,7 +19,9 @@ use rustix::thread::{Gid, Uid};
 pub(super) struct Child {
     /// What is written to in order to join each group.
     pub(super) entrances: Vec<OwnedFd>,
-    /// What bubblewrap gets besides 0, 1 and 2.
+    /// What becomes 0, 1 and 2.
+    pub(super) stdio: [OwnedFd; 3],
+    /// What bubblewrap gets besides.
     pub(super) inherited: Vec<OwnedFd>,
     /// Standard input is a terminal, to be controlled by it.
     pub(super) terminal: bool,
@@ -30,40 +30,53 @@ pub(super) struct Child {
     pub(super) mounts: Option<Mounts>,
     /// The user to become; absent where the gateway is not root.
     pub(super) user: Option<u32>,
-    /// Where the step that failed is written to.
-    pub(super) report: OwnedFd,
 }
 
-/// The steps, by the number that is reported of the one that failed.
-pub(super) const STEPS: [&str; 10] = [
-    "joining the control groups",
-    "a session of its own",
-    "the controlling terminal",
-    "resource limits",
-    "mounts of its own",
-    "giving up groups",
-    "becoming the tenant's user",
-    "no_new_privs",
-    "the death signal",
-    "closing descriptors",
+/// A step that failed: its name, and why.
+pub(super) type Failed = (&'static str, io::Error);
+
+type Step = fn(&Child) -> io::Result<()>;
+
+/// In this order.
+const STEPS: [(&str, Step); 12] = [
+    ("signals", Child::signals),
+    ("input and output", Child::connect),
+    ("joining the control groups", Child::join),
+    ("a session of its own", Child::session),
+    ("the controlling terminal", Child::control),
+    ("resource limits", Child::limit),
+    ("mounts of its own", Child::mount),
+    ("giving up groups", Child::leave_groups),
+    ("becoming the tenant's user", Child::become_user),
+    ("no_new_privs", Child::no_new_privs),
+    ("the death signal", Child::die_with_parent),
+    ("closing descriptors", Child::close),
 ];
 
 impl Child {
-    /// Makes the child of `command` do all this before it becomes the program.
-    pub(super) fn prepare(self, command: &mut Command) {
-        // SAFETY: `enter` makes system calls on values that were made before the fork; it takes no lock and allocates nothing.
-        unsafe { command.pre_exec(move || self.enter()) };
+    /// All steps.
+    pub(super) fn enter(&self) -> Result<(), Failed> {
+        STEPS.iter().try_for_each(|(name, step)| step(self).map_err(|err| (*name, err)))
     }
 
-    fn enter(&self) -> io::Result<()> {
-        for (number, step) in STEPS_OF.iter().enumerate() {
-            if let Err(err) = step(self) {
-                let told = [u8::try_from(number).unwrap_or(u8::MAX)];
-                // Nothing can be done about a report that can't be written; the error number goes its own way.
-                let _ = rustix::io::write(&self.report, &told);
-                return Err(err);
+    /// Each signal has its meaning again, and none is held back. Before, all were blocked: no handler of the gateway's ever runs
+    /// in this process.
+    fn signals(&self) -> io::Result<()> {
+        for signal in 1..=64 {
+            // SAFETY: the disposition is the default, no handler; numbers that can't be set are refused.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        super::spawn::set_mask(libc::sigemptyset)
+    }
+
+    fn connect(&self) -> io::Result<()> {
+        for (fd, number) in self.stdio.iter().zip(0..) {
+            // SAFETY: of this process's own table of descriptors, where nothing owns 0, 1 or 2.
+            if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+                return Err(io::Error::last_os_error());
             }
         }
+        rustix::process::chdir(c"/")?;
         Ok(())
     }
 
@@ -113,9 +126,11 @@ impl Child {
     fn become_user(&self) -> io::Result<()> {
         let Some(id) = self.user else { return Ok(()) };
         let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-        // Of this thread: the process has no other.
+        // Of this thread alone: those of the gateway, whose memory it has, stay who they are.
         rustix::thread::set_thread_res_gid(gid, gid, gid)?;
         rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        // Where `fs.suid_dumpable` is 1, becoming somebody else would let others of that name look in.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         Ok(())
     }
 
@@ -142,19 +157,3 @@ impl Child {
         Ok(())
     }
 }
-
-type Step = fn(&Child) -> io::Result<()>;
-
-/// In this order; see [`STEPS`] for their names.
-const STEPS_OF: [Step; STEPS.len()] = [
-    Child::join,
-    Child::session,
-    Child::control,
-    Child::limit,
-    Child::mount,
-    Child::leave_groups,
-    Child::become_user,
-    Child::no_new_privs,
-    Child::die_with_parent,
-    Child::close,
-];

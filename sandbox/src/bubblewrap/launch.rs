@@ -3,21 +3,23 @@
 //! A child is killed by the kernel when the *thread* that made it ends, so that thread lives as long as the backend. Must
 //! never leave a run behind: whoever lets go of a [`Running`] has it killed, waited for, and its groups removed.
 
+use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child as Process, Command, Stdio as Pipe};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Resource};
+use rustix::process::{PidfdFlags, Resource};
 use tokio::sync::oneshot;
 
 use super::argv::{self, Descriptors};
-use super::child::{Child, STEPS};
+use super::child::Child;
 use super::memfd::Sealed;
 use super::mounts::Mounts;
+use super::spawn::{Process, spawn};
 use super::{Machine, user_of};
 use crate::cgroup::{Group, Usage};
 use crate::{Job, SandboxError, Stdio, Terminal};
@@ -106,9 +108,9 @@ impl Drop for Running {
 
 impl Remains {
     /// On a thread of its own, since all of it waits; on this one where the system has no thread to give.
-    fn clear_beside(mut self, answer: Option<oneshot::Sender<Usage>>) {
+    fn clear_beside(self, answer: Option<oneshot::Sender<Usage>>) {
         // At once: the thread may have to wait for a processor.
-        self.kill();
+        self.process.kill();
         let parcel: Arc<Parcel> = Arc::new(Mutex::new(Some((self, answer))));
         let beside = Arc::clone(&parcel);
         let thread = std::thread::Builder::new().name("sandbox-clearer".to_owned());
@@ -117,12 +119,7 @@ impl Remains {
         }
     }
 
-    fn kill(&mut self) {
-        // An error means that it has ended, and been waited for.
-        let _ = self.process.kill();
-    }
-
-    fn clear(mut self, answer: Option<oneshot::Sender<Usage>>) {
+    fn clear(self, answer: Option<oneshot::Sender<Usage>>) {
         self.group.kill();
         if let Err(err) = self.process.wait() {
             tracing::warn!("a run could not be waited for: {err}");
@@ -152,63 +149,43 @@ fn launch(machine: &Machine, job: &Job) -> Result<Running, SandboxError> {
     let failed = |step| move |err: io::Error| SandboxError::Launch { step, detail: err.to_string() };
     let group = machine.cgroups.make(&job.id, &job.limits)?;
     let (status, said) = io::pipe().map_err(failed("a pipe"))?;
-    let (failure, report) = io::pipe().map_err(failed("a pipe"))?;
     let (inherited, fds) = inherit(machine, job, said.into()).map_err(failed("descriptors"))?;
     let mounts = mounts(machine, job).map_err(failed("mounts"))?;
     let options = packed(&argv::options(job, &fds, &machine.host));
     let options = Sealed::new("options", &options).and_then(|sealed| sealed.reader()).map_err(failed("options"))?;
-    let mut command = Command::new(&machine.program);
-    command.arg0("bwrap").env_clear().arg("--args").arg(options.as_raw_fd().to_string()).arg("--");
-    command.args(argv::command(job, &fds)).current_dir("/");
-    connect(&mut command, &job.stdio).map_err(failed("input and output"))?;
+    let arguments = arguments(&options, argv::command(job, &fds)).map_err(failed("arguments"))?;
+    let (stdio, ours) = connect(&job.stdio).map_err(failed("input and output"))?;
     let child = Child {
+        stdio,
         entrances: group.entrances()?,
         inherited: inherited.into_iter().chain([options]).collect(),
         terminal: matches!(job.stdio, Stdio::Terminal(_)),
         limits: rlimits(machine, job),
         mounts,
         user: user_of(job),
-        report: report.into(),
     };
-    child.prepare(&mut command);
     let started = Instant::now();
-    let spawned = command.spawn();
-    drop(command);
-    let mut process = match spawned {
+    let process = match spawn(&child, &machine.program, &arguments) {
         Ok(process) => process,
-        Err(err) => {
+        Err((step, err)) => {
             let told = group.remove();
-            let step = failed_step(failure.into()).unwrap_or("starting bubblewrap");
             let detail = told.err().map_or_else(|| err.to_string(), |more| format!("{err}; {more}"));
             return Err(SandboxError::Launch { step, detail });
         }
     };
-    let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
-    let handle = handle_of(&process);
+    drop(child);
+    let handle = rustix::process::pidfd_open(process.pid(), PidfdFlags::NONBLOCK);
     // From here on it is cleared away whatever fails.
     let remains = Remains { process, group };
     let ended = match handle {
         Ok(handle) => handle,
-        Err(err) => {
+        Err(errno) => {
             remains.clear_beside(None);
-            return Err(failed("a handle of the process")(err));
+            return Err(failed("a handle of the process")(errno.into()));
         }
     };
-    Ok(Running {
-        ended,
-        stdin: stdin.map(OwnedFd::from),
-        stdout: stdout.map(OwnedFd::from),
-        stderr: stderr.map(OwnedFd::from),
-        status: Some(status.into()),
-        started,
-        remains: Some(remains),
-    })
-}
-
-fn handle_of(process: &Process) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+    let [stdin, stdout, stderr] = ours;
+    Ok(Running { ended, stdin, stdout, stderr, status: Some(status.into()), started, remains: Some(remains) })
 }
 
 /// The descriptors that bubblewrap gets, and their numbers.
@@ -219,9 +196,8 @@ fn inherit(machine: &Machine, job: &Job, said: OwnedFd) -> io::Result<(Vec<Owned
         all.push(fd);
         number
     };
-    let [passwd, group, nsswitch, hosts] = &machine.etc;
-    let etc = [keep(passwd.reader()?), keep(group.reader()?), keep(nsswitch.reader()?), keep(hosts.reader()?)];
     let mounted = machine.host.place.is_some();
+    let etc = if mounted { None } else { Some(keep(machine.etc.handle()?)) };
     let workspace = if mounted { None } else { Some(keep(job.workspace.root.handle()?)) };
     let seccomp = [keep(machine.seccomp[0].reader()?), keep(machine.seccomp[1].reader()?)];
     let egress = if mounted { None } else { egress(job)?.map(&mut keep) };
@@ -240,20 +216,28 @@ fn egress(job: &Job) -> io::Result<Option<OwnedFd>> {
 /// What the new process mounts by itself, where it is not bubblewrap that can reach it.
 fn mounts(machine: &Machine, job: &Job) -> io::Result<Option<Mounts>> {
     let Some(place) = &machine.host.place else { return Ok(None) };
-    Mounts::take(place, job.workspace.root.handle()?, egress(job)?).map(Some)
+    Mounts::take(place, [machine.etc.handle()?, job.workspace.root.handle()?], egress(job)?).map(Some)
 }
 
-fn connect(command: &mut Command, stdio: &Stdio) -> io::Result<()> {
+/// What the new process has as 0, 1 and 2, and the other ends of its pipes, which a terminal has none of.
+fn connect(stdio: &Stdio) -> io::Result<([OwnedFd; 3], [Option<OwnedFd>; 3])> {
     match stdio {
         Stdio::Piped(input) => {
-            command.stdin(if input.is_empty() { Pipe::null() } else { Pipe::piped() });
-            command.stdout(Pipe::piped()).stderr(Pipe::piped());
+            let (stdin, feed) = if input.is_empty() {
+                (File::open("/dev/null")?.into(), None)
+            } else {
+                let (theirs, ours) = io::pipe()?;
+                (theirs.into(), Some(ours.into()))
+            };
+            let (stdout, its_stdout) = io::pipe()?;
+            let (stderr, its_stderr) = io::pipe()?;
+            Ok(([stdin, its_stdout.into(), its_stderr.into()], [feed, Some(stdout.into()), Some(stderr.into())]))
         }
         Stdio::Terminal(Terminal { inner, .. }) => {
-            command.stdin(inner.try_clone()?).stdout(inner.try_clone()?).stderr(inner.try_clone()?);
+            let again = || inner.try_clone().map(OwnedFd::from);
+            Ok(([again()?, again()?, again()?], [None, None, None]))
         }
     }
-    Ok(())
 }
 
 /// Limits of each process; where there are no control groups they stand in for those of all together, as far as they go.
@@ -275,17 +259,15 @@ fn rlimits(machine: &Machine, job: &Job) -> Vec<(Resource, u64)> {
     limits
 }
 
-/// Arguments as `--args` reads them: each ended by a NUL. None holds one, since the job was checked.
-fn packed(args: &[std::ffi::OsString]) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    args.iter().flat_map(|arg| arg.as_bytes().iter().copied().chain([0])).collect()
+/// What bubblewrap is started with: its options are in a descriptor.
+fn arguments(options: &OwnedFd, command: Vec<OsString>) -> io::Result<Vec<CString>> {
+    let options = options.as_raw_fd().to_string();
+    let first = ["bwrap", "--args", &options, "--"].map(OsString::from);
+    let all = first.into_iter().chain(command);
+    all.map(|one| CString::new(one.into_vec()).map_err(io::Error::other)).collect()
 }
 
-/// Which step of the child failed, if it was one of them.
-fn failed_step(report: OwnedFd) -> Option<&'static str> {
-    let mut told = [0; 1];
-    match rustix::io::read(&report, &mut told) {
-        Ok(1) => STEPS.get(usize::from(told[0])).copied(),
-        Ok(_) | Err(_) => None,
-    }
+/// Arguments as `--args` reads them: each ended by a NUL. None holds one, since the job was checked.
+fn packed(args: &[OsString]) -> Vec<u8> {
+    args.iter().flat_map(|arg| arg.as_bytes().iter().copied().chain([0])).collect()
 }

@@ -2,16 +2,16 @@
 //!
 //! Bubblewrap looks a descriptor's path up anew, as the tenant's user, and that user has no way through the gateway's
 //! directories. So the new process, while it is root, gets mounts of its own: a small file system that nobody else sees, with
-//! the workspace and the egress socket mounted in it by their handles. It also means that no path is looked up twice.
+//! `/etc`, the workspace and the egress socket mounted in it by their handles. It also means that no path is looked up twice.
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 /// Directories that every system has, for anybody to go through, and that nothing of a run lies below.
 const PLACES: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
@@ -20,6 +20,7 @@ const PLACES: [&str; 4] = ["/mnt", "/media", "/srv", "/opt"];
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     top: CString,
+    etc: CString,
     workspace: CString,
     egress: CString,
 }
@@ -28,6 +29,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Mounts {
     place: Place,
+    etc: OwnedFd,
     workspace: OwnedFd,
     egress: Option<OwnedFd>,
 }
@@ -46,9 +48,14 @@ impl Place {
         let name = |path: String| CString::new(path).map_err(io::Error::other);
         Ok(Self {
             top: name(top.to_owned())?,
+            etc: name(format!("{top}/etc"))?,
             workspace: name(format!("{top}/workspace"))?,
             egress: name(format!("{top}/egress.sock"))?,
         })
+    }
+
+    pub(super) fn etc(&self) -> PathBuf {
+        path(&self.etc)
     }
 
     pub(super) fn workspace(&self) -> PathBuf {
@@ -65,23 +72,28 @@ fn path(name: &CStr) -> PathBuf {
 }
 
 impl Mounts {
-    /// Takes mounts of the two, which are nowhere yet.
-    pub(super) fn take(place: &Place, workspace: impl AsFd, egress: Option<impl AsFd>) -> io::Result<Self> {
+    /// Takes mounts of `/etc`, of the workspace, and of the egress socket, which are nowhere yet.
+    pub(super) fn take(place: &Place, [etc, workspace]: [OwnedFd; 2], egress: Option<OwnedFd>) -> io::Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let workspace = rustix::mount::open_tree(workspace, c"", flags)?;
-        let egress = egress.map(|socket| rustix::mount::open_tree(socket, c"", flags)).transpose()?;
-        Ok(Self { place: place.clone(), workspace, egress })
+        let mount = |of: OwnedFd| rustix::mount::open_tree(of, c"", flags);
+        let (etc, workspace) = (mount(etc)?, mount(workspace)?);
+        Ok(Self { place: place.clone(), etc, workspace, egress: egress.map(mount).transpose()? })
     }
 
     /// Mounts them, in a namespace that this process shares with nobody: its changes go nowhere else. System calls alone.
     pub(super) fn enter(&self) -> io::Result<()> {
         let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", down)?;
+        // Bubblewrap reads the list of all mounts for each that it makes, and a good part of them are below this, which no run
+        // has anyway. Where it is no mount there is nothing to take away.
+        let _no_mount = rustix::mount::unmount(c"/sys", UnmountFlags::DETACH);
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let (top, options) = (self.place.top.as_c_str(), c"mode=0755,size=64k");
         rustix::mount::mount(c"tmpfs", top, c"tmpfs", flags, options)?;
-        rustix::fs::mkdir(self.place.workspace.as_c_str(), Mode::RWXU)?;
-        put(&self.workspace, &self.place.workspace)?;
+        for (mount, at) in [(&self.etc, &self.place.etc), (&self.workspace, &self.place.workspace)] {
+            rustix::fs::mkdir(at.as_c_str(), Mode::RWXU)?;
+            put(mount, at)?;
+        }
         if let Some(egress) = &self.egress {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             drop(rustix::fs::open(self.place.egress.as_c_str(), flags, Mode::RUSR)?);

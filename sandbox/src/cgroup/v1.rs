@@ -88,8 +88,11 @@ impl Group {
         }
     }
 
-    /// Frozen first, so that nothing is born between the list and the signals.
+    /// Frozen first, so that nothing is born between the list and the signals. Where nobody is left nobody can be born.
     pub(super) fn kill(&self) {
+        if fs::read(self.pids.join("cgroup.procs")).is_ok_and(|listed| listed.is_empty()) {
+            return;
+        }
         let freeze = |state: &str| {
             if let Some(dir) = &self.freezer {
                 // It has gone if it can't be written; then the list is empty, too.
