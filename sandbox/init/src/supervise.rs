@@ -30,6 +30,9 @@ const NOT_RUNNABLE: u8 = 126;
 /// Of the forwarder's thread, which does little.
 const STACK_BYTES: usize = 64 * 1024;
 
+/// What memory is mapped by, at the least.
+const PAGE_BYTES: usize = 4096;
+
 /// How long the outside may take to read what was written to a terminal: when this process ends the kernel hangs that up, and
 /// throws away what is still on its way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -67,6 +70,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     report.say_started();
+    let_go();
     let ended = supervise(pid, &signals, report.other_end());
     let at_terminal = rustix::termios::isatty(rustix::stdio::stdin());
     if at_terminal {
@@ -199,6 +203,22 @@ fn reap(command: Pid) -> io::Result<Option<End>> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// This program's own pages that nothing was written to are wanted for its start and its end, and seldom between: they are mapped
+/// again when they are.
+#[allow(unsafe_code, reason = "the range is known to the linker alone")]
+fn let_go() {
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let start = &raw const __executable_start;
+    // Whole pages, the last of which may hold something else as well.
+    let bytes = (&raw const etext as usize).saturating_sub(start as usize) & !(PAGE_BYTES - 1);
+    // SAFETY: from its headers to the end of its code the program is mapped from its file for reading alone, so the kernel
+    // brings back the same bytes. That it can't is no harm.
+    let _advice = unsafe { libc::madvise(start.cast_mut().cast(), bytes, libc::MADV_DONTNEED) };
 }
 
 /// Ends whatever else is in the namespace, and waits for it: nothing is written to the terminal afterwards.
