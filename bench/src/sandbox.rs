@@ -60,6 +60,7 @@ struct Figures {
     api_p50_us: u64,
     bare_p50_us: u64,
     idle_pss_bytes: u64,
+    idle_command_pss_bytes: u64,
     gone_after_ms: u64,
     egress_p50_us: u64,
     straight_p50_us: u64,
@@ -79,14 +80,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let gateway = Gateway::start(binary, place.path(), (options.parallel, server))?;
     gateway.exec(&json!({"command": ["true"]})).context("the first run, which examines the machine")?;
     let (api_p50_us, bare_p50_us) = cold(&gateway, options.runs)?;
-    let idle_pss_bytes = idle(&gateway)?;
+    let (idle_pss_bytes, idle_command_pss_bytes) = idle(&gateway)?;
     let gone_after_ms = gone(&gateway)?;
     let (egress_p50_us, straight_p50_us) = way_out(&gateway, server)?;
     let (parallel_ms, wrong, left) = crowd(&gateway, options.parallel)?;
     let bars = vec![
         Bar::at_most("sh -c : by the API, p50, ms", 25.0, ms(api_p50_us)),
         Bar::at_most("over the bare bwrap command", 2.0, ms(api_p50_us) / ms(bare_p50_us)),
-        Bar::at_most("PSS of an idle run, MiB", 1.0, idle_pss_bytes as f64 / f64::from(1 << 20)),
+        Bar::at_most("PSS of what holds an idle run, MiB", 1.0, idle_pss_bytes as f64 / f64::from(1 << 20)),
         Bar::at_most("killed to gone, ms", 100.0, gone_after_ms as f64),
         Bar::at_most("egress adds to a connection, p50, ms", 1.0, ms(egress_p50_us.saturating_sub(straight_p50_us))),
         Bar::at_most("wrong answers of parallel runs", 0.0, wrong as f64),
@@ -100,6 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         api_p50_us,
         bare_p50_us,
         idle_pss_bytes,
+        idle_command_pss_bytes,
         gone_after_ms,
         egress_p50_us,
         straight_p50_us,
@@ -123,6 +125,7 @@ impl Figures {
             ms(self.bare_p50_us)
         );
         println!("p50 of a connection: {} us out of a run, {} us straight", self.egress_p50_us, self.straight_p50_us);
+        println!("PSS of the command of an idle run, `sh`: {} KiB", self.idle_command_pss_bytes >> 10);
         println!("{} runs at once: {} ms in all", self.parallel, self.parallel_ms);
         println!();
         for bar in &self.bars {
@@ -222,23 +225,30 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What all processes of a run hold that only sleeps, the launcher among them.
-fn idle(gateway: &Gateway) -> Result<u64> {
+/// What a run that only sleeps is held by, the launcher and process 1, and its command.
+fn idle(gateway: &Gateway) -> Result<(u64, u64)> {
     let mark = format!("idle-{}", std::process::id());
     let marked = json!({"command": ["sh", "-c", "sleep 3", mark], "timeout_seconds": 20});
     thread::scope(|scope| {
         let running = scope.spawn(|| gateway.exec(&marked));
         let began = Instant::now();
-        // Bubblewrap twice, process 1, the command.
         while marked_processes(&mark).len() < 3 {
             ensure!(began.elapsed() < PATIENCE, "the idle run never began");
             thread::sleep(Duration::from_millis(20));
         }
         // What it takes to begin is over.
         thread::sleep(Duration::from_millis(500));
-        let pss = marked_processes(&mark).into_iter().filter_map(pss_bytes).sum();
+        let all = marked_processes(&mark);
+        let (holders, commands): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|pid| arguments(*pid).is_some_and(|line| line.contains("--status-fd")));
+        ensure!(
+            (holders.len(), commands.len()) == (2, 1),
+            "the launcher, process 1 and the command: {holders:?}, {commands:?}"
+        );
+        let pss = |pids: Vec<u32>| pids.into_iter().filter_map(pss_bytes).sum();
+        let found = (pss(holders), pss(commands));
         running.join().map_err(|_| anyhow::anyhow!("a thread died"))??;
-        Ok(pss)
+        Ok(found)
     })
 }
 
@@ -248,10 +258,13 @@ pub(crate) fn marked_processes(mark: &str) -> Vec<u32> {
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers
         .filter(|pid| *pid != std::process::id())
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(mark))
-        })
+        .filter(|pid| arguments(*pid).is_some_and(|line| line.contains(mark)))
         .collect()
+}
+
+fn arguments(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&line).into_owned())
 }
 
 fn pss_bytes(pid: u32) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -159,11 +159,12 @@ fn start(command: &[OsString]) -> io::Result<Pid> {
 /// of it goes away, it is over. An engine would let it run for ever.
 fn supervise(command: Pid, signals: &OwnedFd, outside: Option<BorrowedFd<'_>>) -> io::Result<End> {
     loop {
-        // Asked for nothing of the outside, the kernel tells of its going away alone.
-        let mut asked = Vec::from([PollFd::new(signals, PollFlags::IN)]);
-        asked.extend(outside.map(|end| PollFd::from_borrowed_fd(end, PollFlags::empty())));
+        // Asked for nothing, the kernel tells of the other end's going away alone; what has none never goes away.
+        let end = outside.unwrap_or_else(|| signals.as_fd());
+        let mut asked = [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(end, PollFlags::empty())];
         poll(&mut asked, None)?;
-        if asked.get(1).is_some_and(|end| !end.revents().is_empty()) {
+        let [_, end] = asked;
+        if !end.revents().is_empty() {
             return Ok(End::Abandoned);
         }
         match next_signal(signals)? {
