@@ -234,7 +234,7 @@ fn connect(stdio: &Stdio) -> io::Result<([OwnedFd; 3], [Option<OwnedFd>; 3])> {
             Ok(([stdin, its_stdout.into(), its_stderr.into()], [feed, Some(stdout.into()), Some(stderr.into())]))
         }
         Stdio::Terminal(Terminal { inner, .. }) => {
-            let again = || inner.try_clone().map(OwnedFd::from);
+            let again = || inner.try_clone();
             Ok(([again()?, again()?, again()?], [None, None, None]))
         }
     }
