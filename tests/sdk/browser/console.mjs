@@ -121,7 +121,7 @@ try {
 
   // Every page, with hostile names in it: text, in both schemes, and no wider than a phone.
   const tabs = ["", "/usage", "/requests", "/tokens", "/money", "/keys", "/terminals", "/backups", "/settings"];
-  const pages = ["/console", "/console/tenants", "/console/new-tenant", "/console/rates", "/console/rates/history", "/console/reports", "/console/audit", "/console/config"];
+  const pages = ["/console", "/console/tenants", "/console/new-tenant", "/console/rates", "/console/rates/history", "/console/reports", "/console/upkeep", "/console/audit", "/console/config"];
   const of = (n) => tabs.map((tab) => `/console/tenants/x${n}${tab}`);
   const hostile = Array.from({ length: given.hostile }, (_, n) => n);
   const visit = async (page, paths, shot) => {

@@ -28,8 +28,7 @@ pub(super) async fn show(
             h2 { "Backups" }
             p.quiet { "Everything of this tenant: policy, usage, files, to be restored here or elsewhere, or handed over." }
             @match listed {
-                // Where no place is configured, or it can't be reached, that is what there is to say.
-                Err(refusal) => { (problem(&refusal)) },
+                Err(refusal) => { (unlisted(&refusal)) },
                 Ok(listed) => {
                     @let answer = value_of(listed).await?;
                     @if rows(&answer, "/data").is_empty() { p.empty { "There is none yet." } } @else { (table(rows(&answer, "/data"))) }
@@ -42,7 +41,16 @@ pub(super) async fn show(
     Ok(show_tab(&state, &visit, (&tenant, "Backups"), &inner, None))
 }
 
-fn table(found: &[Value]) -> Markup {
+/// Why there is no list: no place is configured, or it can't be reached.
+pub(super) fn unlisted(refusal: &Refusal) -> Markup {
+    html! {
+        @if refusal.field_name() == Some("from") {
+            p.empty { "No place for backups is configured: set " code { "[backup] to" } " to a directory or " code { "s3://BUCKET/PREFIX" } ", and start the gateway again." }
+        } @else { (problem(refusal)) }
+    }
+}
+
+pub(super) fn table(found: &[Value]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { th { "Made (UTC)" } th.number { "Bytes" } th.number { "Ledger rows" } th { "Sealed" } th { "URL" } } }

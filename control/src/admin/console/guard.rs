@@ -26,6 +26,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       base-uri 'none'; frame-ancestors 'none'";
 /// What a browser says of where a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// And of how it was asked for.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const COOP: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -62,7 +64,8 @@ async fn passed(state: &AdminState, mut request: Request, next: Next) -> Respons
     let attempt = Attempt::of(&request);
     let changes = !gate::is_safe(request.method());
     let open = route::is_open(request.uri().path());
-    let visit = visit(state, &request);
+    // What another site, or another port of this host, loads in the back of a page is nobody's: it would use up what is shown once.
+    let visit = visit(state, &request).filter(|_| changes || !is_loaded_elsewhere(request.headers()));
     if !changes && open {
         return next.run(request).await;
     }
@@ -153,6 +156,13 @@ fn check_site(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let message = "a page of another origin may not change anything here";
     Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_origin", message))
+}
+
+/// Whether a page of another origin asks, and not by leading its reader here.
+fn is_loaded_elsewhere(headers: &HeaderMap) -> bool {
+    let said = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    let foreign = said(&SEC_FETCH_SITE).is_some_and(|site| site != b"same-origin" && site != b"none");
+    foreign && said(&SEC_FETCH_MODE).is_some_and(|mode| mode != b"navigate")
 }
 
 /// Takes the fields that are empty out of a query: a browser sends every field of a form, and what is empty means nothing.

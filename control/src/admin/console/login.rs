@@ -29,9 +29,14 @@ pub(super) async fn show() -> Response {
 pub(super) async fn log_in(State(state): State<AdminState>, form: Form, request: Request) -> Response {
     let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
     let (scheme, stranger) = (Scheme::of_origin(origin.unwrap_or_default()), stranger(request.extensions()));
+    let before: Vec<String> = cookie::presented(request.headers()).map(str::to_owned).collect();
     drop(request);
     match begun(&state, &form, (stranger, scheme)).await {
-        Ok(response) => response,
+        Ok(response) => {
+            // Whoever logs in anew has no use for the session before.
+            before.iter().for_each(|id| state.sessions.forget(id));
+            response
+        }
         Err(refusal) => {
             let page = page::bare("Log in", refusal.status(), &asking(Some(&refusal)));
             page::marked(page, &refusal)

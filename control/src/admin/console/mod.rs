@@ -11,7 +11,7 @@
 //! - `form`: what somebody typed, as the JSON that the API takes; `field`: how it is asked for
 //! - `page`: what all pages have in common; `shown`: values as people read them; `chart`: pictures of numbers; `asset`: style and script
 //! - `overview`, `tenants`, `tenant`, `setting`, `token`, `usage`, `request`, `money`, `key`, `backup`, `terminal`, `rate`,
-//!   `report`, `audit`, `config`: one page each
+//!   `report`, `upkeep`, `audit`, `config`: one page each
 
 mod asset;
 mod audit;
@@ -38,6 +38,7 @@ mod tenant;
 mod tenants;
 mod terminal;
 mod token;
+mod upkeep;
 mod usage;
 
 pub(super) use route::{owns, router};

@@ -18,11 +18,12 @@ use crate::admin::state::AdminState;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// The places of the bar.
-pub(super) const PLACES: [(&str, &str); 6] = [
+pub(super) const PLACES: [(&str, &str); 7] = [
     ("Overview", "/console"),
     ("Tenants", "/console/tenants"),
     ("Rates", "/console/rates"),
     ("Reports", "/console/reports"),
+    ("Upkeep", "/console/upkeep"),
     ("Audit log", "/console/audit"),
     ("Configuration", "/console/config"),
 ];

@@ -39,7 +39,7 @@ pub(super) async fn show(
     let body = html! {
         div.head { h1 { "Rates" } a.button href="/console/rates/history" { "Versions" } }
         form.filter method="get" action=(PATH) {
-            div.field { label for="model" { "What does this model cost?" } input #model name="model" value=(model) autocomplete="off" spellcheck="false"; }
+            div.field { label for="model" { "Model" } input #model name="model" value=(model) autocomplete="off" spellcheck="false"; }
             div.field { label for="at" { "At (empty: now)" } input #at name="at" value=(at) placeholder="2026-11-01T00:00:00Z" autocomplete="off"; }
             button { "Show" }
             @if !model.is_empty() { a.button href=(PATH) { "All prices" } }

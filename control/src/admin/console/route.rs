@@ -9,7 +9,7 @@ use http::Method;
 use crate::admin::console::guard::guard;
 use crate::admin::console::{
     asset, audit, backup, config, key, login, money, overview, rate, report, request, setting, tenant, tenants,
-    terminal, token, usage,
+    terminal, token, upkeep, usage,
 };
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
@@ -57,6 +57,10 @@ pub(in crate::admin) fn routes() -> Vec<Route> {
         page("/console/rates/history", get(rate::history)),
         page("/console/reports", get(report::show)),
         page("/console/reports/download", get(report::download)),
+        page(upkeep::PATH, get(upkeep::show)),
+        change("/console/upkeep/backups", post(upkeep::back_up)),
+        change("/console/upkeep/archives", post(upkeep::archive)),
+        change(upkeep::TEST, post(upkeep::test)),
         page("/console/audit", get(audit::show)),
         change("/console/audit/verify", post(audit::verify)),
         page("/console/config", get(config::show)),

@@ -119,6 +119,11 @@ impl Sessions {
         self.all().remove(&key);
     }
 
+    /// Ends the one of this id, if there is one.
+    pub(super) fn forget(&self, id: &str) {
+        self.all().remove(&key_of(id));
+    }
+
     /// What its next page says once. A secret that no page has shown yet stays, unless another takes its place.
     pub(super) fn say(&self, key: SessionKey, flash: Flash) {
         if let Some(session) = self.all().get_mut(&key) {

@@ -131,7 +131,7 @@ fn table(answer: &Value, has_days: bool) -> Markup {
             @if has_days { (drawn(found)) }
             div.scroll { table {
                 thead { tr {
-                    @for key in &keys { th { (key) } }
+                    @for key in &keys { th.key-name { (key) } }
                     @for (name, _) in COUNTS { th.number { (name) } }
                     @for (name, _) in costs { th.number { (name) " USD" } }
                 } }

@@ -286,6 +286,7 @@ async fn guesses_at_the_login_and_at_the_api_are_counted_together() {
 async fn a_session_is_over_on_the_server_when_it_was_logged_out_of_or_not_used() {
     let scene = Scene::new().await;
     let (leaving, idle, other) = (Browser::of(&scene).await, Browser::of(&scene).await, Browser::of(&scene).await);
+    let anew = Browser::of(&scene).await;
     let left = leaving.post("/console/logout", &[]).await;
     assert_eq!((left.status.as_u16(), left.header("location")), (303, Some("/console/login")), "{}", left.text);
     let cleared: Vec<_> = left.headers.get_all(SET_COOKIE).iter().collect();
@@ -293,6 +294,10 @@ async fn a_session_is_over_on_the_server_when_it_was_logged_out_of_or_not_used()
         cleared.len() == 2 && cleared.iter().all(|value| value.to_str().unwrap().contains("Max-Age=0")),
         "{cleared:?}"
     );
+    let again = change("/console/login", HERE, form(&[("key", KEY)]));
+    let again = scene.send(with_cookie(again, &anew.cookie)).await;
+    assert!(again.status == 303 && !again.header("set-cookie").unwrap().starts_with(&anew.cookie), "{again:?}");
+    assert_eq!(anew.get("/console").await.status, 303, "a new login ends the session before");
     assert_eq!(leaving.get("/console").await.status, 303, "the cookie is good for nothing any more");
     assert_eq!(leaving.post("/console/tenants/acme/suspend", &[]).await.status, 401);
     assert_eq!(other.get("/console").await.status, 200, "others go on");
@@ -314,6 +319,27 @@ async fn sessions_are_bounded_and_the_one_in_use_stays() {
         assert_eq!(answer.status, 303);
     }
     assert_eq!(first.get("/console").await.status, 200);
+}
+
+/// A page of another port of this host has the cookie with it: what it loads is not shown to it, and uses nothing up.
+#[tokio::test]
+async fn what_another_origin_loads_in_the_back_of_its_page_is_nobodys() {
+    let scene = Scene::new().await;
+    let browser = Browser::of(&scene).await;
+    let made = browser.post("/console/tenants/acme/tokens", &[("name", "second"), ("scopes", "usage")]).await;
+    assert_eq!(made.status, 303, "{}", made.text);
+    let ask = |site: &'static str, mode: &'static str| {
+        let asked = request(Method::GET, "/console/tenants/acme/tokens").header("sec-fetch-site", site);
+        scene.send(with_cookie(asked.header("sec-fetch-mode", mode).body(Body::empty()).unwrap(), &browser.cookie))
+    };
+    for (site, mode) in [("same-site", "no-cors"), ("same-site", "cors"), ("cross-site", "no-cors")] {
+        let answer = ask(site, mode).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/console/login")), "{site} {mode}");
+    }
+    assert!(ask("same-origin", "navigate").await.text.contains("tk_acme_"), "the secret is still there for its reader");
+    for (site, mode) in [("none", "navigate"), ("same-site", "navigate"), ("same-origin", "cors")] {
+        assert_eq!(ask(site, mode).await.status, 200, "{site} {mode}");
+    }
 }
 
 /// W-04

@@ -1,12 +1,16 @@
 //! What people do at the console: through the API's handlers, on record once each, with what is wrong said at its field.
 
+use std::sync::Arc;
+
 use http::Method;
-use openclawmu_store::{Actor, NanoUsd, TenantId};
+use openclawmu_store::{Actor, Clock, NanoUsd, TenantId};
 use secrecy::SecretString;
 
 use crate::admin::console::route::{Route, routes};
+use crate::admin::router;
 use crate::admin::tests::console::{Browser, HERE, change, form, hidden};
 use crate::admin::tests::scene::{KEY, Scene, TERMINAL};
+use crate::backup::{BackupConfig, Backups};
 
 /// What a browser may run where it should show text.
 const HOSTILE: [&str; 4] = [
@@ -37,6 +41,13 @@ async fn example(scene: &Scene, route: &Route) -> Option<Example> {
         "/console/new-tenant" => (rest.to_owned(), text(&[("id", "made")]), "tenant.create"),
         "/console/config/reload" => (rest.to_owned(), text(&[]), "config.reload"),
         "/console/audit/verify" => return None,
+        "/console/upkeep/backups" => (rest.to_owned(), text(&[]), "backup.create"),
+        "/console/upkeep/alerts/test" => (rest.to_owned(), text(&[]), "alerts.test"),
+        "/console/upkeep/archives" => {
+            scene.bill("m", 1).await;
+            scene.clock.set(Clock::now(scene.clock.as_ref()).plus_ms(60 * 24 * 3_600_000));
+            (rest.to_owned(), text(&[("month", "2026-11")]), "ledger.archive")
+        }
         "/tokens" => (of(rest), text(&[("name", "second"), ("scopes", "usage")]), "token.create"),
         "/tokens/{token}/rotate" => {
             (of(&format!("/tokens/{token}/rotate")), text(&[("grace_seconds", "60")]), "token.rotate")
@@ -125,6 +136,27 @@ async fn what_is_refused_is_on_record_too() {
     assert_eq!(told.iter().filter(|(action, _)| *action == "admin.denied").count(), 2, "{told:?}");
 }
 
+/// U-02: nobody gets in, and nothing is done, that can't be put on record; out, one always gets
+#[tokio::test]
+async fn a_login_that_cant_be_put_on_record_is_none_and_a_logout_ends_the_session_all_the_same() {
+    let scene = Scene::new().await.audited();
+    let browser = Browser::of(&scene).await;
+    let (folder, away) = (scene.dir.path().join("audit"), scene.dir.path().join("away"));
+    std::fs::rename(&folder, &away).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    let login = scene.send(change("/console/login", HERE, form(&[("key", KEY)]))).await;
+    assert_eq!((login.status.as_u16(), login.header("set-cookie")), (503, None), "{}", login.text);
+    let suspend = browser.post("/console/tenants/acme/suspend", &[]).await;
+    assert!(suspend.status == 503 && suspend.text.contains("audit log"), "{}", suspend.text);
+    assert!(browser.page("/console/tenants/acme").await.contains("active"), "it can still be looked at");
+    assert_eq!(browser.post("/console/logout", &[]).await.status, 503);
+    assert_eq!(browser.get("/console").await.status, 303, "and the session is over");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    scene.look().await;
+    assert_eq!(Browser::of(&scene).await.post("/console/tenants/acme/suspend", &[]).await.status, 303);
+}
+
 /// W-05
 #[tokio::test]
 async fn a_secret_is_on_the_next_page_alone_and_a_form_that_is_sent_twice_makes_one() {
@@ -190,6 +222,7 @@ async fn what_is_wrong_is_said_at_its_field_and_what_was_typed_stays() {
         ("/console/tenants/acme/client_secrets", "ttl_seconds", "1"),
         ("/console/tenants/acme/terminals", "reason", ""),
         ("/console/tenants/acme/delete", "confirm", "acmee"),
+        ("/console/upkeep/archives", "month", "last"),
     ] {
         let mut fields = if path == settings { base.to_vec() } else { vec![("scopes", "usage"), ("reason", "why")] };
         fields.retain(|(name, _)| *name != field);
@@ -339,4 +372,22 @@ async fn a_search_is_bounded_and_no_sign_in_it_stands_for_others() {
     let long = "%".repeat(10_000);
     assert_eq!(scene.get(&format!("/v1/tenants?search={long}")).await.refused(400), "invalid_value");
     assert_eq!(browser.get(&format!("/console/tenants?search={long}")).await.status, 400);
+}
+
+#[tokio::test]
+async fn where_no_place_for_backups_is_configured_the_page_says_how_to_name_one() {
+    let mut scene = Scene::new().await;
+    let nowhere = Backups::new(scene.store.clone(), Arc::clone(&scene.state.master), BackupConfig::default());
+    scene.state = scene.state.clone().with_backups(Arc::new(nowhere));
+    scene.app = router(scene.state.clone());
+    let browser = Browser::of(&scene).await;
+    for path in ["/console/upkeep", "/console/tenants/acme/backups"] {
+        let page = browser.page(path).await;
+        assert!(
+            page.contains("[backup] to") && !page.contains("Back up now") && !page.contains("role=\"alert\""),
+            "{page}"
+        );
+    }
+    let with_one = Scene::new().await;
+    assert!(Browser::of(&with_one).await.page("/console/upkeep").await.contains("Back up now"));
 }
