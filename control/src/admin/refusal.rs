@@ -16,6 +16,7 @@ pub(super) struct RefusalCode(pub(super) &'static str);
 #[derive(Clone, Debug)]
 pub(super) struct Said {
     pub(super) message: String,
+    pub(super) field: Option<String>,
     pub(super) hint: Option<String>,
 }
 
@@ -85,7 +86,8 @@ impl Refusal {
     }
 
     pub(super) fn said(&self) -> Said {
-        Said { message: self.error.message.clone(), hint: self.error.hint.clone() }
+        let ErrorDetail { message, field, hint, .. } = &self.error;
+        Said { message: message.clone(), field: field.clone(), hint: hint.clone() }
     }
 
     /// Marks an answer as this refusal: its code, for the audit log, and when to try again.

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
-use openclawmu_store::{Month, UsageQuery, UsageRange, UsageSums, Windows, Zone};
+use openclawmu_store::{Month, Store, UsageQuery, UsageRange, UsageSums, Windows, Zone};
 
 use crate::admin::console::guard::Visit;
 use crate::admin::console::page::{self, Page};
@@ -30,7 +30,7 @@ pub(super) async fn show(State(state): State<AdminState>, visit: Visit) -> Resul
     let today = usage::total(&state, of_all(day)).await?;
     let this_month = usage::total(&state, of_all(UsageRange::Month(month))).await?;
     let ready = health::readyz(State(state.clone())).await.err();
-    let tenants = state.store.tenant_counts()?;
+    let tenants = usage::summed(&state, Store::tenant_counts).await?;
     let metrics = (state.hooks.metrics)();
     let refused = sum(&metrics, "openclawmu_quota_refusals_total", "");
     let body = html! {

@@ -166,10 +166,17 @@ pub(super) fn problem(refusal: &Refusal) -> Markup {
 fn problem_said(said: &Said) -> Markup {
     html! {
         div.message.bad #problem role="alert" tabindex="-1" {
-            p { (said.message) }
-            @if let Some(hint) = &said.hint { p.quiet { (hint) } }
+            p.sentence[said.field.is_none()] { (without_place(&said.message)) }
+            @if let Some(hint) = &said.hint { p.quiet.sentence { (hint) } }
         }
     }
+}
+
+/// A message without the place in the JSON, which nobody typed.
+fn without_place(message: &str) -> &str {
+    let place = message.rsplit_once(" at line ");
+    let is_place = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || b" column".contains(&byte));
+    place.filter(|(_, rest)| is_place(rest)).map_or(message, |(message, _)| message)
 }
 
 fn said(flash: &Flash) -> Markup {
@@ -223,6 +230,19 @@ fn bar(visit: &Visit, place: &str) -> Markup {
                 span.quiet title="The admin key of this session" { (visit.actor.id) }
                 (button(visit, "/console/logout", ("Log out", "")))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_loses_the_place_in_a_text_that_nobody_typed_and_nothing_else() {
+        assert_eq!(without_place("such as \"12.50\" at line 1 column 31"), "such as \"12.50\"");
+        for whole in ["no such tenant", "look at line 3 of the file", "", "metadata must be JSON: EOF"] {
+            assert_eq!(without_place(whole), whole);
         }
     }
 }

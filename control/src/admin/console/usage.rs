@@ -31,6 +31,9 @@ const COUNTS: [(&str, &str); 7] = [
     ("Sandbox s", "/sandbox_seconds"),
 ];
 
+/// Those that are shown also where they are zero.
+const ALWAYS: [&str; 3] = ["/requests", "/input_tokens", "/output_tokens"];
+
 /// What `read` makes of the ledger's sums, as reports are made: few at once, and with what has been settled by now.
 pub(super) async fn summed<T: Send + 'static>(
     state: &AdminState,
@@ -120,9 +123,12 @@ fn table(answer: &Value, has_days: bool) -> Markup {
     // Where there is no markup, what is billed is the cost.
     let shown = if text(answer, "/total/cost_usd") == text(answer, "/total/billed_usd") { 1 } else { costs.len() };
     let costs = costs.get(..shown).unwrap_or(&costs);
+    // What nobody used has no column.
+    let is_used = |column: &str| ALWAYS.contains(&column) || text(answer, &format!("/total{column}")) != "0";
+    let counts: Vec<_> = COUNTS.into_iter().filter(|(_, column)| is_used(column)).collect();
     let numbers = |row: &Value| {
         html! {
-            @for (_, column) in COUNTS { td.number { (count(&text(row, column))) } }
+            @for (_, column) in &counts { td.number { (count(&text(row, column))) } }
             @for (_, column) in costs { td.number { (text(row, column)) } }
         }
     };
@@ -132,7 +138,7 @@ fn table(answer: &Value, has_days: bool) -> Markup {
             div.scroll { table {
                 thead { tr {
                     @for key in &keys { th.key-name { (key) } }
-                    @for (name, _) in COUNTS { th.number { (name) } }
+                    @for (name, _) in &counts { th.number { (name) } }
                     @for (name, _) in costs { th.number { (name) " USD" } }
                 } }
                 tbody { @for row in found.iter().take(MOST_ROWS) { tr {

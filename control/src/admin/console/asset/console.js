@@ -11,5 +11,5 @@ if (navigator.clipboard) {
   }
 }
 
-// What is wrong is where the reader is.
-document.getElementById("problem")?.focus();
+// What is wrong is where the reader is, unless something is to be typed first.
+if (!document.querySelector("[autofocus]")) document.getElementById("problem")?.focus();
