@@ -5,7 +5,7 @@ use http::Method;
 use openclawmu_tests::client::chat;
 use openclawmu_tests::money::{cost, usd};
 use openclawmu_tests::wait::until;
-use openclawmu_tests::{Behaviour, Client, Gate, Reply, Scene, ledger, sdk};
+use openclawmu_tests::{Behaviour, Client, Fault, Gate, Reply, Scene, Setup, Upstream, ledger, sdk};
 use serde_json::{Value, json};
 
 /// A message to an agent in a session.
@@ -90,6 +90,23 @@ async fn an_agent_is_made_changed_and_removed_and_what_is_wrong_is_named() {
     talks.chat(&chat("openclaw/runner", "hello", 5)).await.refused(403, "permission_error", "scope_missing");
     talks.chat(&chat("openclaw/default", "hello", 5)).await.ok();
     assert_eq!(scene.upstream.calls(), 1, "what was refused reached nobody");
+    // What a tenant keeps is no page's, and an agent speaks one dialect.
+    let secret = client.post("/v1/client_secrets", &json!({})).await.json();
+    let page = client.with_token(secret["value"].as_str().expect("a secret"));
+    page.chat(&chat("openclaw/default", "hello", 5)).await.refused(403, "permission_error", "not_for_client_secrets");
+    let asked =
+        json!({ "model": "openclaw/default", "max_tokens": 5, "messages": [{ "role": "user", "content": "hello" }] });
+    let refused = client.post("/v1/messages", &asked).await;
+    assert_eq!((refused.status, &refused.json()["error"]["type"]), (400, &json!("invalid_request_error")));
+    for (path, body) in [
+        ("/v1/responses", json!({ "model": "openclaw/default", "input": "hello" })),
+        ("/v1/completions", json!({ "model": "openclaw/default", "prompt": "hello" })),
+        ("/v1/embeddings", json!({ "model": "openclaw/default", "input": "hello" })),
+    ] {
+        let refused = client.post(path, &body).await;
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("model")), "{path}");
+    }
+    assert_eq!(scene.upstream.calls(), 1);
 }
 
 /// K1, M-01: the official client, unmodified; what its agent's steps cost is what the provider bills
@@ -114,6 +131,7 @@ async fn the_official_client_talks_to_an_agent_whole_and_streaming() {
     }
     scene.rows_once(4).await;
     assert_eq!(scene.balanced().await.posted, bills.iter().map(cost).sum::<i128>());
+    assert_eq!(said["headers"], json!(["alpha", true, true]), "{said}");
     let first = scene.upstream.exchanges()[0].json();
     assert_eq!(first["messages"][0]["role"], "system", "{first}");
     assert!(first["messages"][0]["content"].as_str().is_some_and(|text| text.starts_with("Be kind.")), "{first}");
@@ -192,6 +210,24 @@ async fn what_an_agent_remembers_is_seen_and_can_be_changed() {
     assert_eq!(client.get("/v1/memory/memory/a%20b.md?agent=noter").await.text(), "more");
     assert_eq!(send(client, Method::DELETE, "/v1/memory/memory/a%20b.md?agent=noter", "").await.status, 204);
     assert_eq!(client.get("/v1/memory/memory/a%20b.md?agent=noter").await.status, 404);
+    // What it writes itself.
+    let writes = |path: &str| Behaviour {
+        tool: Some("memory_write"),
+        ..calls(&json!({ "path": path, "content": "Green, in the morning." }))
+    };
+    scene.upstream.next(writes("memory/tea.md"));
+    let answer = client.chat(&chat("openclaw/noter", "Note that.", 20)).await.ok();
+    assert_eq!((text(&answer), &answer["openclawmu"]["tools"]), ("Done.", &json!(["memory_write"])), "{answer}");
+    assert_eq!(client.get("/v1/memory/memory/tea.md?agent=noter").await.text(), "Green, in the morning.");
+    // P-01: another agent's place is no place of its memory.
+    for path in ["../default/MEMORY.md", "AGENTS.md", "/etc/passwd", "memory/../../default/MEMORY.md"] {
+        scene.upstream.next(writes(path));
+        client.chat(&chat("openclaw/noter", "Note that there.", 20)).await.ok();
+        let told = scene.upstream.last().json()["messages"][3]["content"].to_string();
+        assert!(told.contains("error"), "{path}: {told}");
+    }
+    assert_eq!(client.get("/v1/memory").await.ok()["data"], json!([]));
+    assert_eq!(client.get("/v1/agents/noter").await.ok()["instructions"], "");
     for path in ["AGENTS.md", "agent.json", "sessions/x.md", "memory/x.txt", "..%2fdefault%2fMEMORY.md"] {
         let reply = send(client, Method::PUT, &format!("/v1/memory/{path}?agent=noter"), "x").await;
         assert_eq!(reply.status, 400, "{path}: {}", reply.text());
@@ -290,6 +326,73 @@ async fn a_client_that_leaves_ends_the_turn() {
     assert_eq!(scene.settled().await.pending, 0);
     assert_eq!(scene.upstream.calls(), 2);
     gate.open();
+}
+
+/// S8-06, M-03: a model that breaks off is no answer, before a stream begins or within one; what it cost is billed once
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_breaks_off_is_no_answer() {
+    let scene = Scene::new().await;
+    scene.upstream.always(Behaviour::fault(Fault::CutAfter(2)));
+    let body = say("default", "s", "Go on.");
+    let refused = scene.client.chat(&body).await;
+    assert_eq!((refused.status, refused.openai_error().0.as_str()), (502, "upstream_error"), "{}", refused.text());
+    let events = scene.client.stream(&body).await.rest().await;
+    let last = events.last().expect("an event").json();
+    assert_eq!(last["error"]["type"], "upstream_error", "{last}");
+    assert!(!events.iter().any(openclawmu_tests::sse::Event::done));
+    scene.upstream.always(Behaviour::status(503));
+    assert!(matches!(scene.client.chat(&body).await.status, 502 | 503));
+    scene.rows_once(3).await;
+    assert_eq!(scene.settled().await.pending, 0);
+    // The session goes on without what came to nothing.
+    scene.upstream.always(says("Here."));
+    assert_eq!(text(&scene.client.chat(&body).await.ok()), "Here.");
+    assert_eq!(scene.upstream.last().json()["messages"].as_array().expect("a list").len(), 2);
+}
+
+/// a revoked token ends the turn at once, its upstream cut; another token's goes on
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_ends_its_turn() {
+    let scene = Scene::new().await;
+    let (id, token) = scene.admin().mint("acme", &json!({ "name": "doomed" })).await;
+    let gate = Gate::new();
+    scene.upstream.always(Behaviour::gated(6, 3, &gate));
+    let doomed = scene.client.with_token(&token);
+    let mut stream = doomed.stream(&chat("openclaw/default", "Go on.", 20)).await;
+    let mut other = scene.client.stream(&chat("openclaw/default", "Go on.", 20)).await;
+    assert_eq!((stream.texts(3).await.len(), other.texts(3).await.len()), (3, 3));
+    scene.admin().revoke("acme", &id).await;
+    let last = stream.rest().await.last().expect("an event").json();
+    assert_eq!(last["error"]["code"], "invalid_api_key", "{last}");
+    gate.open();
+    assert!(other.rest().await.iter().any(openclawmu_tests::sse::Event::done));
+    scene.rows_once(2).await;
+}
+
+/// P-08: what agents keep is bounded for each tenant, whose neighbours notice nothing
+#[tokio::test(flavor = "multi_thread")]
+async fn what_agents_keep_is_bounded_for_each_tenant() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::with(&upstream).line("[agents]\nmax_mb_per_tenant = 1");
+    let scene = Scene::of(upstream, setup, json!({})).await;
+    let rival = scene.admin().tenant("rival", json!({})).await;
+    let note = "x".repeat(60 << 10);
+    let mut refused = None;
+    for count in 0..40 {
+        let reply = send(&scene.client, Method::PUT, &format!("/v1/memory/memory/{count}.md"), &note).await;
+        if reply.status != 201 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    refused.expect("a bound").refused(507, "invalid_request_error", "agent_storage_exceeded");
+    let full = scene.client.chat(&say("default", "s", "Hello.")).await;
+    full.refused(507, "invalid_request_error", "agent_storage_exceeded");
+    assert_eq!(scene.upstream.calls(), 0, "what can't be kept is not paid for");
+    scene.client.chat(&chat("openclaw/default", "Hello.", 5)).await.ok();
+    scene.client.with_token(&rival.token).chat(&say("default", "s", "Hello.")).await.ok();
+    assert_eq!(send(&scene.client, Method::DELETE, "/v1/memory/memory/0.md", "").await.status, 204);
+    scene.client.chat(&say("default", "s", "Hello.")).await.ok();
 }
 
 /// B-06, I-06: what agents keep is in a tenant's backup, and gone with the tenant

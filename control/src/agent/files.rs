@@ -218,7 +218,8 @@ fn spec_json(spec: &Spec) -> Result<Vec<u8>, AgentError> {
 
 fn read_json(root: &Root) -> Result<Option<Spec>, AgentError> {
     let Some(text) = read_text(root, SPEC)? else { return Ok(None) };
-    Ok(Some(serde_json::from_str(&text).map_err(|err| PathError::Io(err.into()))?))
+    let spec: Spec = serde_json::from_str(&text).map_err(|err| PathError::Io(err.into()))?;
+    Ok(Some(spec.bounded()))
 }
 
 /// A file as text, what is not UTF-8 in it replaced; `None` where there is none.

@@ -115,7 +115,7 @@ pub fn history(lines: &[Line], (turns, bytes): (usize, usize)) -> Vec<Value> {
     chosen.into_iter().rev().flatten().collect()
 }
 
-/// Whether a turn ends with the model's words, and each call in it is answered right behind it.
+/// Whether a turn ends with words of the model's, and each call in it is answered right behind it.
 fn is_whole(turn: &[&Line]) -> bool {
     let mut owed: Vec<&str> = Vec::new();
     for line in turn {
@@ -133,7 +133,8 @@ fn is_whole(turn: &[&Line]) -> bool {
             (Role::Assistant, _) => owed = line.called(),
         }
     }
-    let said = turn.last().is_some_and(|last| last.role == Role::Assistant && last.tool_calls.is_none());
+    let speaks = |last: &&&Line| last.role == Role::Assistant && last.tool_calls.is_none() && last.content != "";
+    let said = turn.last().filter(speaks).is_some();
     said && turn.first().is_some_and(|first| first.role == Role::User)
 }
 
@@ -209,6 +210,9 @@ pub(super) mod tests {
             assert_eq!(history(&lines, ALL), Vec::<Value>::new(), "without line {lost}");
         }
         assert_eq!(history(&whole("one"), ALL).len(), 5);
+        let mut silent = whole("one");
+        silent[4].content = "".into();
+        assert_eq!(history(&silent, ALL), Vec::<Value>::new(), "nothing was said in the end");
     }
 
     proptest! {

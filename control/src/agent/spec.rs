@@ -117,6 +117,19 @@ impl Default for Spec {
     }
 }
 
+impl Spec {
+    /// The same within the bounds of what can be asked for: a file may have been changed by hand, or come out of a backup.
+    pub(super) fn bounded(self) -> Self {
+        Self {
+            model: self.model.filter(|model| check_model(model).is_ok()),
+            max_steps: self.max_steps.clamp(1, MAX_STEPS),
+            history_turns: self.history_turns.min(MAX_TURNS),
+            history_bytes: self.history_bytes.min(MAX_HISTORY),
+            ..self
+        }
+    }
+}
+
 /// The fields of a request that makes an agent or changes one
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +214,13 @@ mod tests {
 
     fn read(json: &str) -> Result<AgentFields, String> {
         serde_json::from_str(json).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn what_a_file_says_is_held_to_the_same_bounds() {
+        let text = r#"{"model":"openclaw/self","max_steps":4000000000,"history_turns":900,"later":true}"#;
+        let spec = serde_json::from_str::<Spec>(text).unwrap().bounded();
+        assert_eq!((spec.model, spec.max_steps, spec.history_turns), (None, MAX_STEPS, MAX_TURNS));
     }
 
     /// N-03

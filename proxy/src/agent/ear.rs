@@ -1,11 +1,13 @@
 //! Who hears a turn: a client, as it is said or when it is over, or whoever asked for it from within, when it is over.
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use openclawmu_store::RequestId;
+use pingora::http::ResponseHeader;
 use serde_json::{Value, json};
 
 use super::turn::Total;
-use crate::answer::Head;
+use crate::answer::{BUDGET_REMAINING, Head};
 use crate::client::Client;
 use crate::dialect::Dialect;
 use crate::gateway::Stop;
@@ -15,6 +17,8 @@ pub(super) struct Ear<'a, 'c> {
     client: Option<&'a mut Client<'c>>,
     voice: Voice,
     stream: Option<Stream>,
+    /// What is left of the quotas, as the latest step was told.
+    standing: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What every answer and every chunk of a turn says of itself.
@@ -39,18 +43,18 @@ struct Stream {
 impl<'a, 'c> Ear<'a, 'c> {
     /// A client that wants the answer when it is over.
     pub(super) fn whole(client: &'a mut Client<'c>, voice: Voice) -> Self {
-        Self { client: Some(client), voice, stream: None }
+        Self { client: Some(client), voice, stream: None, standing: Vec::new() }
     }
 
     /// A client that wants it as it is said.
     pub(super) fn streaming(client: &'a mut Client<'c>, voice: Voice, wants_usage: bool) -> Self {
         let stream = Stream { wants_usage, begun: false, gap: false, said: false };
-        Self { client: Some(client), voice, stream: Some(stream) }
+        Self { client: Some(client), voice, stream: Some(stream), standing: Vec::new() }
     }
 
     /// No client.
     pub(super) fn nobody(voice: Voice) -> Self {
-        Self { client: None, voice, stream: None }
+        Self { client: None, voice, stream: None, standing: Vec::new() }
     }
 
     /// Resolves when nobody hears it any more.
@@ -64,6 +68,15 @@ impl<'a, 'c> Ear<'a, 'c> {
     /// Whether the answer has begun, so that a refusal can no longer be told as one.
     pub(super) fn has_begun(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.begun)
+    }
+
+    /// A step is answered with this head.
+    pub(super) fn head(&mut self, head: &ResponseHeader) {
+        let of_quotas = |(name, _): &(&HeaderName, &HeaderValue)| {
+            name.as_str() == BUDGET_REMAINING || name.as_str().starts_with("x-ratelimit-")
+        };
+        let kept = head.headers.iter().filter(of_quotas);
+        self.standing = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     }
 
     /// Another step begins: what is said in it stands apart from what was said before.
@@ -136,6 +149,7 @@ impl<'a, 'c> Ear<'a, 'c> {
         let mut head = Head::of(200, self.voice.request_id, Dialect::Openai)?;
         head.set_attempt(&total.model, None);
         head.set_cost(total.cost);
+        head.extend(self.standing);
         Ok(head.send(client, "application/json", answer.to_string().into()).await?)
     }
 
@@ -157,6 +171,7 @@ impl<'a, 'c> Ear<'a, 'c> {
         let mut head = Head::of(200, self.voice.request_id, Dialect::Openai)?;
         head.set("content-type", "text/event-stream");
         head.set("cache-control", "no-cache");
+        head.extend(std::mem::take(&mut self.standing));
         head.begin(client).await?;
         let first = json!({"role": "assistant", "content": ""});
         let chunk = self.chunk(json!([{"index": 0, "delta": first, "finish_reason": null}]));

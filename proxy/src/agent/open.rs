@@ -113,7 +113,9 @@ impl Open {
     ) -> Result<(), Refusal> {
         let calls: Vec<Value> = calls.iter().map(Called::value).collect();
         let tool_calls = (!calls.is_empty()).then(|| calls.into());
-        let line = Line { content: text.into(), tool_calls, ..self.line(shared, request_id, Role::Assistant) };
+        // Some providers refuse a text that is there and empty.
+        let content = if text.is_empty() && tool_calls.is_some() { Value::Null } else { text.into() };
+        let line = Line { content, tool_calls, ..self.line(shared, request_id, Role::Assistant) };
         self.messages.push(line.message());
         self.keep(vec![line]).await
     }

@@ -87,7 +87,7 @@ fn told(stop: Stop) -> TurnRefused {
         }
         Stop::Gone | Stop::Io(_) => {
             let message = "The agent's model broke off. Please try again.".to_owned();
-            Refusal::Upstream { code: "upstream_broke", message }
+            Refusal::Upstream { code: "upstream_broken", message }
         }
     };
     let told = refusal.told();

@@ -66,7 +66,7 @@ pub(super) async fn ask(
         Err(Left::Forbidden(refusal)) => Err(refusal.into()),
         Ok(heard) => {
             let cost = answered?;
-            let broke = |message: String| Refusal::Upstream { code: "upstream_broke", message };
+            let broke = |message: String| Refusal::Upstream { code: "upstream_broken", message };
             match &heard.error {
                 Some(message) => Err(broke(message.clone()).into()),
                 None if heard.finish.is_none() => Err(broke("The model's answer broke off.".to_owned()).into()),
@@ -104,7 +104,10 @@ async fn take(mut answer: mpsc::Receiver<Piped>, who: &Who, ear: &mut Ear<'_, '_
             biased;
             piped = answer.recv() => match piped {
                 Some(Piped::Piece(piece)) => piece,
-                Some(Piped::Head(_)) => continue,
+                Some(Piped::Head(head)) => {
+                    ear.head(&head);
+                    continue;
+                }
                 Some(Piped::End) | None => return Ok(heard),
             },
             () = ear.gone() => return Err(Left::Gone),

@@ -28,6 +28,10 @@ pub(super) fn upstreams(configured: Vec<RawUpstream>, allowed: &Allowed) -> Resu
     for raw in configured.into_iter().chain(all) {
         wishes.push(raw.files);
         let upstream = check_upstream(raw)?;
+        if upstream.name == AGENTS {
+            let message = "is what tenants' own agents are called by; give the upstream another name";
+            return Err(value(format!("upstream.{}", upstream.name), message));
+        }
         if upstream.name == SANDBOX {
             let message = "is what reports call runs of tenants' code; give the upstream another name";
             return Err(value(format!("upstream.{SANDBOX}"), message));
@@ -76,6 +80,9 @@ fn keep_files(upstreams: &mut [UpstreamConfig], wishes: &[Option<bool>]) -> Resu
     }
     Ok(())
 }
+
+/// What names a tenant's own agent, before a `/`: no upstream may.
+const AGENTS: &str = "openclaw";
 
 /// Upstreams that are there when their key is in the environment: name and kind, base URL, variable, models.
 const PROVIDERS: [(&str, Option<&str>, &str, &[&str]); 3] = [

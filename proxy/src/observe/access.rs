@@ -127,7 +127,11 @@ impl Sink for AccessLog {
             at: finished.at.rfc3339(),
             request_id: finished.request_id.to_string(),
             tenant: notes.caller.as_ref().map(|policy| policy.tenant.as_str()),
-            token: notes.caller.as_ref().map(|policy| policy.token.to_string()),
+            token: notes
+                .caller
+                .as_ref()
+                .filter(|policy| !policy.is_tenant_itself())
+                .map(|policy| policy.token.to_string()),
             ip: finished.peer,
             method: finished.method.as_str(),
             route: finished.route,

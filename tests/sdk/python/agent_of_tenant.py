@@ -17,8 +17,11 @@ options = dict(
     metadata={"session": "sdk"},
 )
 
-whole = client.chat.completions.create(**options)
+raw = client.chat.completions.with_raw_response.create(**options)
+whole = raw.parse()
 result = {"whole": {"text": whole.choices[0].message.content, "tokens": whole.usage.total_tokens}}
+names = ["x-openclawmu-cost-usd", "x-openclawmu-budget-remaining-usd"]
+result["headers"] = [raw.headers.get("x-openclawmu-model"), *(name in raw.headers for name in names)]
 
 text, finish, usage = "", None, None
 with client.chat.completions.create(

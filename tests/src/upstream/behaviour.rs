@@ -92,6 +92,8 @@ pub struct Behaviour {
     pub cached_tokens: u64,
     /// The answer is a call of the request's first tool; its words are the arguments.
     pub calls_tool: bool,
+    /// The tool that it calls, where that is not the first.
+    pub tool: Option<&'static str>,
     /// It acts on what it is asked: calls tools and repeats what they gave, fills in schemas, says what it sees. No cap cuts it.
     pub acts: bool,
     /// Reasoning tokens, inside the completion tokens.
@@ -118,6 +120,7 @@ impl Default for Behaviour {
             prompt_tokens: None,
             cached_tokens: 0,
             calls_tool: false,
+            tool: None,
             acts: false,
             reasoning_tokens: 0,
             service_tier: Some("default"),

@@ -297,7 +297,8 @@ fn content(body: &Value, behaviour: &Behaviour) -> (Vec<String>, Vec<Call>, bool
     }
     let texts = texts(body, behaviour);
     let whole = texts.len() == behaviour.texts.as_ref().map_or(behaviour.words, Vec::len);
-    match body["tools"][0]["function"]["name"].as_str().filter(|_| behaviour.calls_tool) {
+    let tool = behaviour.tool.or_else(|| body["tools"][0]["function"]["name"].as_str());
+    match tool.filter(|_| behaviour.calls_tool) {
         None => (texts, Vec::new(), whole),
         Some(name) => (Vec::new(), vec![Call { name: name.to_owned(), pieces: texts }], whole),
     }

@@ -51,6 +51,7 @@ mod tests {
         patch(r#"{"models":["alpha"],"quota":{"usd_per_day":"5"}}"#);
         let policy = scene.store.tenant_itself(&tenant.id).unwrap();
         assert_eq!((policy.token_key, policy.tenant.as_str()), (TokenKey::NONE, "acme"));
+        assert!(policy.is_tenant_itself());
         assert!(Scope::ALL.iter().all(|scope| policy.allows(*scope)));
         assert!(policy.allows_model("alpha") && !policy.allows_model("beta") && policy.quota.usd_per_day.is_some());
         patch(r#"{"status":"suspended"}"#);

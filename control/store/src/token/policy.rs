@@ -79,6 +79,12 @@ impl Policy {
             && self.secret.as_ref().is_none_or(|secret| secret.allows_model(model))
     }
 
+    /// Whether nobody presented anything: the tenant itself asks, and [`Policy::token`] names nothing.
+    #[must_use]
+    pub fn is_tenant_itself(&self) -> bool {
+        self.token_key == TokenKey::NONE && self.secret.is_none()
+    }
+
     /// What a client secret may use at most; `None` for a token, and a secret without caps.
     #[must_use]
     pub fn cap(&self) -> Option<SecretCap> {
