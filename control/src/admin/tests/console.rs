@@ -159,6 +159,38 @@ async fn every_page_is_there_for_a_session_and_loads_nothing_from_elsewhere() {
     }
 }
 
+/// P-01
+#[tokio::test]
+async fn a_hostile_name_in_a_path_is_no_page() {
+    let scene = Scene::new().await;
+    let browser = Browser::of(&scene).await;
+    std::fs::write(scene.dir.path().join("tenants.cast"), "outside").unwrap();
+    let mut tried = 0;
+    for route in routes().into_iter().filter(|route| route.path.contains('{')) {
+        for hostile in
+            ["..%2f..%2ftenants", "%2e%2e", "..%5c..%5ctenants", "some%00", "%2fetc%2fpasswd", "%252e%252e", "x%0d%0ay"]
+        {
+            let last = route.path.rfind('{').unwrap();
+            let end = route.path[last..].find('}').unwrap() + last + 1;
+            let path = format!("{}{hostile}{}", filled(&scene, &route.path[..last]), &route.path[end..]);
+            let answer = match route.method {
+                Method::GET => browser.get(&path).await,
+                _ => {
+                    browser
+                        .post(&path, &[("reason", "why"), ("action", "release"), ("api_key", "k"), ("scopes", "usage")])
+                        .await
+                }
+            };
+            assert!(matches!(answer.status.as_u16(), 400 | 404), "{} {path}: {}", route.method, answer.status);
+            assert!(!answer.text.contains("outside"), "{path}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "{tried}");
+    let twin = filled(&scene, "/console/tenants/{id}/recordings/{recording}");
+    assert_eq!(browser.get(&twin).await.status, 200, "{twin}");
+}
+
 /// W-02
 #[tokio::test]
 async fn a_page_of_another_origin_or_without_the_sessions_mark_changes_nothing() {
