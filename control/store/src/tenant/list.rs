@@ -4,6 +4,8 @@ use rusqlite::{Row, params};
 
 use super::{Tenant, read};
 use crate::error::Result;
+#[cfg(doc)]
+use crate::error::StoreError;
 use crate::id::TenantId;
 use crate::model;
 use crate::store::Store;
