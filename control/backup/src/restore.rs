@@ -154,15 +154,15 @@ impl Prepare<'_> {
         blocking(move || Ok(store.snapshot()?.facts()?.schema)).await
     }
 
-    /// Provider keys need the master key that sealed them; those of a copy are sealed for it anew.
+    /// What is sealed needs the master key that sealed it; provider keys of a copy are sealed for it anew.
     fn check_keys(&self, set: &Fetcher, rows: &mut TenantRows) -> Result<()> {
-        if !rows.has_provider_keys() {
+        if !rows.has_sealed() {
             return Ok(());
         }
         let (theirs, ours) = (&set.manifest.keys.master, &self.origin.master);
         if let Some(missing) = theirs.iter().find(|kid| !ours.contains(kid)) {
             return Err(BackupError::Key(format!(
-                "the tenant's provider keys are sealed with master key {missing}, which this gateway lacks: nothing was changed; hint: add that line to its master.key and start it again"
+                "the tenant's secrets are sealed with master key {missing}, which this gateway lacks: nothing was changed; hint: add that line to its master.key and start it again"
             )));
         }
         if self.copy_as.is_some() {

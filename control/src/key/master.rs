@@ -334,6 +334,11 @@ pub(crate) fn place(tenant: &TenantId, upstream: &str, id: &str) -> String {
     format!("provider_key|{tenant}|{upstream}|{id}")
 }
 
+/// Where a channel's credentials belong.
+pub(crate) fn channel_place(tenant: &TenantId, channel: &str) -> String {
+    format!("channel|{tenant}|{channel}")
+}
+
 fn generate() -> Result<Zeroizing<String>, KeyError> {
     use std::fmt::Write;
     let mut key = Zeroizing::new([0_u8; KEY_BYTES]);

@@ -7,7 +7,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::error::KeyError;
-use crate::key::master::{Fresh, MasterKey, place};
+use crate::key::master::{Fresh, MasterKey, channel_place, place};
 use crate::once;
 
 /// Texts that are sealed anew in one commit.
@@ -78,6 +78,7 @@ pub(crate) async fn master(store: &Store, master: &Arc<MasterKey>, actor: &Actor
 fn aad(of: &SealedPlace) -> Vec<u8> {
     match of {
         SealedPlace::ProviderKey { tenant, upstream, id } => place(tenant, upstream, id).into_bytes(),
+        SealedPlace::Channel { tenant, id } => channel_place(tenant, id).into_bytes(),
         SealedPlace::Answer { key } => once::place(key),
     }
 }

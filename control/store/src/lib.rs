@@ -9,6 +9,7 @@
 //! - `overlay`: what a tenant prefers, merged under the registry
 //! - `change`, `idempotency`, `audit`: how the registry changes: once, and on record
 //! - `reseal`: sealing anew what is kept sealed
+//! - `channel`: channels, who may speak there, what was said and what is to be answered
 //! - `stripe`: what Stripe is told of usage, event by event
 //! - `webhook`: what is to be told outside, and whether it arrived
 //! - `upstream_object`: whose the files and batches in a provider's account are
@@ -22,6 +23,7 @@
 mod audit;
 mod backup;
 mod change;
+mod channel;
 mod client_secret;
 mod clock;
 mod error;
@@ -61,6 +63,10 @@ pub use backup::{
     UsageSince, pepper_fingerprints,
 };
 pub use change::Change;
+pub use channel::{
+    Channel, ChannelPolicy, ChannelSender, DueMessage, DueReply, NewChannel, NewMessage, NewPairing, Pairing, PairingCode,
+    Queued, SealedChannel, SenderRequest, Senders,
+};
 pub use client_secret::{ClientSecret, NewClientSecret, SecretCap, SecretTerms, is_origin};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};
 pub use error::{Result, StoreError};

@@ -24,6 +24,13 @@ pub enum SealedPlace {
         /// The key's id.
         id: String,
     },
+    /// The credentials of a channel.
+    Channel {
+        /// Whose.
+        tenant: TenantId,
+        /// The channel's id.
+        id: String,
+    },
     /// An answer to a call with this idempotency key.
     Answer {
         /// The key.
@@ -53,13 +60,15 @@ pub struct ResealCursor(Kind, String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     ProviderKeys,
+    Channels,
     Answers,
 }
 
 impl Kind {
     fn next(self) -> Option<Self> {
         match self {
-            Self::ProviderKeys => Some(Self::Answers),
+            Self::ProviderKeys => Some(Self::Channels),
+            Self::Channels => Some(Self::Answers),
             Self::Answers => None,
         }
     }
@@ -114,6 +123,18 @@ fn texts(tx: &Transaction<'_>, kind: Kind, (after, limit): (&str, u32)) -> Resul
                 found.push(Found { place, tenant: Some(TenantKey(row.get(3)?)), sealed: row.get(4)? });
             }
         }
+        Kind::Channels => {
+            let sql = "SELECT c.id, t.id, c.sealed FROM channels c JOIN tenants t ON t.row_id = c.tenant
+                 WHERE c.id > ?1 ORDER BY c.id LIMIT ?2";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut rows = statement.query(params![after, limit])?;
+            while let Some(row) = rows.next()? {
+                let (id, tenant): (String, String) = (row.get(0)?, row.get(1)?);
+                let tenant = tenant.parse().map_err(|err| crate::StoreError::Corrupt(format!("{err}")))?;
+                last = Some(id.clone());
+                found.push(Found { place: SealedPlace::Channel { tenant, id }, tenant: None, sealed: row.get(2)? });
+            }
+        }
         Kind::Answers => {
             let sql = "SELECT key, answer FROM idempotency WHERE key > ?1 ORDER BY key LIMIT ?2";
             let mut statement = tx.prepare_cached(sql)?;
@@ -133,6 +154,9 @@ fn put(tx: &Transaction<'_>, text: &Found, sealed: &[u8]) -> Result<()> {
     match &text.place {
         SealedPlace::ProviderKey { id, .. } => {
             tx.prepare_cached("UPDATE provider_keys SET sealed = ?2 WHERE id = ?1")?.execute(params![id, sealed])?;
+        }
+        SealedPlace::Channel { id, .. } => {
+            tx.prepare_cached("UPDATE channels SET sealed = ?2 WHERE id = ?1")?.execute(params![id, sealed])?;
         }
         SealedPlace::Answer { key } => {
             tx.prepare_cached("UPDATE idempotency SET answer = ?2 WHERE key = ?1")?.execute(params![key, sealed])?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Entry};
 use crate::backup::adder::Adder;
 use crate::backup::report::{RestoreReport, Restored, UsageSince};
-use crate::backup::table::{self, CARRIED, Mode, RowObject, TenantRows, number, text};
+use crate::backup::table::{self, CARRIED, Mode, NOT_COPIED, RowObject, TenantRows, number, text};
 use crate::change::Change;
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
@@ -366,6 +366,9 @@ fn others(tx: &Transaction<'_>, key: TenantKey, plan: &RestorePlan, report: &mut
             tx.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [key.0])?;
         } else if plan.copy {
             // What has happened has happened to the tenant that it is copied from.
+            continue;
+        }
+        if plan.copy && NOT_COPIED.contains(&table) {
             continue;
         }
         for (_, row) in plan.rows.others.iter().filter(|(name, _)| name == table) {

@@ -6,6 +6,7 @@ use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 use serde_json::{Map, Value, json};
 
+use crate::channel;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey};
 
@@ -24,16 +25,26 @@ pub(super) enum Mode {
 }
 
 /// Tables with a column `tenant` whose rows are carried as they are.
-pub(super) const CARRIED: [(&str, Mode); 4] = [
+pub(super) const CARRIED: [(&str, Mode); 6] = [
     ("provider_keys", Mode::Replace),
+    ("channels", Mode::Replace),
+    ("channel_senders", Mode::Replace),
     ("upstream_objects", Mode::Merge),
     ("stripe_events", Mode::Keep),
     ("storage_days", Mode::Keep),
 ];
 
+/// Those of them that a copy does not get: an account at a messenger is one tenant's.
+pub(super) const NOT_COPIED: [&str; 2] = ["channels", "channel_senders"];
+
 /// Tables with a column `tenant` that are not, each with the reason.
 #[cfg(test)]
-pub(super) const LEFT: [(&str, &str); 10] = [
+pub(super) const LEFT: [(&str, &str); 15] = [
+    ("channel_pairings", "they live for ten minutes"),
+    ("channel_requests", "they live for an hour"),
+    ("channel_seen", "the gateway that took an event knows it again"),
+    ("channel_inbox", "what was said is answered by the gateway that took it"),
+    ("channel_outbox", "the gateway's own mail"),
     ("batches", "what runs at a provider is watched by the gateway that sent it"),
     ("client_secrets", "they live for a day at most, and end with a token that may not come back"),
     ("tokens", "carried by its own rules: what was revoked stays so"),
@@ -90,10 +101,10 @@ impl TenantRows {
         text(&self.tenant, "id")?.parse().map_err(|err| StoreError::Corrupt(format!("{err}")))
     }
 
-    /// Whether it has sealed keys at providers.
+    /// Whether something in it is sealed: keys at providers, or credentials of channels.
     #[must_use]
-    pub fn has_provider_keys(&self) -> bool {
-        self.others.iter().any(|(table, _)| table == "provider_keys")
+    pub fn has_sealed(&self) -> bool {
+        self.others.iter().any(|(table, _)| matches!(table.as_str(), "provider_keys" | "channels"))
     }
 
     /// Turns every sealed provider key, with its upstream and id, into another.
@@ -167,7 +178,7 @@ pub(crate) fn forget(tx: &Transaction<'_>, key: TenantKey) -> Result<()> {
     for (table, _) in CARRIED.iter().filter(|(_, mode)| *mode == Mode::Replace) {
         tx.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [key.0])?;
     }
-    Ok(())
+    channel::forget(tx, key)
 }
 
 /// Sets those columns of the tenant's own row that the backup has, but never its id or its place.

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_backup.sql"),
     include_str!("migrations/0011_sandbox.sql"),
     include_str!("migrations/0012_storage.sql"),
+    include_str!("migrations/0013_channels.sql"),
 ];
 
 /// The version of the schema that this program speaks.
