@@ -6,6 +6,7 @@
 //! Map:
 //! - `agent`: a turn of a tenant's agent, as channels ask for it
 //! - `admin`: the HTTP API on the admin listener and on `admin.sock`; `admin::console`: its pages for people
+//! - `channel`: messengers, by which people reach a tenant's agents
 //! - `cli`: the commands, which are clients of that API
 //! - `audit`: the audit log's files, and whether anybody has touched them
 //! - `client_secret`: client secrets as they are handed out; `once`: calls that happen once
@@ -27,6 +28,7 @@ pub mod admin;
 pub mod agent;
 pub mod audit;
 pub mod backup;
+pub mod channel;
 pub mod cli;
 pub mod client_secret;
 mod error;

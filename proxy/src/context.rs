@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Method};
+use openclawmu_control::channel::Channels;
 use openclawmu_store::{RequestId, Store, UnixMs};
 use tokio::sync::{Notify, watch};
 
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) terminals: Desk,
     /// Tenants' own agents.
     pub(crate) agents: agent::Desk,
+    /// Messengers, by which people reach tenants' agents.
+    pub(crate) channels: Arc<Channels>,
     /// Told when a batch is seen to have ended.
     pub(crate) batches: Notify,
     /// The first half of request ids, random for each process.

@@ -54,6 +54,12 @@ impl Gateway {
             Access::Open if entry.route == Route::TerminalPage => {
                 return Box::pin(self.terminal_page(session, ctx, &rest)).await;
             }
+            Access::Open if entry.route == Route::Channel => {
+                return Box::pin(self.channel(session, ctx, &rest)).await;
+            }
+            Access::Open if entry.route == Route::Pairing => {
+                return Box::pin(self.pairing(session, ctx, &rest)).await;
+            }
             Access::Open => return self.health(session, ctx, entry.route).await,
             Access::Token => self.caller(session, ctx, entry.route)?,
             Access::Scope(scope) => {
@@ -86,7 +92,9 @@ impl Gateway {
                 let query = session.req_header().uri.query().unwrap_or_default().to_owned();
                 own::usage(&shared.store, &caller, &query).await?
             }
-            Route::Health | Route::Ready | Route::TerminalPage => return self.health(session, ctx, entry.route).await,
+            Route::Health | Route::Ready | Route::TerminalPage | Route::Channel | Route::Pairing => {
+                return self.health(session, ctx, entry.route).await;
+            }
         };
         Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
     }

@@ -27,6 +27,7 @@
 //! - `file`: files at a provider, each its tenant's alone
 //! - `agent`: tenants' own agents: what they are, what they keep, and their turns, each step of which goes through the stages
 //! - `sandbox`: running a tenant's code: admitted, given its turn, settled; `workspace`: the tenant's files
+//! - `channel`: what messengers' providers send, and the page by which a channel is paired
 //! - `terminal`: shells in tenants' sandboxes: tickets, their WebSocket, their page, what is kept of them
 //! - `dialect`: what requests and answers mean, in each format
 //! - `upstream`: where requests go: pooled HTTP, and the built-in echo
@@ -52,6 +53,7 @@ mod background;
 mod batch;
 mod beside;
 mod catalog;
+mod channel;
 pub mod cli;
 mod client;
 mod client_secret;

@@ -81,7 +81,12 @@ pub(crate) fn with_default_model(body: Bytes, default_model: Option<&str>) -> By
 
 /// Reads the body within its limits.
 pub(crate) async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
-    let limit = edge.max_body_bytes;
+    body_within(session, edge, edge.max_body_bytes).await
+}
+
+/// Reads a body that is no larger than this, or than any may be.
+pub(crate) async fn body_within(session: &mut Session, edge: &EdgeConfig, most: usize) -> Result<Bytes, Refusal> {
+    let limit = most.min(edge.max_body_bytes);
     let stated = session
         .get_header(http::header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())

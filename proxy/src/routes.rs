@@ -40,6 +40,10 @@ pub(crate) enum Route {
     TerminalPage,
     /// The caller's own agents, and what they keep.
     Agents(Things),
+    /// What a messenger's provider sends.
+    Channel,
+    /// The page by which a channel is paired.
+    Pairing,
     /// Whether the process lives.
     Health,
     /// Whether it can serve.
@@ -111,6 +115,8 @@ impl Route {
             | Self::TerminalTickets
             | Self::TerminalPage
             | Self::Agents(_)
+            | Self::Channel
+            | Self::Pairing
             | Self::Health
             | Self::Ready => Dialect::Openai,
         }
@@ -135,6 +141,8 @@ impl Route {
             | Self::TerminalTickets
             | Self::TerminalPage
             | Self::Agents(_)
+            | Self::Channel
+            | Self::Pairing
             | Self::Health
             | Self::Ready => false,
         }
@@ -159,6 +167,8 @@ impl Route {
             | Self::TerminalTickets
             | Self::TerminalPage
             | Self::Agents(_)
+            | Self::Channel
+            | Self::Pairing
             | Self::Health
             | Self::Ready => false,
         }
@@ -342,6 +352,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry(Method::GET, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
     entry(Method::PUT, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
     entry(Method::DELETE, "/v1/memory/*", Route::Agents(Things::Memory), Access::Scope(Scope::Agents)),
+    entry(Method::POST, "/channels/*", Route::Channel, Access::Open),
+    entry(Method::GET, "/channels/*", Route::Channel, Access::Open),
+    entry(Method::GET, "/pair/*", Route::Pairing, Access::Open),
+    entry(Method::POST, "/pair/*", Route::Pairing, Access::Open),
     entry(Method::GET, "/healthz", Route::Health, Access::Open),
     entry(Method::GET, "/readyz", Route::Ready, Access::Open),
 ];
@@ -399,7 +413,7 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
         let Some(rest) = match_path(entry.path, bare) else {
             continue;
         };
-        // Health routes have no version prefix.
+        // These routes have no version prefix.
         if !entry.path.starts_with("/v1/") && bare.len() != path.len() {
             continue;
         }

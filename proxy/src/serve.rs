@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use openclawmu_control::admin::{AdminState, Hooks};
 use openclawmu_control::audit as audit_log;
 use openclawmu_control::backup::{BackupConfig, Backups};
+use openclawmu_control::channel::{Channels, Work};
 use openclawmu_control::{AdminKeys, KeySource, MasterKey, overlay_file, removal, retention};
 use openclawmu_store::{Actor, Store, StoreOptions, SystemClock};
 use pingora::proxy::HttpProxy;
@@ -25,7 +26,7 @@ use crate::background::Running;
 use crate::beside::Beside;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Overrides};
-use crate::context::Shared;
+use crate::context::{Active, Shared};
 use crate::edge::Edge;
 use crate::gateway::Gateway;
 use crate::inherit;
@@ -151,6 +152,7 @@ impl Built {
         let backups = Arc::new(backups);
         let state = AdminState::new(shared.store.clone(), keys, master, hooks(&shared, &reload, &backups));
         let mut state = state.with_backups(Arc::clone(&backups)).with_audit(audit);
+        state = state.with_public_url(&config.channels.public_url);
         if deliverer.is_some() {
             state = state.with_webhook();
         }
@@ -168,6 +170,7 @@ impl Built {
             AdminService::new((admin, config.admin.listen), (sock, stops.admin.clone()), state, (up, stopped.clone())),
         ));
         beside(&mut server, &shared, config, &stopped);
+        messengers(&mut server, &shared, &stopped);
         let by_itself = move |stop| Arc::clone(&backups).run(stop);
         server.add_service(background_service("backups", Beside::new(stopped, by_itself)));
         Ok(Self { server, shared, key_source, stops, admin_up, reload })
@@ -202,6 +205,18 @@ fn beside(server: &mut Server, shared: &Arc<Shared>, config: &Config, stopped: &
         let keep = move |stop| retention::run(store.clone(), months, stop);
         server.add_service(background_service("retention", Beside::new(stopped.clone(), keep)));
     }
+}
+
+/// Turns and deliveries for messengers, until `stopped`.
+fn messengers(server: &mut Server, shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
+    let busy = Arc::clone(shared);
+    let work = Work {
+        channels: Arc::clone(&shared.channels),
+        agents: Gateway { shared: Arc::clone(shared) }.agents(),
+        busy: Arc::new(move || Box::new(Active::new(&busy))),
+    };
+    let worked = move |stop| work.clone().run(stop);
+    server.add_service(background_service("channels", Beside::new(stopped.clone(), worked)));
 }
 
 /// What a process that died left half done, before anything is served.
@@ -244,6 +259,9 @@ pub(crate) fn shared(config: &Config, store: Store, master: &Arc<MasterKey>) -> 
         meter: workspace::Meter::new(Arc::clone(store.clock())),
         running: Running::default(),
         seals: Seals::new(Arc::clone(master)),
+        channels: Arc::new(
+            Channels::new(store.clone(), Arc::clone(master), config.channels.clone()).map_err(|err| anyhow!(err))?,
+        ),
         own_keys: OwnKeys::new(Arc::clone(master)),
         batches: Notify::new(),
         id_prefix: lifecycle::random_u64()?,
@@ -298,7 +316,7 @@ fn hooks(shared: &Arc<Shared>, reload: &Reload, backups: &Arc<Backups>) -> Hooks
         (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let (shown, reread) = (reload.clone(), reload.clone());
     Hooks {
-        metrics: Arc::new(move || backups.metrics() + &metrics::render(&metrics)),
+        metrics: Arc::new(move || backups.metrics() + &metrics.channels.metrics() + &metrics::render(&metrics)),
         readiness: Arc::new(move || ready.ready().map_err(str::to_owned)),
         upstreams: Arc::new(move || named.catalog.load().upstreams()),
         takes_own_key: Arc::new(move |name| asked.catalog.load().takes_own_key(name)),

@@ -178,6 +178,9 @@ fn naming(method: &str, path: &str, owned: &Owned) -> Option<Vec<Named>> {
         ("PUT", "/v1/workspace/files/*" | "/v1/memory/*") => return None,
         // Files of the program itself. Another's terminal is asked for where terminals are.
         ("GET", "/v1/terminal/ui/*") => return None,
+        // No token opens these: the one is proved by its provider's signature, the other by its code. Another's are tried where
+        // channels are.
+        (_, "/channels/*" | "/pair/*") => return None,
         // Models are the operator's, and named by what follows. Another's batches are tried where batches are: whoever watches one
         // asks the upstream meanwhile.
         (_, "/v1/models/*" | "/v1beta/models/*" | "/v1/batches/*") => return None,

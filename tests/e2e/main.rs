@@ -34,6 +34,7 @@ mod bad_input;
 mod batch;
 mod billing;
 mod browser;
+mod channels;
 mod cli;
 mod client_secret;
 mod cloud;

@@ -111,6 +111,8 @@ fn example(method: &str, path: &str, has: &Has) -> Option<Example> {
         ("GET", "/v1/memory/*") => Example::Own("/v1/memory/MEMORY.md", Value::Null, 404),
         ("PUT", "/v1/memory/*") => Example::Own("/v1/memory/MEMORY.md", json!("content"), 201),
         ("DELETE", "/v1/memory/*") => Example::Own("/v1/memory/MEMORY.md", Value::Null, 204),
+        ("GET" | "POST", "/channels/*") => Example::Own("/channels/slack/none", Value::Null, 404),
+        ("GET" | "POST", "/pair/*") => Example::Own("/pair/none", Value::Null, 404),
         ("GET", "/healthz") => Example::Own("/healthz", Value::Null, 200),
         ("GET", "/readyz") => Example::Own("/readyz", Value::Null, 200),
         _ => return None,

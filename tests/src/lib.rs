@@ -32,6 +32,7 @@ pub mod gateway;
 pub mod h2;
 pub mod ledger;
 mod listening;
+pub mod messenger;
 pub mod money;
 pub mod raw;
 pub mod receiver;

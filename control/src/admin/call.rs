@@ -59,6 +59,12 @@ pub(super) struct TerminalPath(pub(super) String);
 /// The tenant and the recording that the path names.
 pub(super) struct RecordingPath(pub(super) TenantId, pub(super) String);
 
+/// The tenant and the channel that the path names.
+pub(super) struct ChannelPath(pub(super) TenantId, pub(super) String);
+
+/// The tenant, the channel, and who speaks there.
+pub(super) struct SenderPath(pub(super) TenantId, pub(super) String, pub(super) String);
+
 /// The query, without any name that the route does not know.
 pub(super) struct Params<T>(pub(super) T);
 
@@ -169,6 +175,24 @@ impl FromRequestParts<AdminState> for RecordingPath {
     }
 }
 
+impl FromRequestParts<AdminState> for ChannelPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let tenant = id(parts, state, "id", "tenant").await?;
+        Ok(Self(tenant, id(parts, state, "binding", "channel").await?))
+    }
+}
+
+impl FromRequestParts<AdminState> for SenderPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Refusal> {
+        let ChannelPath(tenant, channel) = ChannelPath::from_request_parts(parts, state).await?;
+        Ok(Self(tenant, channel, id(parts, state, "sender", "sender").await?))
+    }
+}
+
 /// The parameters of a path, for the document: their names, and what they are.
 macro_rules! path_params {
     ($($extractor:ident: $(($name:literal, $kind:ty, $says:literal))+;)+) => {$(
@@ -187,6 +211,8 @@ path_params! {
     WebhookPath: ("webhook", String, "The webhook's id");
     TerminalPath: ("terminal", String, "The terminal");
     RecordingPath: ("id", TenantId, "The tenant") ("recording", String, "The recording");
+    ChannelPath: ("id", TenantId, "The tenant") ("binding", String, "The channel");
+    SenderPath: ("id", TenantId, "The tenant") ("binding", String, "The channel") ("sender", String, "Who speaks there");
     FilePath: ("file", String, "The file's name");
 }
 

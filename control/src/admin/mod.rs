@@ -10,7 +10,7 @@
 //!   that was refused, for the audit log
 //! - `call`, `page`, `period`: what a request says; `idempotency`: whether it was said before
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `rate`, `quota`, `usage`, `request`, `credit`, `hold`,
-//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `terminal`,
+//!   `reconcile`, `archive`, `backup`, `alert`, `stripe`, `audit`, `config`, `key`, `sandbox`, `terminal`, `channel`,
 //!   `health`: one noun each
 //! - `console`: the pages for people, over the same handlers
 //! - `stream`: answers of any size; `refusal`: every error, in one match
@@ -24,6 +24,7 @@ mod attempts;
 mod audit;
 mod backup;
 mod call;
+mod channel;
 mod client_secret;
 mod config;
 mod connection;

@@ -24,8 +24,8 @@ use crate::admin::console;
 use crate::admin::refusal::Refusal;
 use crate::admin::state::AdminState;
 use crate::admin::{
-    alert, answer, archive, audit, backup, client_secret, config, credit, docs, document, gate, health, hold, key,
-    overlay, provider_key, quota, rate, rate_import, reconcile, request, sandbox, stripe, tenant, terminal, token,
+    alert, answer, archive, audit, backup, channel, client_secret, config, credit, docs, document, gate, health, hold,
+    key, overlay, provider_key, quota, rate, rate_import, reconcile, request, sandbox, stripe, tenant, terminal, token,
     usage,
 };
 
@@ -81,6 +81,11 @@ pub(super) fn routes() -> Vec<UtoipaMethodRouter<AdminState>> {
         routes!(terminal::end),
         routes!(terminal::recordings),
         routes!(terminal::recording),
+        routes!(channel::pair),
+        routes!(channel::list),
+        routes!(channel::block),
+        routes!(channel::senders, channel::approve),
+        routes!(channel::get, channel::remove),
         routes!(credit::create),
         routes!(hold::list),
         routes!(hold::resolve),

@@ -75,6 +75,8 @@ pub struct AdminState {
     pub(super) audit: Option<Arc<AuditOptions>>,
     /// Makes backups and puts tenants back.
     pub(super) backups: Arc<Backups>,
+    /// Where people reach the edge, for links that lead there.
+    pub(super) public_url: Arc<str>,
 }
 
 impl AdminState {
@@ -97,7 +99,14 @@ impl AdminState {
             denials: Arc::new(Denials::default()),
             audit: None,
             backups,
+            public_url: Arc::from("http://127.0.0.1:8080"),
         }
+    }
+
+    /// The same with an edge that people reach elsewhere: a URL without a path.
+    #[must_use]
+    pub fn with_public_url(self, url: &str) -> Self {
+        Self { public_url: Arc::from(url), ..self }
     }
 
     /// The same with an audit log that can be verified.

@@ -10,8 +10,8 @@ use crate::cli::audit::LogBroken;
 use crate::cli::client::Client;
 use crate::cli::reconcile::BooksDiffer;
 use crate::cli::{
-    AlertCommand, ArchiveCommand, AuditCommand, BackupCommand, BillingCommand, KeyCommand, RateCommand, TenantCommand,
-    TerminalCommand, alert, archive, audit, backup, billing, key, rate, tenant, terminal,
+    AlertCommand, ArchiveCommand, AuditCommand, BackupCommand, BillingCommand, ChannelCommand, KeyCommand, RateCommand,
+    TenantCommand, TerminalCommand, alert, archive, audit, backup, billing, channel, key, rate, tenant, terminal,
 };
 
 /// What the operator can do through the admin API.
@@ -44,6 +44,9 @@ pub enum AdminCommand {
     /// Terminals in tenants' sandboxes that are open, and what was recorded of others
     #[command(subcommand)]
     Terminals(TerminalCommand),
+    /// Messengers, by which people reach tenants' agents
+    #[command(subcommand)]
+    Channels(ChannelCommand),
 }
 
 /// Where the admin API is, and how to print its answers.
@@ -133,5 +136,6 @@ pub(crate) async fn execute(command: &AdminCommand, client: &Client, json: bool)
         AdminCommand::Audit(command) => audit::execute(command, client, json).await,
         AdminCommand::Backups(command) => backup::execute(command, client, json).await,
         AdminCommand::Terminals(command) => terminal::execute(command, client, json).await,
+        AdminCommand::Channels(command) => channel::execute(command, client, json).await,
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - `command`: the commands and how one is run
 //! - `tenant`, `overlay`, `token`, `client_secret`, `provider_key`, `billing`, `rate`, `archive`, `alert`, `audit`, `backup`, `config`,
-//!   `key`, `sandbox`, `terminal`: one noun each; `rate_import`: the difference that a price list makes
+//!   `key`, `sandbox`, `terminal`, `channel`: one noun each; `rate_import`: the difference that a price list makes
 //! - of `billing`: `usage`, `request`, `credit`, `hold`, `reconcile`, `push`
 //! - `client`: the way to the API
 //! - `value`, `duration`: how flags are read; `answer`, `table`: how answers are shown, `failure`: how errors are as JSON
@@ -16,6 +16,7 @@ mod archive;
 mod audit;
 mod backup;
 mod billing;
+mod channel;
 mod client;
 mod client_secret;
 mod command;
@@ -48,6 +49,7 @@ pub use archive::ArchiveCommand;
 pub use audit::{AuditCommand, TailFlags, VerifyFlags};
 pub use backup::{BackupCommand, RestoreFlags, WholeRestoreFlags, bar, show};
 pub use billing::BillingCommand;
+pub use channel::{ChannelCommand, PolicyFlag};
 pub use client_secret::ClientSecretFlags;
 pub use command::{AdminCommand, AuditPlace, Connection, run};
 pub use config::reload;

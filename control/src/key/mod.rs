@@ -14,3 +14,4 @@ pub(crate) use admin::MIN_ADMIN_KEY_CHARS;
 pub use admin::{AdminKeys, KeySource};
 pub use audit::AuditKey;
 pub use master::MasterKey;
+pub(crate) use master::channel_place;

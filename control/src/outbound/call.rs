@@ -7,7 +7,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::Resolve;
 use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Url};
+use reqwest::{Body, Client, RequestBuilder, Url};
 
 use crate::outbound::resolve::{Public, System};
 use crate::outbound::{OutboundUrl, TenantUrl};
@@ -97,6 +97,18 @@ impl OperatorCalls {
     ) -> Result<Answer, CallError> {
         self.0.post(url.beneath(path), headers, body.into()).await
     }
+
+    /// Gets the `path` beneath `url`.
+    ///
+    /// # Errors
+    /// [`CallError`] when no head of an answer came in time.
+    pub async fn get_beneath(
+        &self,
+        (url, path): (&OutboundUrl, &[&str]),
+        headers: HeaderMap,
+    ) -> Result<Answer, CallError> {
+        self.0.send(self.0.http.get(url.beneath(path)).headers(headers)).await
+    }
 }
 
 impl TenantCalls {
@@ -138,8 +150,11 @@ impl Wire {
     }
 
     async fn post(&self, url: Url, headers: HeaderMap, body: Body) -> Result<Answer, CallError> {
-        let request = self.http.post(url).headers(headers).header(USER_AGENT, AGENT).body(body);
-        let mut response = request.send().await.map_err(|err| {
+        self.send(self.http.post(url).headers(headers).body(body)).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, CallError> {
+        let mut response = request.header(USER_AGENT, AGENT).send().await.map_err(|err| {
             let doubtful = !err.is_connect();
             CallError { why: cause(&err.without_url()), doubtful }
         })?;

@@ -64,8 +64,8 @@ pub use backup::{
 };
 pub use change::Change;
 pub use channel::{
-    Channel, ChannelPolicy, ChannelSender, DueMessage, DueReply, NewChannel, NewMessage, NewPairing, Pairing, PairingCode,
-    Queued, SealedChannel, SenderRequest, Senders,
+    Channel, ChannelPolicy, ChannelSender, DueMessage, DueReply, NewChannel, NewMessage, NewPairing, Pairing,
+    PairingCode, Queued, SealedChannel, SenderRequest, Senders,
 };
 pub use client_secret::{ClientSecret, NewClientSecret, SecretCap, SecretTerms, is_origin};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMs};

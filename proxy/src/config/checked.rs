@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use openclawmu_control::backup::BackupConfig;
+use openclawmu_control::channel::ChannelConfig;
 use openclawmu_store::{Durability, ModelPrice};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct Config {
     pub terminal: TerminalConfig,
     /// What a tenant's agents may keep together, in bytes.
     pub agents_bytes: u64,
+    /// Messengers, by which people reach tenants' agents.
+    pub channels: ChannelConfig,
     /// What is told when budgets are being spent.
     pub alerts: AlertsConfig,
     /// Where usage is pushed to.

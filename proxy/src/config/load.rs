@@ -14,7 +14,7 @@ use super::checked::{AdminConfig, Config, EdgeConfig, ResponsesConfig};
 use super::outbound::Allowed;
 use super::raw::{RawConfig, RawEdge, RawLog};
 use super::upstream::{check_alias, upstreams};
-use super::{alerts, audit, backup, sandbox, stripe, terminal, tls, traces};
+use super::{alerts, audit, backup, channels, sandbox, stripe, terminal, tls, traces};
 
 /// The rate card that ships with the program.
 const BUILT_IN_RATES: &str = include_str!("../../../conf/rates.json");
@@ -138,6 +138,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     for (key, url) in webhook.into_iter().chain(stripe_url) {
         allowed.check(key, url.address())?;
     }
+    let channels = channels::check(raw.channels, &allowed, &raw.edge)?;
     let aliases = raw.models.into_iter().map(|alias| check_alias(alias, &upstreams)).collect::<Result<Vec<_>, _>>()?;
     Ok(Config {
         data_dir: raw.data.dir,
@@ -160,6 +161,7 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         sandbox: sandbox::check(raw.sandbox)?,
         terminal: terminal::check(raw.terminal)?,
         agents_bytes: agents_bytes(raw.agents.max_mb_per_tenant)?,
+        channels,
         alerts,
         stripe,
         backup: backup::check(raw.backup, &allowed)?,

@@ -9,12 +9,14 @@
 //! - `network`: what tenants' code may reach
 //! - `sandbox`: what isolates tenants' code, and what a run may use
 //! - `terminal`: shells in tenants' sandboxes
+//! - `channels`: messengers, by which people reach tenants' agents
 //! - `outbound`: which hosts may be called
 //! - `load`: from a file, the environment and the command line
 
 mod alerts;
 mod audit;
 mod backup;
+mod channels;
 mod checked;
 mod load;
 mod network;
@@ -31,6 +33,7 @@ mod upstream;
 pub use alerts::{AlertsConfig, RawAlerts};
 pub use audit::{AuditConfig, RawAudit};
 pub use backup::RawBackup;
+pub use channels::RawChannels;
 pub use checked::{
     AdminConfig, AliasConfig, BedrockConfig, Config, EdgeConfig, ResponsesConfig, TargetConfig, TlsConfig,
     UpstreamConfig, UpstreamKind,

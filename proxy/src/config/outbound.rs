@@ -28,6 +28,11 @@ impl Allowed {
         list.map(Self).map_err(|message| value("outbound.allowed_hosts", message))
     }
 
+    /// The list itself, for what tenants name.
+    pub(super) fn list(&self) -> Option<HostList> {
+        self.0.clone()
+    }
+
     /// Whether there is a list. Then nothing is called that only the environment names.
     pub(super) fn is_list(&self) -> bool {
         self.0.is_some()

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::RawAlerts;
 use super::audit::RawAudit;
 use super::backup::RawBackup;
+use super::channels::RawChannels;
 use super::outbound::RawOutbound;
 use super::sandbox::RawSandbox;
 use super::secret::SecretRef;
@@ -50,6 +51,8 @@ pub struct RawConfig {
     pub terminal: RawTerminal,
     /// Tenants' own agents.
     pub agents: RawAgents,
+    /// Messengers, by which people reach tenants' agents.
+    pub channels: RawChannels,
     /// Logging.
     pub log: RawLog,
     /// Metrics.

@@ -7,7 +7,7 @@ use openclawmu_store::{Actor, Clock, TenantId};
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::admin::tests::scene::{KEY, Scene, TERMINAL, request};
+use crate::admin::tests::scene::{KEY, SENDER, Scene, TERMINAL, request};
 use crate::admin::{Access, Endpoint, endpoints};
 
 /// Every route with its ids filled in.
@@ -27,6 +27,11 @@ pub(super) fn filled(scene: &Scene, path: &str) -> String {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("some.cast"), "{\"version\":2}\n").unwrap();
     }
+    let path = if path.contains("{binding}") {
+        path.replace("{binding}", &scene.channel().0).replace("{sender}", SENDER)
+    } else {
+        path.to_owned()
+    };
     let path = path.replace("{terminal}", TERMINAL).replace("{recording}", "some");
     let path = path.replace("{id}", "acme").replace("{token}", &scene.token_id()).replace("{upstream}", "openai");
     path.replace("{event}", "evt_0000000000000000").replace("{webhook}", "none").replace("{file}", "index.html")

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::OutboundUrl;
-use crate::admin::tests::scene::{Answer, KEY, Scene, TERMINAL, request};
+use crate::admin::tests::scene::{Answer, KEY, SENDER, Scene, TERMINAL, request};
 use crate::admin::{Endpoint, endpoints, router};
 use crate::audit::{self, AuditFile, AuditOptions};
 use crate::key::AuditKey;
@@ -109,6 +109,18 @@ async fn example(scene: &Scene, endpoint: &Endpoint) -> Example {
         }
         ("DELETE", "/v1/terminals/{terminal}") => {
             (endpoint.path.replace("{terminal}", TERMINAL), Value::Null, "terminal.end")
+        }
+        ("POST", "/v1/tenants/{id}/pairings") => (endpoint.path.clone(), json!({"channel": "slack"}), "pairing.create"),
+        ("DELETE", "/v1/tenants/{id}/channels/{binding}") => {
+            (endpoint.path.replace("{binding}", &scene.channel().0), Value::Null, "channel.remove")
+        }
+        ("POST", "/v1/tenants/{id}/channels/{binding}/senders") => {
+            let (channel, code) = scene.channel();
+            (endpoint.path.replace("{binding}", &channel), json!({"code": code}), "channel.approve")
+        }
+        ("DELETE", "/v1/tenants/{id}/channels/{binding}/senders/{sender}") => {
+            let path = endpoint.path.replace("{binding}", &scene.channel().0).replace("{sender}", SENDER);
+            (path, Value::Null, "channel.block")
         }
         ("POST", "/v1/keys/rotate") => (endpoint.path.clone(), json!({}), "keys.rotate"),
         ("POST", "/v1/backups" | "/v1/tenants/{id}/backups") => {

@@ -14,8 +14,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use openclawmu_backup::{BucketOptions, Place};
 use openclawmu_store::{
-    Actor, AuditNote, AuditOutcome, Bound, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, NanoUsd,
-    Outcome, RequestId, ServiceTier, Store, StoreError, StoreOptions, TenantId, Ticket, UnixMs, Usage,
+    Actor, AuditNote, AuditOutcome, Bound, ChannelPolicy, Demand, Durability, End, LabelKey, ManualClock, ModelPrice,
+    NanoUsd, NewChannel, NewMessage, NewPairing, Outcome, RequestId, ServiceTier, Store, StoreError, StoreOptions,
+    TenantId, Ticket, UnixMs, Usage,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -31,6 +32,9 @@ use crate::terminal::{Desk, StaffTicket, TerminalShown, TerminalViewers, Termina
 
 /// The admin key of every scene.
 pub(crate) const KEY: &str = "the-admin-key-of-the-tests-0123456789";
+
+/// Who may speak on every channel of a scene.
+pub(crate) const SENDER: &str = "U1";
 
 /// Where a tenant's calls come from.
 pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -105,6 +109,39 @@ impl Scene {
         assert_eq!(made.status, 201, "{}", made.text);
         scene.token = made.json()["token"]["value"].as_str().unwrap().to_owned();
         scene
+    }
+
+    /// A channel of `acme` on which [`SENDER`] may speak and somebody asks to: its id, and the code of who asks.
+    pub(crate) fn channel(&self) -> (String, String) {
+        let (system, acme) = (Actor::system(), "acme".parse().unwrap());
+        let new = NewPairing { kind: "slack".to_owned(), agent: "default".to_owned(), policy: ChannelPolicy::Pairing };
+        let link = self.store.create_pairing(&system, &acme, new).wait().unwrap();
+        let id = format!("cb_{}", link.id);
+        let new = NewChannel { id: id.clone(), identity: link.id.clone(), label: String::new(), sealed: vec![1] };
+        self.store.bind_channel(&system, &link.id, new).wait().unwrap();
+        let channel = self.store.sealed_channel(&id).unwrap();
+        let says = |sender: &str| NewMessage {
+            event: sender.to_owned(),
+            sender: sender.to_owned(),
+            label: String::new(),
+            session: sender.to_owned(),
+            text: "hello".to_owned(),
+            reply_to: String::new(),
+        };
+        // A test's own runtime can't be blocked on.
+        let asked = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let messages = vec![says(SENDER), says("U2")];
+            runtime.block_on(self.store.queue_messages(&channel, messages, str::to_owned)).unwrap();
+        };
+        std::thread::scope(|scope| scope.spawn(asked).join()).unwrap();
+        let code = |sender: &str| {
+            let pending = self.store.channel_senders(&acme, &id).unwrap().pending;
+            pending.into_iter().find(|one| one.sender == sender).unwrap().code
+        };
+        self.store.approve_sender(&system, &acme, (&id, &code(SENDER)), "").wait().unwrap();
+        let code = code("U2");
+        (id, code)
     }
 
     /// The id of the first token of `acme`.

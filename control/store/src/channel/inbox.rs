@@ -99,8 +99,10 @@ impl Store {
         let claim = move |tx: &Transaction<'_>| {
             let found = due(tx, now, limit)?;
             for message in &found {
-                tx.prepare_cached("UPDATE channel_inbox SET due_at_ms = ?2, attempts = attempts + 1 WHERE row_id = ?1")?
-                    .execute(params![message.id, now.plus_ms(lease_ms).0])?;
+                tx.prepare_cached(
+                    "UPDATE channel_inbox SET due_at_ms = ?2, attempts = attempts + 1 WHERE row_id = ?1",
+                )?
+                .execute(params![message.id, now.plus_ms(lease_ms).0])?;
             }
             Ok(found)
         };

@@ -60,8 +60,7 @@ impl ChannelPolicy {
 }
 
 /// The tables of channels that no backup carries: they go with the tenant, and nobody misses them elsewhere.
-const PASSING: [&str; 5] =
-    ["channel_pairings", "channel_requests", "channel_seen", "channel_inbox", "channel_outbox"];
+const PASSING: [&str; 5] = ["channel_pairings", "channel_requests", "channel_seen", "channel_inbox", "channel_outbox"];
 
 /// Removes what waits on a tenant's channels.
 pub(crate) fn forget(tx: &Transaction<'_>, key: TenantKey) -> Result<()> {

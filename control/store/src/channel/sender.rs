@@ -113,7 +113,12 @@ impl Store {
             check(tx, key, &channel)?;
             let sql = "SELECT sender, label, session, reply_to FROM channel_requests WHERE channel = ?1 AND code = ?2 AND expires_at_ms > ?3";
             let found = tx.query_row(sql, params![channel, code, now.0], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
             });
             let (sender, label, session, reply_to) = found.optional()?.ok_or(StoreError::NotFound("pairing code"))?;
             tx.execute("DELETE FROM channel_requests WHERE channel = ?1 AND sender = ?2", params![channel, sender])?;

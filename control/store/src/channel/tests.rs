@@ -14,7 +14,12 @@ fn new_pairing(policy: ChannelPolicy) -> NewPairing {
 }
 
 fn new_channel(id: &str, identity: &str) -> NewChannel {
-    NewChannel { id: id.to_owned(), identity: identity.to_owned(), label: "Acme".to_owned(), sealed: b"sealed".to_vec() }
+    NewChannel {
+        id: id.to_owned(),
+        identity: identity.to_owned(),
+        label: "Acme".to_owned(),
+        sealed: b"sealed".to_vec(),
+    }
 }
 
 fn message(event: &str, sender: &str, text: &str) -> NewMessage {
@@ -103,11 +108,10 @@ async fn c_03_an_event_is_taken_once_in_order_and_outlives_a_restart() {
     scene.tenant("acme");
     let channel = paired(&scene, "acme", "cb_a", ChannelPolicy::Open).await;
     let (first, second) = (message("e1", "U1", "one"), message("e2", "U1", "two"));
-    assert_eq!(queue(&scene, &channel, &[first.clone(), first.clone(), second]).await, [
-        Queued::Waiting,
-        Queued::Known,
-        Queued::Waiting
-    ]);
+    assert_eq!(
+        queue(&scene, &channel, &[first.clone(), first.clone(), second]).await,
+        [Queued::Waiting, Queued::Known, Queued::Waiting]
+    );
     let scene = scene.restarted().unwrap();
     assert_eq!(queue(&scene, &channel, &[first]).await, [Queued::Known]);
     let texts = async || -> Vec<String> {
@@ -121,9 +125,10 @@ async fn c_03_an_event_is_taken_once_in_order_and_outlives_a_restart() {
     scene.store.answer_message(again[0].id, Some("answer".to_owned())).await.unwrap();
     assert_eq!(texts().await, ["two"]);
     let replies = scene.store.claim_replies(10, LEASE).await.unwrap();
-    assert_eq!(replies.iter().map(|one| (one.text.as_str(), one.reply_to.as_str())).collect::<Vec<_>>(), [(
-        "answer", "there"
-    )]);
+    assert_eq!(
+        replies.iter().map(|one| (one.text.as_str(), one.reply_to.as_str())).collect::<Vec<_>>(),
+        [("answer", "there")]
+    );
     scene.store.reply_failed(replies[0].row, "no way", Some(5_000)).await.unwrap();
     assert!(scene.store.claim_replies(10, LEASE).await.unwrap().is_empty());
     scene.move_ms(5_000);
@@ -166,7 +171,7 @@ async fn a_stranger_is_told_a_code_once_an_hour_and_three_wait_at_most() {
     let pending = scene.store.channel_senders(&acme, "cb_a").unwrap().pending;
     assert_eq!(pending.len(), 3);
     let code = &pending[0].code;
-    assert!(code.len() == 8 && code.bytes().all(|byte| sender_alphabet(byte)), "{code}");
+    assert!(code.len() == 8 && code.bytes().all(sender_alphabet), "{code}");
     let told = scene.store.claim_replies(10, LEASE).await.unwrap();
     assert_eq!(told.len(), 3);
     assert!(told.iter().any(|one| one.text == greeting(code)));
