@@ -138,11 +138,11 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     for (key, url) in webhook.into_iter().chain(stripe_url) {
         allowed.check(key, url.address())?;
     }
-    let channels = channels::check(raw.channels, &allowed, &raw.edge)?;
     let aliases = raw.models.into_iter().map(|alias| check_alias(alias, &upstreams)).collect::<Result<Vec<_>, _>>()?;
     Ok(Config {
         data_dir: raw.data.dir,
         durability: raw.data.durability,
+        channels: channels::check(raw.channels, &allowed, &raw.edge)?,
         edge: check_edge(raw.edge)?,
         admin: AdminConfig { listen: raw.admin.listen, keys },
         first_rates: first_rates(raw.rates.file.as_deref())?,
@@ -161,7 +161,6 @@ pub fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         sandbox: sandbox::check(raw.sandbox)?,
         terminal: terminal::check(raw.terminal)?,
         agents_bytes: agents_bytes(raw.agents.max_mb_per_tenant)?,
-        channels,
         alerts,
         stripe,
         backup: backup::check(raw.backup, &allowed)?,
