@@ -1,10 +1,10 @@
 //! Writing answers: heads, bodies, refusals. The only code that decides which headers a client gets.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{Debug, Display, Write as _};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use openclawmu_store::{NanoUsd, RateStanding, RequestId, Standing, UnixMs};
 use pingora::http::ResponseHeader;
 
@@ -26,28 +26,50 @@ const LINGER_PATIENCE: Duration = Duration::from_secs(5);
 /// What the values of a usual head take, in bytes.
 const VALUE_BYTES: usize = 256;
 
+/// Headers that a usual head has, whatever else is in it.
+const HEADERS: usize = 16;
+
+/// The header that names a request, in each dialect; and its name in Anthropic's besides.
+const REQUEST_ID: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
+/// The header that says which model answers.
+const MODEL: HeaderName = HeaderName::from_static("x-openclawmu-model");
+/// The header that says what an answer cost.
+const COST: HeaderName = HeaderName::from_static("x-openclawmu-cost-usd");
 /// The header that says what is left of the budget.
-pub(crate) const BUDGET_REMAINING: &str = "x-openclawmu-budget-remaining-usd";
+pub(crate) const BUDGET_REMAINING: HeaderName = HeaderName::from_static("x-openclawmu-budget-remaining-usd");
 
 /// Limit, what remains and the reset of requests and of tokens, as `OpenAI` names them.
-const OPENAI_RATES: [[&str; 3]; 2] = [
-    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+const OPENAI_RATES: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
 ];
 /// The same as Anthropic names them.
-const ANTHROPIC_RATES: [[&str; 3]; 2] = [
+const ANTHROPIC_RATES: [[HeaderName; 3]; 2] = [
     [
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
+        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
     ],
-    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+    [
+        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+    ],
 ];
 
 /// An answer's head, before it is written.
 #[derive(Debug)]
 pub(crate) struct Head {
-    inner: Box<ResponseHeader>,
+    status: StatusCode,
+    headers: HeaderMap,
     dialect: Dialect,
     /// Room for values, which are cut off it.
     values: BytesMut,
@@ -56,9 +78,13 @@ pub(crate) struct Head {
 impl Head {
     /// A head with what every answer carries.
     pub(crate) fn new(status: u16, request_id: RequestId) -> pingora::Result<Self> {
-        let inner = Box::new(ResponseHeader::build_no_case(status, Some(16))?);
-        let mut head = Self { inner, dialect: Dialect::default(), values: BytesMut::with_capacity(VALUE_BYTES) };
-        head.set("x-request-id", request_id);
+        let status = StatusCode::from_u16(status).map_err(|err| {
+            pingora::Error::because(pingora::ErrorType::InvalidHTTPHeader, "a status that is none", err)
+        })?;
+        let (headers, values) = (HeaderMap::with_capacity(HEADERS), BytesMut::with_capacity(VALUE_BYTES));
+        let mut head = Self { status, headers, dialect: Dialect::default(), values };
+        let [name, _] = REQUEST_ID;
+        head.set(name, request_id);
         Ok(head)
     }
 
@@ -67,13 +93,14 @@ impl Head {
         let mut head = Self::new(status, request_id)?;
         head.dialect = dialect;
         if dialect == Dialect::Anthropic {
-            head.set("request-id", request_id);
+            let [_, name] = REQUEST_ID;
+            head.set(name, request_id);
         }
         Ok(head)
     }
 
     /// Sets a header; a value that is no header value is left out.
-    pub(crate) fn set(&mut self, name: &'static str, value: impl Display) {
+    pub(crate) fn set(&mut self, name: impl TryInto<HeaderName, Error: Debug>, value: impl Display) {
         let written = write!(self.values, "{value}");
         let text = self.values.split().freeze();
         if let (Ok(()), Ok(value)) = (written, HeaderValue::from_maybe_shared(text)) {
@@ -81,15 +108,19 @@ impl Head {
         }
     }
 
-    /// Sets a header to a number.
-    fn set_number(&mut self, name: &'static str, number: u64) {
-        self.put(name, HeaderValue::from(number));
+    fn put(&mut self, name: impl TryInto<HeaderName, Error: Debug>, value: HeaderValue) {
+        match name.try_into() {
+            Ok(name) => drop(self.headers.insert(name, value)),
+            Err(err) => tracing::error!(?err, "a header could not be set"),
+        }
     }
 
-    fn put(&mut self, name: &'static str, value: HeaderValue) {
-        if let Err(err) = self.inner.insert_header(name, value) {
-            tracing::error!(%err, name, "a header could not be set");
-        }
+    /// As it is written.
+    fn done(self) -> Box<ResponseHeader> {
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = self.status;
+        parts.headers = self.headers;
+        Box::new(parts.into())
     }
 
     /// Sets the rate limits under the names of the client's dialect, and the budget that is left.
@@ -99,8 +130,8 @@ impl Head {
         let names = if anthropic { ANTHROPIC_RATES } else { OPENAI_RATES };
         for (rate, [limit, remaining, reset]) in rates.into_iter().zip(names) {
             let Some(rate) = rate else { continue };
-            self.set_number(limit, rate.limit);
-            self.set_number(remaining, rate.remaining);
+            self.put(limit, HeaderValue::from(rate.limit));
+            self.put(remaining, HeaderValue::from(rate.remaining));
             if anthropic {
                 self.set(reset, full_at(&rate, standing.at).rfc3339());
             } else {
@@ -114,7 +145,7 @@ impl Head {
 
     /// Sets which model answers, and the cap that a tight budget set for it.
     pub(crate) fn set_attempt(&mut self, model: &str, cap: Option<Cap>) {
-        self.set("x-openclawmu-model", model);
+        self.set(MODEL, model);
         if let Some(cap) = cap.filter(|cap| cap.clamped) {
             self.set("x-openclawmu-output-clamped", cap.tokens);
         }
@@ -122,26 +153,24 @@ impl Head {
 
     /// Sets what an attempt cost.
     pub(crate) fn set_cost(&mut self, cost: NanoUsd) {
-        self.set("x-openclawmu-cost-usd", cost);
+        self.set(COST, cost);
     }
 
     /// Writes the head of an answer whose body follows in pieces.
     pub(crate) async fn begin(self, client: &mut Client<'_>) -> pingora::Result<()> {
-        client.begin(self.inner).await
+        client.begin(self.done()).await
     }
 
     /// Sets several headers.
     pub(crate) fn extend(&mut self, headers: Vec<(HeaderName, HeaderValue)>) {
         for (name, value) in headers {
-            if let Err(err) = self.inner.insert_header(name, value) {
-                tracing::error!(%err, "a header could not be set");
-            }
+            self.headers.insert(name, value);
         }
     }
 
     /// Writes an answer that has no body.
     pub(crate) async fn send_nothing(self, client: &mut Client<'_>) -> pingora::Result<()> {
-        client.bodiless(self.inner).await
+        client.bodiless(self.done()).await
     }
 
     /// Writes a whole answer.
@@ -151,8 +180,8 @@ impl Head {
         content_type: &str,
         body: Bytes,
     ) -> pingora::Result<()> {
-        self.set("content-type", content_type);
-        client.whole(self.inner, body).await
+        self.set(header::CONTENT_TYPE, content_type);
+        client.whole(self.done(), body).await
     }
 }
 
@@ -277,8 +306,11 @@ impl Display for GoDuration<'_> {
         if rest == 0 {
             return write!(f, "{seconds}s");
         }
-        let fraction = format!("{rest:03}");
-        write!(f, "{seconds}.{}s", fraction.trim_end_matches('0'))
+        match rest {
+            hundreds if hundreds % 100 == 0 => write!(f, "{seconds}.{}s", hundreds / 100),
+            tens if tens % 10 == 0 => write!(f, "{seconds}.{:02}s", tens / 10),
+            ones => write!(f, "{seconds}.{ones:03}s"),
+        }
     }
 }
 
@@ -293,6 +325,7 @@ mod tests {
             (12, "12ms"),
             (1000, "1s"),
             (1500, "1.5s"),
+            (1050, "1.05s"),
             (59_999, "59.999s"),
             (360_000, "6m0s"),
             (3_600_000, "1h0m0s"),

@@ -141,7 +141,7 @@ fn is_listed(shared: &Shared, origin: &HeaderValue) -> bool {
 /// Sets what lets a page read the answer, where one may, and leaves out what is not its reader's.
 pub(crate) fn open(request: &RequestHeader, answer: &mut ResponseHeader) {
     if request.extensions.get::<Reticent>().is_some() {
-        answer.remove_header(BUDGET_REMAINING);
+        answer.remove_header(&BUDGET_REMAINING);
     }
     let Some(Readable(origin)) = request.extensions.get::<Readable>() else { return };
     let headers = [
