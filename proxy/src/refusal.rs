@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use openclawmu_store::{BudgetKind, RateKind, Refused, Scope, SecretLimit, UnixMs};
-use serde_json::json;
 
 use crate::dialect::form::{Trouble, TroubleKind};
+use crate::dialect::json::Json;
 use crate::observe::Fate;
 
 /// The code of what is no well-formed HTTP. Where a request ends is then anybody's guess, so its connection ends with it.
@@ -299,9 +299,14 @@ impl Told {
 
     /// The body in the `OpenAI` dialect.
     pub(crate) fn openai_body(&self) -> Vec<u8> {
-        let error =
-            json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}});
-        error.to_string().into_bytes()
+        let members: [(&str, Json<'_>); 4] = [
+            ("message", Json::from(&self.message)),
+            ("type", Json::from(self.kind)),
+            ("param", Json::from(self.param.as_deref())),
+            ("code", Json::from(self.code)),
+        ];
+        let error = Vec::from(members.map(|(name, value)| (name.into(), value)));
+        Json::Object(vec![("error".into(), Json::Object(error))]).to_bytes()
     }
 
     /// The same as an event of a stream that has begun.
