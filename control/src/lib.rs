@@ -21,6 +21,7 @@
 //! - `stripe`: usage to Stripe, as meter events
 //! - `overlay_file`: a copy of what a tenant prefers, for people
 //! - `outbound`: calls to URLs that somebody names, and which may be called
+//! - `pause`: how long a receiver that failed is left alone
 //! - `webhook`: telling the operator's own systems, signed
 //! - `error`: what can go wrong with those
 
@@ -36,6 +37,7 @@ mod key;
 mod once;
 pub mod outbound;
 pub mod overlay_file;
+mod pause;
 mod rate_import;
 pub mod reload;
 pub mod removal;

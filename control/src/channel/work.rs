@@ -15,6 +15,7 @@ use super::desk::Channels;
 use super::kind::Kind;
 use super::split;
 use crate::agent::{Agents, Turn, TurnEnd, TurnRefused};
+use crate::pause::{self, MAX_WAIT_SECONDS};
 
 /// Turns and deliveries at once.
 const AT_ONCE: usize = 32;
@@ -29,11 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Turns of one message that are tried.
 const MAX_TURNS: u32 = 6;
-/// Pauses after each failed delivery, in seconds, as Standard Webhooks suggests them.
-const PAUSES_SECONDS: [i64; 9] =
-    [5, 5 * 60, 30 * 60, 2 * 3_600, 5 * 3_600, 10 * 3_600, 14 * 3_600, 20 * 3_600, 24 * 3_600];
-/// The most that a receiver may ask us to wait, in seconds.
-const MAX_WAIT_SECONDS: u64 = 24 * 3_600;
 /// What is said where nothing came of a message, again and again.
 const BROKEN: &str =
     "Sorry, something went wrong here, and your message could not be answered. Please try again later.";
@@ -241,24 +237,17 @@ impl Work {
     }
 }
 
-/// Milliseconds until the next attempt, with up to a tenth more so that those of one moment spread out; `None` after the last.
+/// Milliseconds until the next attempt; `None` after the last. A receiver that says when it can take more knows better than the plan.
 fn pause_ms(attempt: u32, wait: Option<Duration>) -> Option<i64> {
-    let failed = usize::try_from(attempt).unwrap_or(usize::MAX);
-    let planned = failed.checked_sub(1).and_then(|at| PAUSES_SECONDS.get(at)).copied()?;
-    // A receiver that says when it can take more knows better than the plan.
-    let asked = wait.and_then(|wait| i64::try_from(wait.as_secs().clamp(1, MAX_WAIT_SECONDS)).ok());
-    let seconds = asked.unwrap_or(planned);
-    let mut random = [0_u8; 1];
-    if let Err(err) = getrandom::fill(&mut random) {
-        tracing::warn!(%err, "no random bytes for a pause");
-    }
-    let [random] = random;
-    Some(seconds.saturating_mul(1_000).saturating_add(seconds.saturating_mul(100).saturating_mul(random.into()) / 256))
+    let planned = pause::planned(attempt)?;
+    let asked = wait.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(MAX_WAIT_SECONDS).clamp(1, MAX_WAIT_SECONDS));
+    Some(pause::spread_ms(asked.unwrap_or(planned)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pause::PAUSES_SECONDS;
 
     #[test]
     fn pauses_grow_and_end_and_a_receiver_may_say_when() {

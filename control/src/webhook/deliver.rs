@@ -13,6 +13,7 @@ use openclawmu_store::{DueWebhook, Store};
 use tokio::task::JoinSet;
 
 use crate::outbound::{Limits, OperatorCalls, OutboundUrl};
+use crate::pause::{self, MAX_WAIT_SECONDS};
 use crate::webhook::WebhookSecret;
 
 /// An attempt's limits: its time by the specification's advice of 15 to 30 s; an answer is read only so that its connection can
@@ -20,11 +21,6 @@ use crate::webhook::WebhookSecret;
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(15), max_answer_bytes: 64 << 10 };
 /// When an attempt that nobody heard of again is made once more, in milliseconds: later than any attempt ends.
 const LEASE_MS: i64 = 30_000;
-/// Pauses after each failed attempt, in seconds, as the specification suggests.
-const PAUSES_SECONDS: [i64; 9] =
-    [5, 5 * 60, 30 * 60, 2 * 3_600, 5 * 3_600, 10 * 3_600, 14 * 3_600, 20 * 3_600, 24 * 3_600];
-/// The most that a receiver may ask us to wait, in seconds.
-const MAX_WAIT_SECONDS: i64 = 24 * 3_600;
 /// Pause between two looks at the outbox.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Webhooks taken at one look.
@@ -202,23 +198,16 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Verdict {
     Verdict::Failed { why: format!("the receiver answered {}", status.as_u16()), wait_seconds }
 }
 
-/// Milliseconds until the next attempt, with up to a tenth more so that webhooks of one moment spread out; `None` after the
-/// last.
+/// Milliseconds until the next attempt; `None` after the last. The receiver may ask for more than is planned.
 fn pause_ms(attempt: u32, wait_seconds: Option<i64>) -> Option<i64> {
-    let failed = usize::try_from(attempt).unwrap_or(usize::MAX);
-    let planned = failed.checked_sub(1).and_then(|at| PAUSES_SECONDS.get(at)).copied()?;
-    let seconds = planned.max(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS));
-    let mut random = [0_u8; 1];
-    if let Err(err) = getrandom::fill(&mut random) {
-        tracing::warn!(%err, "no random bytes for a pause");
-    }
-    let [random] = random;
-    Some(seconds.saturating_mul(1_000).saturating_add(seconds.saturating_mul(100).saturating_mul(random.into()) / 256))
+    let planned = pause::planned(attempt)?;
+    Some(pause::spread_ms(planned.max(wait_seconds.unwrap_or(0).min(MAX_WAIT_SECONDS))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pause::PAUSES_SECONDS;
 
     #[test]
     fn pauses_grow_as_the_specification_suggests_and_end_after_the_tenth_attempt() {
