@@ -139,9 +139,21 @@ pub struct LabelKey(pub(crate) i64);
 #[schema(value_type = String, pattern = "^req_[0-9a-f]{32}$")]
 pub struct RequestId(pub u128);
 
+impl RequestId {
+    /// As it is shown. Written with every answer, so without what formatting a number may be asked for.
+    #[must_use]
+    pub fn text(self) -> [u8; 36] {
+        let mut text = *b"req_00000000000000000000000000000000";
+        for (place, byte) in text.iter_mut().skip(4).zip(self.0.to_be_bytes().iter().flat_map(|b| [b >> 4, b & 15])) {
+            *place = b"0123456789abcdef".get(usize::from(byte)).copied().unwrap_or(b'0');
+        }
+        text
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "req_{:032x}", self.0)
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

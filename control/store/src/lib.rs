@@ -80,7 +80,7 @@ pub use ledger::{
     Settlement, Standing, Ticket, UsageKey, UsageLine, UsageQuery, UsageRange, UsageReport, UsageRow, UsageSpan,
     UsageSums, UsageTotal,
 };
-pub use money::{AmountError, Markup, MarkupError, NanoUsd};
+pub use money::{AMOUNT_BYTES, AmountError, Markup, MarkupError, NanoUsd};
 pub use overlay::Overlay;
 pub use price::{
     BatchBound, BatchTally, Bound, ImageCount, ImageTariff, ModelPrice, Prices, ServicePrices, Tier, Tokenizer,

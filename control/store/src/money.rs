@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nano-dollars in one dollar.
 const NANOS_PER_USD: i64 = 1_000_000_000;
+/// The longest amount, in bytes of text.
+pub const AMOUNT_BYTES: usize = 24;
 /// The denominator of a price: rate cards quote USD per million tokens.
 const TOKENS_PER_PRICE_UNIT: i128 = 1_000_000;
 
@@ -63,12 +65,37 @@ impl NanoUsd {
     }
 }
 
+impl NanoUsd {
+    /// As it is shown, in a place that the caller has for it: `-1.000000005`. Written with every answer, so without what formatting a
+    /// number may be asked for.
+    pub fn text(self, place: &mut [u8; AMOUNT_BYTES]) -> &str {
+        let (mut left, mut at) = (self.0.unsigned_abs(), AMOUNT_BYTES);
+        let mut put = |byte: u8| {
+            at -= 1;
+            if let Some(slot) = place.get_mut(at) {
+                *slot = byte;
+            }
+        };
+        for digit in 0_u8.. {
+            if digit > 9 && left == 0 {
+                break;
+            }
+            if digit == 9 {
+                put(b'.');
+            }
+            put(b'0' + u8::try_from(left % 10).unwrap_or(0));
+            left /= 10;
+        }
+        if self.0 < 0 {
+            put(b'-');
+        }
+        std::str::from_utf8(place.get(at..).unwrap_or_default()).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for NanoUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let whole = self.0.unsigned_abs() / NANOS_PER_USD.unsigned_abs();
-        let nanos = self.0.unsigned_abs() % NANOS_PER_USD.unsigned_abs();
-        write!(f, "{sign}{whole}.{nanos:09}")
+        f.write_str(self.text(&mut [0; AMOUNT_BYTES]))
     }
 }
 
@@ -204,6 +231,8 @@ mod tests {
             ("0.054399", 54_399_000, "0.054399000"),
             ("-1.000000001", -1_000_000_001, "-1.000000001"),
             ("0.000000001", 1, "0.000000001"),
+            ("9223372036.854775807", i64::MAX, "9223372036.854775807"),
+            ("-9223372036.854775808", i64::MIN, "-9223372036.854775808"),
         ] {
             let amount: NanoUsd = text.parse().unwrap();
             assert_eq!(amount, NanoUsd(nanos));

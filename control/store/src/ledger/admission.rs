@@ -126,7 +126,7 @@ impl Store {
     /// there is to tell of it waits for the successor, and a change is refused.
     pub fn hand_over(&self) {
         *self.inner.ledger.draining.write().unwrap_or_else(PoisonError::into_inner) = true;
-        self.inner.writer().desk().hand_over();
+        self.inner.writer().hand_over();
         self.inner.release_lock();
     }
 

@@ -1,27 +1,28 @@
 //! The in-flight table: a preallocated file of slots in the page cache, locked by the process that owns it.
 //!
-//! One `pwrite` at admission, one now and then while a stream is relayed, one at settle. No sync and no await, and nothing is
-//! lost by `kill -9`, since the page cache outlives the process. Power loss is `durability`'s matter.
+//! A slot is put there at admission, its tail again now and then while a stream is relayed and at settle, by stores to shared
+//! memory (see `slot_file`). No system call, no sync and no await, and nothing is lost by `kill -9`, since the page cache
+//! outlives the process. Power loss is `durability`'s matter.
 //!
 //! The file begins small and doubles when no slot is free. A slot's blocks are reserved before it is handed out: a full disk
 //! never fails the settlement of what it let in.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::error::{Result, StoreError};
 use crate::id::ReservationId;
+use crate::ledger::journal::{self, Journal};
 use crate::ledger::label_file::{self, LabelFile};
 use crate::ledger::row::{Reservation, Settlement};
-use crate::ledger::slot::{self, Progress, SLOT_BYTES, TAIL_AT};
+use crate::ledger::slot::{self, Progress, SLOT_BYTES};
+use crate::ledger::slot_file::SlotFile;
 use crate::money::NanoUsd;
-use crate::sqlite::lock::FileLock;
 use crate::usage::Usage;
 
 /// Attempts that may be in flight at once, and so the most slots of a table.
@@ -35,7 +36,7 @@ pub(crate) const FOLDER: &str = "inflight";
 /// This process's table.
 #[derive(Debug)]
 pub(crate) struct InflightTable {
-    lock: FileLock,
+    file: SlotFile,
     free: ArrayQueue<u32>,
     size: Mutex<Size>,
     path: PathBuf,
@@ -54,16 +55,15 @@ impl InflightTable {
     /// Creates the table of owner `epoch`, every slot free; it grows to at most `most` slots.
     pub(crate) fn create(folder: &Path, epoch: u32, most: u32) -> Result<Self> {
         let path = folder.join(epoch.to_string());
-        let fail = |err: &dyn std::fmt::Display| StoreError::DataDir {
-            path: path.clone(),
-            reason: format!("{err}; check free space and permissions"),
-        };
-        std::fs::create_dir_all(folder).map_err(|err| fail(&err))?;
-        let lock = FileLock::take(&path, Duration::ZERO)?.ok_or_else(|| StoreError::Locked(path.clone()))?;
+        std::fs::create_dir_all(folder).map_err(|err| no_room(&path, &err))?;
+        Self::of(SlotFile::create(&path, most)?, path, most)
+    }
+
+    fn of(file: SlotFile, path: PathBuf, most: u32) -> Result<Self> {
         let slots = FIRST_SLOTS.min(most);
-        allocate(&lock, 0, slots).map_err(|err| fail(&err))?;
+        file.reserve(0, slots).map_err(|err| no_room(&path, &err))?;
         let free = ArrayQueue::new(usize::try_from(most).unwrap_or(usize::MAX).max(1));
-        let table = Self { lock, free, size: Mutex::new(Size { slots, most, refused: false }), path };
+        let table = Self { file, free, size: Mutex::new(Size { slots, most, refused: false }), path };
         (0..slots).for_each(|index| table.give_back(index));
         Ok(table)
     }
@@ -71,7 +71,7 @@ impl InflightTable {
     /// Writes a reservation into a free slot; `None` when there is none, and the table or the disk has no room for more.
     pub(crate) fn reserve(&self, reservation: &Reservation, prompt: &Usage) -> Result<Option<u32>> {
         let Some(index) = self.free.pop().or_else(|| self.grow()) else { return Ok(None) };
-        match self.lock.file().write_all_at(&slot::encode(reservation, prompt), offset(index)) {
+        match self.file.put(index, &slot::encode(reservation, prompt)) {
             Ok(()) => Ok(Some(index)),
             Err(err) => {
                 self.give_back(index);
@@ -90,7 +90,7 @@ impl InflightTable {
         if new == old {
             return None;
         }
-        if let Err(err) = allocate(&self.lock, old, new) {
+        if let Err(err) = self.file.reserve(old, new) {
             if !std::mem::replace(&mut size.refused, true) {
                 tracing::error!(%err, slots = old, "the in-flight table is full and the disk has no room for a larger one");
             }
@@ -107,7 +107,7 @@ impl InflightTable {
 
     /// Notes how far an attempt has come.
     pub(crate) fn progress(&self, index: u32, id: ReservationId, usage: &Usage) -> std::io::Result<()> {
-        self.lock.file().write_all_at(&slot::encode_open(id, usage), offset(index) + TAIL_AT as u64)
+        self.file.put_tail(index, &slot::encode_open(id, usage))
     }
 
     /// Notes an attempt's exact end.
@@ -118,16 +118,15 @@ impl InflightTable {
         settlement: &Settlement,
         cost: NanoUsd,
     ) -> std::io::Result<()> {
-        self.lock.file().write_all_at(&slot::encode_settled(id, settlement, cost), offset(index) + TAIL_AT as u64)
+        self.file.put_tail(index, &slot::encode_settled(id, settlement, cost))
     }
 
-    /// Frees slots whose rows are durable. Neighbours are cleared in one write: slots are handed out in turn, so those of
-    /// one commit mostly are.
+    /// Frees slots whose rows are durable. Neighbours are cleared at once: slots are handed out in turn, so those of one commit
+    /// mostly are.
     pub(crate) fn free(&self, mut indices: Vec<u32>) {
         indices.sort_unstable();
         for run in indices.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
-            let (Some(first), zeros) = (run.first(), vec![0; run.len() * SLOT_BYTES]) else { continue };
-            if let Err(err) = self.lock.file().write_all_at(&zeros, offset(*first)) {
+            if let Err(err) = self.file.clear(run) {
                 // The rows are durable and their keys make a second recovery harmless.
                 tracing::warn!(%err, slots = run.len(), "slots of the in-flight table could not be cleared");
             }
@@ -142,15 +141,20 @@ impl InflightTable {
         LabelFile::beside(&self.path)
     }
 
+    /// Where rows of this table are that are settled and not committed yet.
+    pub(crate) fn journals(&self) -> [Journal; 2] {
+        Journal::beside(&self.path)
+    }
+
     /// Makes the file itself survive a power loss: its size and its name, so that [`InflightTable::sync`] has something to sync.
     pub(crate) fn persist(&self) -> std::io::Result<()> {
-        self.lock.file().sync_all()?;
+        self.file.file().sync_all()?;
         self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 
     /// Makes everything written so far survive a power loss.
     pub(crate) fn sync(&self) -> std::io::Result<()> {
-        self.lock.file().sync_data()
+        self.file.file().sync_data()
     }
 
     /// Slots in use.
@@ -162,6 +166,12 @@ impl InflightTable {
 
     /// Removes the file, when nothing is in flight any more.
     pub(crate) fn remove_if_empty(&self) {
+        if self.in_use() == 0
+            && let Err(err) = journal::remove(&self.path)
+        {
+            tracing::warn!(%err, "committed rows could not be removed; the next start does it");
+            return;
+        }
         if self.in_use() == 0
             && let Err(err) = std::fs::remove_file(&self.path)
             && err.kind() != std::io::ErrorKind::NotFound
@@ -180,7 +190,8 @@ impl InflightTable {
     }
 }
 
-/// The table files in a folder, by whoever owns them.
+/// The table files in a folder, by whoever owns them. A power loss may have left a table's journal alone; then its table is
+/// named all the same.
 pub(crate) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     let fail =
         |err: std::io::Error| StoreError::DataDir { path: folder.to_owned(), reason: format!("can't be read: {err}") };
@@ -190,7 +201,9 @@ pub(crate) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
         Err(err) => return Err(fail(err)),
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(fail)).collect::<Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| table_number(path).is_some()).collect())
+    let tables = paths.into_iter().map(|path| journal::table_of(&path).unwrap_or(path));
+    let tables: BTreeSet<PathBuf> = tables.filter(|path| table_number(path).is_some()).collect();
+    Ok(tables.into_iter().collect())
 }
 
 /// The epoch of a table's owner; `None` for a file that is not a table.
@@ -212,20 +225,8 @@ pub(crate) fn read_open(mut file: &File) -> std::io::Result<Vec<(Reservation, Pr
     Ok(slots.iter().filter_map(slot::decode).collect())
 }
 
-fn offset(index: u32) -> u64 {
-    u64::from(index) * SLOT_BYTES as u64
-}
-
-/// Reserves the blocks of the slots from `from` to before `to`, which read as zeros.
-#[cfg(target_os = "linux")]
-fn allocate(lock: &FileLock, from: u32, to: u32) -> std::io::Result<()> {
-    let flags = rustix::fs::FallocateFlags::empty();
-    Ok(rustix::fs::fallocate(lock.file(), flags, offset(from), offset(to).saturating_sub(offset(from)))?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allocate(lock: &FileLock, from: u32, to: u32) -> std::io::Result<()> {
-    (from..to).try_for_each(|index| lock.file().write_all_at(&[0; SLOT_BYTES], offset(index)))
+fn no_room(path: &Path, err: &std::io::Error) -> StoreError {
+    StoreError::DataDir { path: path.to_owned(), reason: format!("{err}; check free space and permissions") }
 }
 
 #[cfg(test)]
@@ -233,6 +234,7 @@ mod tests {
     use super::*;
     use crate::ledger::row::Outcome;
     use crate::ledger::slot::tests::{reservation, settlement};
+    use crate::ledger::slot_file::Way;
 
     #[test]
     fn a_table_is_read_back_as_it_was_when_its_process_died() {
@@ -269,10 +271,15 @@ mod tests {
 
     #[test]
     fn a_table_doubles_until_its_bound_and_is_read_back_at_whatever_size() {
+        [Way::Mapped, Way::Written].into_iter().for_each(doubles);
+    }
+
+    fn doubles(way: Way) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1");
         let most = FIRST_SLOTS * 3;
-        let table = InflightTable::create(dir.path(), 1, most).unwrap();
+        let file = SlotFile::create_in_way(&path, most, way).unwrap();
+        let table = InflightTable::of(file, path.clone(), most).unwrap();
         let bytes = |slots: u32| u64::from(slots) * SLOT_BYTES as u64;
         let mut taken = Vec::new();
         for (until, size) in [(FIRST_SLOTS, FIRST_SLOTS), (FIRST_SLOTS + 1, FIRST_SLOTS * 2), (most, most)] {

@@ -3,8 +3,9 @@
 //! - `alert`: thresholds of budgets, told once
 //! - `row`: what is written, once
 //! - `rollup`: the sums of rows by day, kept beside them
-//! - `slot`: a row's bytes while it is in flight
+//! - `slot`: a row's bytes while it is in flight; `slot_file`: how they get into the file
 //! - `inflight`: the table of slots, which survives a killed process
+//! - `journal`: settled rows that are synced and wait to be committed with many others
 //! - `label_file`: labels of what is in flight, until they are stored
 //! - `syncer`: makes the table survive a power loss, where that is asked for
 //! - `sums`: what a calendar window holds, and which is the current one
@@ -31,6 +32,7 @@ mod cap;
 mod credit;
 mod hold;
 pub(crate) mod inflight;
+pub(crate) mod journal;
 pub(crate) mod label_file;
 mod reconcile;
 pub(crate) mod recovery;
@@ -40,6 +42,7 @@ mod request;
 pub(crate) mod rollup;
 pub(crate) mod row;
 pub(crate) mod slot;
+mod slot_file;
 pub(crate) mod standing;
 mod state;
 pub(crate) mod sums;

@@ -1,9 +1,11 @@
 //! What other owners left in flight.
 //!
 //! A dead owner's reservations become rows: exact where the end had been noted, else what had been relayed, with the rest
-//! held. A living owner (the old process during a hand-over) keeps its reservations: they count as pending until their rows
-//! appear, or until that process dies too. Row keys are reservation ids, so nothing is ever posted twice.
+//! held. Rows that it had synced for a power loss come first: what the table says of them may be older. A living owner (the old
+//! process during a hand-over) keeps its reservations: they count as pending until their rows appear, or until that process dies
+//! too. Row keys are reservation ids, so nothing is ever posted twice.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,9 +14,11 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::error::{Result, StoreError};
+use crate::id::ReservationId;
 use crate::label;
 use crate::ledger::Ledger;
 use crate::ledger::inflight::{self, FOLDER};
+use crate::ledger::journal;
 use crate::ledger::label_file;
 use crate::ledger::row::{self, LedgerRow, Reservation};
 use crate::ledger::slot::Progress;
@@ -60,16 +64,20 @@ fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Resul
     let in_the_way =
         |err| StoreError::DataDir { path: path.to_owned(), reason: format!("can't be read or removed: {err}") };
     let slots = inflight::read_open(lock.file()).map_err(in_the_way)?;
+    let settled = journal::read(path)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut known = Vec::with_capacity(slots.len());
-    let mut orphans = 0_usize;
-    for slot in slots {
-        if row::has_tenant(&tx, slot.0.tenant)? { known.push(slot) } else { orphans += 1 }
+    let (mut rows, mut orphans) = (Vec::with_capacity(slots.len()), 0_usize);
+    for row in settled {
+        if row::has_tenant(&tx, row.reservation.tenant)? { rows.push(row) } else { orphans += 1 }
     }
-    let rows = known
-        .into_iter()
-        .map(|(reservation, progress)| resolved(&tx, reservation, progress, price_of))
-        .collect::<Result<Vec<_>>>()?;
+    let synced: HashSet<ReservationId> = rows.iter().map(|row| row.reservation.id).collect();
+    for (reservation, progress) in slots.into_iter().filter(|(reservation, _)| !synced.contains(&reservation.id)) {
+        if row::has_tenant(&tx, reservation.tenant)? {
+            rows.push(resolved(&tx, reservation, progress, price_of)?);
+        } else {
+            orphans += 1;
+        }
+    }
     label::insert(&tx, &label_file::read(path)?)?;
     row::insert(&tx, rows.iter())?;
     tx.commit()?;
@@ -77,8 +85,10 @@ fn resolve_table(conn: &mut Connection, path: &Path, price_of: PriceOf) -> Resul
     if orphans > 0 {
         let aside = path.with_extension("orphans");
         tracing::error!(orphans, path = %aside.display(), "reservations of tenants that the database does not know were set aside: it has lost its newest commits");
+        journal::set_aside(path).map_err(in_the_way)?;
         std::fs::rename(path, aside).map_err(in_the_way)?;
     } else {
+        journal::remove(path)?;
         match std::fs::remove_file(path) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(in_the_way(err)),
             Ok(()) | Err(_) => {}

@@ -77,9 +77,11 @@ impl Rollup {
         }
     }
 
-    pub(super) fn write(self, tx: &Transaction<'_>) -> Result<()> {
+    /// Adds it to what there is; calls `meanwhile` again and again.
+    pub(super) fn write(self, tx: &Transaction<'_>, meanwhile: &mut impl FnMut()) -> Result<()> {
         let mut add = tx.prepare_cached(&ADD)?;
         for (key, sums) in self.0 {
+            meanwhile();
             add.execute(params_from_iter(key.into_iter().chain(sums)))?;
         }
         Ok(())

@@ -240,11 +240,21 @@ const SPEND: &str = "
 
 /// Inserts rows and adds them to their windows and their client secrets, all in the caller's transaction. A row that exists already changes nothing.
 pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a LedgerRow>) -> Result<()> {
+    insert_many(tx, rows, || {})
+}
+
+/// [`insert`], which calls `meanwhile` again and again, since many rows take long.
+pub(crate) fn insert_many<'a>(
+    tx: &Transaction<'_>,
+    rows: impl Iterator<Item = &'a LedgerRow>,
+    mut meanwhile: impl FnMut(),
+) -> Result<()> {
     let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
     let mut secrets: HashMap<SecretKey, Spent> = HashMap::new();
     let mut rollup = Rollup::default();
     let mut statement = tx.prepare_cached(&INSERT)?;
     for row in rows {
+        meanwhile();
         if insert_one(&mut statement, row)? == 0 {
             continue;
         }
@@ -262,9 +272,10 @@ pub(crate) fn insert<'a>(tx: &Transaction<'_>, rows: impl Iterator<Item = &'a Le
             sum.sandbox_seconds = sum.sandbox_seconds.saturating_add(bill.sandbox_seconds);
         }
     }
-    rollup.write(tx)?;
+    rollup.write(tx, &mut meanwhile)?;
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {
+        meanwhile();
         post.execute(params![
             tenant.0,
             kind.name(),

@@ -2,6 +2,9 @@
 //!
 //! Each half carries its own checksum, so that a torn tail never costs the head. A head that is torn was being written when
 //! the process died, before anything was sent upstream. Little-endian, 256 bytes, never across a page.
+//!
+//! Checksums are for what a power loss tears, of which any part may be missing. A process that is killed leaves a prefix of
+//! [`stores`], and no prefix but the whole has an id: nothing there is left to a checksum.
 
 use zerocopy::little_endian::{I32, I64, U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -70,6 +73,16 @@ struct Tail {
 }
 
 const _: () = assert!(size_of::<Head>() == TAIL_AT && size_of::<Tail>() == SLOT_BYTES - TAIL_AT);
+
+/// Bytes that are stored at once.
+const WORD_BYTES: usize = 8;
+/// Which word of a head, and of a tail, is the reservation's id.
+const ID_WORD: usize = 1;
+
+const _: () = {
+    assert!(std::mem::offset_of!(Head, id) == ID_WORD * WORD_BYTES);
+    assert!(std::mem::offset_of!(Tail, id) == ID_WORD * WORD_BYTES);
+};
 
 /// What is known of a reservation's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +158,17 @@ fn tail(id: ReservationId, end: Option<(&Settlement, NanoUsd)>, usage: &Usage) -
     };
     tail.crc = checksum(tail.as_bytes()).into();
     zerocopy::transmute!(tail)
+}
+
+/// Which word becomes what, in order, when a slot or a tail is replaced by `bytes` while others may look: it has no id before
+/// anything else changes, and gets the new one after everything else has.
+///
+/// Of a whole slot that is the head's id. A head without one is no reservation, and a tail without one is torn.
+pub(crate) fn stores(bytes: &[u8]) -> impl Iterator<Item = (usize, u64)> {
+    let (words, _) = bytes.as_chunks::<WORD_BYTES>();
+    let words = words.iter().map(|word| u64::from_ne_bytes(*word)).enumerate();
+    let (id, rest) = (words.clone().filter(|(nth, _)| *nth == ID_WORD), words.filter(|(nth, _)| *nth != ID_WORD));
+    std::iter::once((ID_WORD, 0)).chain(rest).chain(id)
 }
 
 /// Reads a slot; `None` when it is free or its head is torn.
@@ -285,6 +309,36 @@ pub(crate) mod tests {
         let mut slot = encode(&reservation(42), &Usage::default());
         slot[TAIL_AT..].copy_from_slice(&encode_settled(ReservationId(41), &settlement(Outcome::Complete), NanoUsd(1)));
         assert_eq!(decode(&slot), Some((reservation(42), Progress::Unknown)));
+    }
+
+    /// `slot` after the first `count` stores of `bytes` at `at`.
+    pub(crate) fn after_stores(mut slot: [u8; SLOT_BYTES], at: usize, bytes: &[u8], count: usize) -> [u8; SLOT_BYTES] {
+        for (nth, value) in stores(bytes).take(count) {
+            slot[at + nth * WORD_BYTES..][..WORD_BYTES].copy_from_slice(&value.to_ne_bytes());
+        }
+        slot
+    }
+
+    /// With checksums that agree by accident: the id alone tells.
+    #[test]
+    fn of_the_stores_of_a_half_none_but_all_of_them_leave_an_id() {
+        let old = encode(&reservation(42), &Usage::default());
+        let settled = encode_settled(reservation(42).id, &settlement(Outcome::Complete), NanoUsd(9));
+        let count = stores(&settled).count();
+        assert_eq!(count, settled.len() / WORD_BYTES + 1);
+        for stored in 0..=count {
+            let torn = after_stores(old, TAIL_AT, &settled, stored);
+            let id = &torn[TAIL_AT + 8..][..8];
+            assert_eq!(id == [0; 8], stored > 0 && stored < count, "{stored}");
+        }
+        assert_eq!(after_stores(old, TAIL_AT, &settled, count)[TAIL_AT..], settled);
+        let new = encode(&reservation(43), &Usage { input: 7, ..Usage::default() });
+        let count = stores(&new).count();
+        for stored in 0..=count {
+            let torn = after_stores([0; SLOT_BYTES], 0, &new, stored);
+            assert_eq!(torn[8..16] == [0; 8], stored < count, "{stored}");
+        }
+        assert_eq!(after_stores([0; SLOT_BYTES], 0, &new, count), new);
     }
 
     proptest! {

@@ -41,7 +41,7 @@ impl Ledger {
         let on_posted = move |postings: &[Posting]| freed.free(postings.iter().map(|posting| posting.slot).collect());
         Ok(Self {
             syncer: power.then(|| Syncer::start(Arc::clone(&table))).transpose()?,
-            writer: Arc::new(Writer::start(database, table.label_file(), Box::new(on_posted))?),
+            writer: Arc::new(Writer::start(database, table.label_file(), table.journals(), Box::new(on_posted))?),
             table,
             budgets: RwLock::default(),
             epoch,

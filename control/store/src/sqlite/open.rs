@@ -13,6 +13,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for another process's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pages that one transaction may change before they are written ahead of its end, some of them over and over: what a large
+/// batch of rows changes. Between transactions SQLite keeps as few as ever.
+const SPILL_PAGES: u32 = 8_192;
+
 /// Refuses a linked SQLite that can corrupt a WAL database.
 pub(crate) fn check_version(number: i32, name: &str) -> Result<()> {
     if number < OLDEST_SQLITE { Err(StoreError::SqliteTooOld(name.to_owned())) } else { Ok(()) }
@@ -40,6 +44,7 @@ fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_spill", SPILL_PAGES)?;
     keep_plans(conn)
 }
 

@@ -1,6 +1,6 @@
 //! What waits for the writer: rows, labels and alerts, which are never lost, and tasks and changes, which are written or refused.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,11 @@ use crate::sqlite::pace::{Pace, PaceTaken};
 
 /// Why nothing is written while the database's file is not where it was.
 pub(super) const GONE: &str = "the database was moved or removed";
-/// How long settled rows gather before they are committed.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long settled rows gather before they are synced: with the sync behind it, a power loss takes no more than the last 50 ms.
+pub(super) const GATHER: Duration = Duration::from_millis(40);
+
+/// Rows whose memory is kept for the next ones.
+const KEPT_ROWS: usize = 1_024;
 
 /// What to say to the caller of a task once the commit's fate is known.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -49,9 +52,20 @@ impl Work {
         self.rows.is_empty() && self.labels.is_empty() && self.alerts.is_empty() && !self.is_awaited()
     }
 
+    /// Rows and nothing else, which nobody waits for.
+    pub(super) fn is_rows_alone(&self) -> bool {
+        self.labels.is_empty() && self.alerts.is_empty() && !self.is_awaited()
+    }
+
     /// Somebody waits for it.
     fn is_awaited(&self) -> bool {
         !self.tasks.is_empty() || !self.audited.is_empty()
+    }
+
+    /// Forgets rows that are committed, and the memory of many.
+    pub(super) fn forget_rows(&mut self) {
+        self.rows.clear();
+        self.rows.shrink_to(KEPT_ROWS);
     }
 
     /// Takes what is written or refused at once; the rest stays.
@@ -76,6 +90,23 @@ pub(super) struct Tasks {
     pub(super) audited: Vec<Task>,
 }
 
+impl Tasks {
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.audited.is_empty()
+    }
+}
+
+/// How long to wait for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until there is some.
+    Endless,
+    /// As long as rows gather: there is some already.
+    Gathering,
+    /// Not at all.
+    None,
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) work: Work,
@@ -92,8 +123,12 @@ pub(super) struct Shared {
     pub(super) failing: AtomicBool,
     /// The database's file is not where it was: what is written would be lost with this process.
     pub(super) gone: AtomicBool,
+    /// A successor reads what this process writes: nothing is put off any more.
+    pub(super) handing_over: AtomicBool,
     pub(super) generation: AtomicU64,
     pub(super) pace: Pace,
+    /// Rows that the thread has taken and not committed.
+    pub(super) taken: AtomicUsize,
     pub(super) desk: Desk,
 }
 
@@ -143,7 +178,13 @@ impl Shared {
             let work = &self.lock().work;
             work.rows.len() + work.labels.len() + work.alerts.len() + work.tasks.len() + work.audited.len()
         };
-        self.pace.taken(queued)
+        self.pace.taken(queued + self.taken.load(Ordering::Relaxed))
+    }
+
+    /// Whether rows may be put off.
+    pub(super) fn may_put_off(&self) -> bool {
+        let never = [&self.failing, &self.gone, &self.handing_over];
+        never.into_iter().all(|reason| !reason.load(Ordering::Acquire))
     }
 
     /// Lets the thread write what is queued and end.
@@ -160,17 +201,24 @@ impl Shared {
         }
     }
 
-    /// Waits for work, lets rows gather unless a task waits, and takes all there is; true when the queue is closed. With
-    /// `probing` it does not wait.
-    pub(super) fn gather(&self, probing: bool, work: &mut Work) -> bool {
+    /// Takes the rows that have gathered; none where all there is will be taken at once.
+    pub(super) fn take_rows(&self) -> Vec<Posting> {
         let mut queue = self.lock();
-        while !probing && queue.work.is_empty() && !queue.closing {
+        if queue.work.is_awaited() || queue.closing { Vec::new() } else { std::mem::take(&mut queue.work.rows) }
+    }
+
+    /// Waits for work, lets rows gather unless a task waits, and takes all there is; true when the queue is closed. What is there
+    /// already has come since `taken_at`, when the last of it was taken.
+    pub(super) fn gather(&self, patience: Patience, taken_at: Instant, work: &mut Work) -> bool {
+        let mut queue = self.lock();
+        let mut deadline = taken_at + GATHER;
+        while patience == Patience::Endless && queue.work.is_empty() && !queue.closing {
             queue.idle = true;
             queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            deadline = Instant::now() + GATHER;
         }
         queue.idle = false;
-        let deadline = Instant::now() + GATHER;
-        while !queue.work.is_awaited() && !queue.closing && !probing {
+        while patience != Patience::None && !queue.work.is_awaited() && !queue.closing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

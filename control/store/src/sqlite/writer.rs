@@ -1,7 +1,8 @@
 //! The one thread that writes, with group commit.
 //!
 //! Settled rows are gathered for a few milliseconds and committed together: the request path pays a push onto a list,
-//! and at most one wake-up per batch. A task (a state change) is committed at once, together with whatever has gathered,
+//! and at most one wake-up per batch. While they come fast they are put off, synced elsewhere, and committed in larger batches
+//! (`defer`). A task (a state change) is committed at once, together with whatever has gathered,
 //! each inside a savepoint of its own. Every commit is synced to the disk before anything is acknowledged.
 //! When a commit fails, rows are kept and tried again, tasks are refused, and [`Writer::healthy`] turns false until a
 //! commit succeeds. What is tried again is written again, from the first byte, and after a failed sync to a new log (`wal`
@@ -15,21 +16,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction};
 use tokio::sync::oneshot;
 
-use crate::audit::{Desk, Written};
+use crate::audit::Desk;
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
-use crate::label::{self, NewLabel};
-use crate::ledger::alert::{self, Offer};
+use crate::label::NewLabel;
+use crate::ledger::alert::Offer;
+use crate::ledger::journal::Journal;
 use crate::ledger::label_file::LabelFile;
-use crate::ledger::row;
 use crate::seldom::Seldom;
+use crate::sqlite::commit::Pen;
+use crate::sqlite::defer::Deferred;
 use crate::sqlite::open;
 use crate::sqlite::pace::PaceTaken;
-use crate::sqlite::queue::{GONE, Reply, Shared, Task, Tasks, Work};
-use crate::sqlite::wal::Log;
+use crate::sqlite::queue::{Patience, Shared, Task, Work};
 
 pub(crate) use crate::sqlite::queue::Posting;
 
@@ -54,14 +56,19 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(database: &Path, label_file: LabelFile, on_posted: OnPosted) -> Result<Self> {
+    pub(crate) fn start(
+        database: &Path,
+        label_file: LabelFile,
+        journals: [Journal; 2],
+        on_posted: OnPosted,
+    ) -> Result<Self> {
         let mut conn = open::writable(database)?;
         let shared = Arc::new(Shared::default());
         shared.lock().label_file = label_file;
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&mut conn, &theirs, &on_posted))
+            .spawn(move || run(&mut conn, Deferred::to(journals), &theirs, &on_posted))
             .map_err(|err| StoreError::Unavailable(format!("can't start a thread: {err}")))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
@@ -147,6 +154,12 @@ impl Writer {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.shared.push_audited(task_of(task, after, move |done| drop(sender.send(done))), changes)?;
         receiver.recv().map_err(|_| refused())?
+    }
+
+    /// Leaves the audit log to a successor, and lets it see each row at once.
+    pub(crate) fn hand_over(&self) {
+        self.shared.handing_over.store(true, Ordering::Release);
+        self.shared.desk.hand_over();
     }
 
     /// Where rows become lines of the audit log.
@@ -247,15 +260,25 @@ impl Drop for LastWill<'_> {
     }
 }
 
-fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
+fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
     // Rows, labels and alerts stay here until they are written; tasks are written or refused.
     let mut batch = Work::default();
-    let mut log = Log::default();
+    let mut pen = Pen::new(conn);
     loop {
         // After a failure the loop goes on without being asked, so that it notices when the disk is back.
         let probing = shared.failing.load(Ordering::Acquire);
-        let closing = shared.gather(probing, &mut batch);
+        let patience = match () {
+            () if probing => Patience::None,
+            () if batch.rows.is_empty() => Patience::Endless,
+            () => Patience::Gathering,
+        };
+        let closing = shared.gather(patience, deferred.taken_at, &mut batch);
+        deferred.taken_at = Instant::now();
+        shared.taken.store(batch.rows.len(), Ordering::Relaxed);
+        if !closing && shared.may_put_off() && deferred.put_off(&batch) {
+            continue;
+        }
         if !batch.is_empty() || probing {
             let mut tasks = batch.take_tasks();
             if probing {
@@ -263,15 +286,7 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
                 tasks.audited.clear();
             }
             let changes = std::mem::take(&mut batch.changes);
-            let began = Instant::now();
-            let (replies, committed) = if shared.gone.load(Ordering::Acquire) {
-                // Dropping the tasks answers each caller that the writer refused; no change of theirs is on record.
-                drop(tasks);
-                (Replies::default(), Err(StoreError::Unavailable(GONE.to_owned())))
-            } else {
-                commit(conn, (&mut log, &shared.desk), &batch, tasks)
-            };
-            shared.pace.commit(began.elapsed(), committed.is_ok());
+            let (replies, committed) = pen.write((shared, &mut deferred), &batch, tasks);
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
                 shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -280,7 +295,8 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
             match &committed {
                 Ok(()) => {
                     on_posted(&batch.rows);
-                    batch.rows.clear();
+                    batch.forget_rows();
+                    shared.taken.store(0, Ordering::Relaxed);
                     if !batch.labels.is_empty() {
                         batch.labels.clear();
                         shared.labels_are_stored();
@@ -295,105 +311,19 @@ fn run(conn: &mut Connection, shared: &Shared, on_posted: &OnPosted) {
             }
             replies.send(&committed);
             if committed.is_err() {
+                deferred.failed(&mut batch);
                 if closing {
                     return; // what could not be written stays in the in-flight table
                 }
                 std::thread::sleep(BACKOFF);
                 continue;
             }
+            deferred.committed(&mut batch);
         }
         if closing {
             return;
         }
     }
-}
-
-/// Whom to tell how it went.
-#[derive(Default)]
-struct Replies {
-    all: Vec<Reply>,
-    /// Those of changes, with why these could not be put on record.
-    audited: Vec<Reply>,
-    refused: Option<String>,
-}
-
-impl Replies {
-    fn send(self, committed: &Result<()>) {
-        let told = || committed.as_ref().map(|&()| ()).map_err(|err| StoreError::Unavailable(err.to_string()));
-        self.all.into_iter().for_each(|reply| reply(told()));
-        for reply in self.audited {
-            reply(self.refused.as_ref().map_or_else(told, |why| Err(StoreError::AuditUnavailable(why.clone()))));
-        }
-    }
-}
-
-fn commit(conn: &mut Connection, (log, desk): (&mut Log, &Desk), batch: &Work, tasks: Tasks) -> (Replies, Result<()>) {
-    let mut replies = Replies::default();
-    let begun = log.renew(conn);
-    let tx = match begun.and_then(|()| Ok(conn.transaction_with_behavior(TransactionBehavior::Immediate)?)) {
-        Ok(tx) => tx,
-        Err(err) => {
-            let message = err.to_string();
-            // The tasks never ran: dropping them answers each caller that the writer refused.
-            drop(tasks);
-            return (replies, Err(StoreError::Unavailable(message)));
-        }
-    };
-    let written = if !batch.is_empty() || !tasks.plain.is_empty() || !tasks.audited.is_empty() {
-        label::insert(&tx, &batch.labels)
-            .and_then(|()| row::insert(&tx, batch.rows.iter().map(|posting| &posting.row)))
-            .and_then(|()| alert::insert(&tx, &batch.alerts))
-            .and_then(|()| perform(&tx, tasks.plain, &mut replies.all))
-            .and_then(|()| audited(&tx, (desk, !batch.alerts.is_empty()), tasks.audited, &mut replies))
-    } else {
-        probe(&tx)
-    };
-    if let Err(err) = written {
-        return (replies, Err(err));
-    }
-    let committed = tx.commit().map_err(|err| log.failed(err));
-    (replies, committed)
-}
-
-/// Runs tasks, each of which may fail alone.
-fn perform(tx: &Transaction<'_>, tasks: Vec<Task>, replies: &mut Vec<Reply>) -> Result<()> {
-    for task in tasks {
-        replies.push(task(tx));
-        if tx.is_autocommit() {
-            // SQLite has rolled back the whole transaction, as it does on a full disk: a later task would be on its own.
-            return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
-        }
-    }
-    Ok(())
-}
-
-/// Runs changes and writes their lines; undoes them all where those can't be written.
-fn audited(
-    tx: &Transaction<'_>,
-    (desk, alerted): (&Desk, bool),
-    tasks: Vec<Task>,
-    replies: &mut Replies,
-) -> Result<()> {
-    // A log that fails is tried when somebody waits for it: alerts don't, and their batches must not be slow.
-    if tasks.is_empty() && (!alerted || desk.failing()) {
-        return Ok(());
-    }
-    tx.execute_batch("SAVEPOINT audited")?;
-    perform(tx, tasks, &mut replies.audited)?;
-    match desk.write(tx)? {
-        Written::Done => tx.execute_batch("RELEASE audited")?,
-        Written::Refused(why) => {
-            replies.refused = Some(why);
-            tx.execute_batch("ROLLBACK TO audited; RELEASE audited")?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes without changing anything, to see whether the disk takes it.
-fn probe(tx: &Transaction<'_>) -> Result<()> {
-    tx.execute("UPDATE owners SET started_at_ms = started_at_ms WHERE epoch = (SELECT max(epoch) FROM owners)", [])?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -403,6 +333,7 @@ mod tests {
 
     use super::*;
     use crate::id::{ReservationId, TenantKey};
+    use crate::ledger::journal;
     use crate::ledger::row::{LedgerRow, Outcome};
     use crate::ledger::slot::tests::{reservation, settlement};
     use crate::money::NanoUsd;
@@ -435,7 +366,8 @@ mod tests {
         let (report, posted) = channel();
         let on_posted: OnPosted =
             Box::new(move |postings| drop(report.send(postings.iter().map(|posting| posting.slot).collect())));
-        (Writer::start(&database, LabelFile::default(), on_posted).unwrap(), posted)
+        let journals = Journal::beside(&dir.join("1"));
+        (Writer::start(&database, LabelFile::default(), journals, on_posted).unwrap(), posted)
     }
 
     fn count(dir: &Path, table: &str) -> i64 {
@@ -480,6 +412,88 @@ mod tests {
             assert_eq!(posted.recv_timeout(Duration::from_secs(10)).unwrap(), [u32::try_from(id).unwrap()]);
             assert_eq!(count(dir.path(), "ledger"), id);
         }
+    }
+
+    /// Posts so many rows that they are worth putting off, at once.
+    fn post_many(writer: &Writer, ids: std::ops::RangeInclusive<i64>) {
+        writer.shared.post(|queue| queue.work.rows.extend(ids.map(posting)));
+    }
+
+    fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn rows_that_come_fast_are_put_off_and_lose_nothing_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        let journaled = || journal::read(&dir.path().join("1")).unwrap();
+        // Until somebody waits for it nothing of this can be committed.
+        let lock = Connection::open(dir.path().join("x.db")).unwrap();
+        lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+        post_many(&writer, 1..=50);
+        wait_for("they are put off", || !journaled().is_empty());
+        let ids: Vec<i64> = journaled().iter().map(|row| row.reservation.id.0).collect();
+        assert_eq!(ids, (1..=50).collect::<Vec<_>>());
+        assert_eq!(count(dir.path(), "ledger"), 0);
+        assert!(posted.try_recv().is_err(), "their slots are kept until they are committed");
+        assert!(writer.healthy() && writer.pace().queued >= 50);
+        lock.execute_batch("ROLLBACK").unwrap();
+        writer.run_blocking(|_| Ok(())).unwrap();
+        assert_eq!(posted.try_iter().flatten().count(), 50);
+        assert_eq!(count(dir.path(), "ledger"), 50);
+        assert_eq!(writer.pace().queued, 0);
+        // Cleared behind the answer, so that nobody waits for that sync.
+        wait_for("what is committed leaves the journal", || journaled().is_empty());
+    }
+
+    #[test]
+    fn rows_that_were_put_off_are_committed_once_no_more_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        for round in 0..3 {
+            post_many(&writer, round * 100 + 1..=round * 100 + 100);
+            assert_eq!(posted.recv_timeout(Duration::from_secs(30)).unwrap().len(), 100);
+            assert_eq!(count(dir.path(), "ledger"), (round + 1) * 100);
+        }
+    }
+
+    #[test]
+    fn many_rows_at_once_are_held_to_the_registry_as_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        post_many(&writer, 1..=2_000);
+        assert_eq!(posted.recv_timeout(Duration::from_secs(30)).unwrap().len(), 2_000);
+        assert_eq!(count(dir.path(), "ledger"), 2_000);
+        let sums = "windows WHERE kind = 'day' AND posted_nanos = 10000";
+        assert_eq!(count(dir.path(), sums), 1);
+        let orphan = |tx: &Transaction<'_>| Ok(tx.execute("INSERT INTO label_tags VALUES (7, 'nobody')", [])?);
+        assert!(writer.run_blocking(orphan).is_err(), "references are checked again");
+
+        let stranger = |mut posting: Posting| {
+            posting.row.reservation.tenant = TenantKey(99);
+            posting
+        };
+        let ids = 3_001..=4_000;
+        writer.shared.post(|queue| {
+            queue.work.rows.extend(ids.map(|id| if id == 3_500 { stranger(posting(id)) } else { posting(id) }))
+        });
+        wait_for("a stranger's row is refused", || !writer.healthy());
+        assert_eq!(count(dir.path(), "ledger"), 2_000, "all of its batch are kept back");
+    }
+
+    #[test]
+    fn nothing_is_put_off_for_a_successor_that_reads_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        writer.hand_over();
+        post_many(&writer, 1..=100);
+        assert_eq!(posted.recv_timeout(Duration::from_secs(30)).unwrap().len(), 100);
+        assert!(!dir.path().join("1.settled-0").exists());
     }
 
     #[test]

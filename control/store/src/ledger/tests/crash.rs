@@ -12,10 +12,13 @@ use super::world::{
     usage,
 };
 use crate::ledger::inflight::FOLDER;
+use crate::ledger::journal::{self, Journal};
 use crate::ledger::recovery::resolve_dead;
 use crate::ledger::row::{Outcome, Reservation, Settlement};
-use crate::ledger::slot::tests::reservation;
+use crate::ledger::slot::tests::{reservation, settlement};
 use crate::ledger::slot::{self, SLOT_BYTES, TAIL_AT};
+use crate::ledger::ticket::settled_row;
+use crate::sqlite::lock::FileLock;
 use crate::sqlite::{migrate, open};
 use crate::{ManualClock, NanoUsd, Quota, ReservationId, ServiceTier, TenantKey};
 
@@ -101,6 +104,65 @@ fn recovery_is_the_same_however_often_it_runs() {
     assert!(!dir.path().join(FOLDER).join("1").exists());
 }
 
+fn journals(table: &Path) -> [std::path::PathBuf; 2] {
+    ["settled-0", "settled-1"].map(|extension| table.with_extension(extension))
+}
+
+/// What a power loss leaves: what was synced in the journal, of the table any moment before, or nothing.
+#[test]
+fn d_01_rows_that_were_synced_and_not_committed_survive_a_power_loss_to_the_nano() {
+    let (dir, mut conn) = workbench();
+    let table = dir.path().join(FOLDER).join("7");
+    let row = |id: i64, nanos: i64| settled_row(reserved(id), settlement(Outcome::Complete), NanoUsd(nanos));
+    let stale = slot::encode(&reserved(1), &usage(40, 0));
+    for (round, is_there) in [(0, true), (1, false)] {
+        let base = round * 10;
+        let [mut journal, mut next] = Journal::beside(&table);
+        journal.append([row(base + 1, 5), row(base + 2, 7)].iter()).unwrap();
+        next.append([row(base + 3, 11)].iter()).unwrap();
+        let left = journals(&table).map(|path| fs::read(path).unwrap());
+        for again in 0..2 {
+            if is_there {
+                // Of row 1 the table says only that it was in flight.
+                fs::write(&table, stale).unwrap();
+            }
+            journals(&table).iter().zip(&left).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            resolve(&mut conn, dir.path());
+            let books = Books::read(dir.path());
+            let costs: Vec<i64> = books.rows.range(base..).map(|(_, row)| row.2.0).collect();
+            assert_eq!(costs, [5, 7, 11], "round {round}, time {again}");
+            assert!(books.rows.values().all(|row| row.0 == "complete" && row.3 == NanoUsd::ZERO));
+            assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 0, "nothing is left to do");
+        }
+    }
+    // A tenant that the database has lost: a person decides.
+    let [mut journal, _] = Journal::beside(&table);
+    let mut orphan = row(30, 1);
+    orphan.reservation.tenant = TenantKey(99);
+    journal.append([orphan, row(31, 2)].iter()).unwrap();
+    resolve(&mut conn, dir.path());
+    let books = Books::read(dir.path());
+    assert_eq!(books.rows.range(30..).map(|(id, _)| *id).collect::<Vec<_>>(), [31]);
+    assert_eq!(journal::read(&dir.path().join(FOLDER).join("7")).unwrap(), []);
+    assert!(dir.path().join(FOLDER).join("7.settled-0-orphans").exists());
+}
+
+/// A living owner's rows are its own to commit.
+#[test]
+fn a_journal_of_an_owner_that_lives_is_left_alone() {
+    let (dir, mut conn) = workbench();
+    let table = dir.path().join(FOLDER).join("7");
+    let lock = FileLock::take(&table, std::time::Duration::ZERO).unwrap().unwrap();
+    let row = settled_row(reserved(1), settlement(Outcome::Complete), NanoUsd(5));
+    let [mut journal, _] = Journal::beside(&table);
+    journal.append([row].iter()).unwrap();
+    resolve(&mut conn, dir.path());
+    assert_eq!((Books::read(dir.path()).rows.len(), journal::read(&table).unwrap().len()), (0, 1));
+    drop(lock);
+    resolve(&mut conn, dir.path());
+    assert_eq!((Books::read(dir.path()).rows.len(), journal::read(&table).unwrap().len()), (1, 0));
+}
+
 #[test]
 fn a_store_that_was_closed_leaves_no_table_and_no_holds() {
     let world = World::new(cap_of(5));
@@ -128,7 +190,7 @@ fn reserved(id: i64) -> Reservation {
 }
 
 /// The row that recovery makes of one slot; `None` when it makes none.
-fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Option<(String, i64, i64)> {
+fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Option<Row> {
     let count =
         |conn: &Connection| conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get::<_, i64>(0)).unwrap();
     let before = count(conn);
@@ -145,9 +207,10 @@ fn recovered_from(dir: &Path, conn: &mut Connection, slot: &[u8], id: i64) -> Op
     row
 }
 
-#[test]
-fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
-    let (dir, mut conn) = workbench();
+type Row = (String, i64, i64);
+
+/// The tail that comes after one with 40 tokens relayed, and the row of it.
+fn next_tail(id: i64, settled: bool) -> ([u8; SLOT_BYTES - TAIL_AT], Row) {
     let settlement = Settlement {
         outcome: Outcome::Complete,
         http_status: 200,
@@ -157,22 +220,80 @@ fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
         first_byte_ms: 1,
         duration_ms: 2,
     };
+    let id = ReservationId(id);
+    if settled {
+        (slot::encode_settled(id, &settlement, NanoUsd(120_000)), ("complete".to_owned(), 120_000, 0))
+    } else {
+        (slot::encode_open(id, &usage(40, 20)), ("recovered".to_owned(), 80_000, 120_000))
+    }
+}
+
+/// Nothing is known of it: all of it is held.
+fn all_held() -> Row {
+    ("recovered".to_owned(), 0, RESERVED.0)
+}
+
+/// What a killed process leaves of a tail is the old one, the new one, or none: then all that was reserved is held, and flagged.
+#[test]
+fn a_tail_whose_process_was_killed_between_any_two_stores_is_held_whole() {
+    let (dir, mut conn) = workbench();
+    let (mut id, mut torn) = (0, 0);
+    for settled in [false, true] {
+        let count = slot::stores(&next_tail(1, settled).0).count();
+        assert!(count > (SLOT_BYTES - TAIL_AT) / 8, "every word of it");
+        for stored in 0..=count {
+            id += 1;
+            let old = slot::encode(&reserved(id), &usage(40, 0));
+            let (new, new_row) = next_tail(id, settled);
+            let left = slot::tests::after_stores(old, TAIL_AT, &new, stored);
+            let found = recovered_from(dir.path(), &mut conn, &left, id).expect("the head is whole");
+            let expected = match stored {
+                0 => ("recovered".to_owned(), 40_000, 160_000),
+                _ if stored == count => new_row,
+                _ => all_held(),
+            };
+            torn += usize::from(expected == all_held());
+            assert_eq!(found, expected, "killed after {stored} stores");
+        }
+    }
+    assert_eq!(torn, 2 * 16);
+    let books = Books::read(dir.path());
+    assert!(books.rows.values().all(|row| row.1 == (row.0 == "recovered")), "what is held is flagged as an estimate");
+}
+
+#[test]
+fn a_slot_whose_process_was_killed_between_any_two_stores_is_no_reservation_until_the_last() {
+    let (dir, mut conn) = workbench();
     let mut id = 0;
-    for end in [None, Some(settlement)] {
+    let count = slot::stores(&[0; SLOT_BYTES]).count();
+    for stored in 0..=count {
+        id += 10;
+        // The slot's former life is cleared, its row being durable, and a new one begins, where the clearing came to its end or not.
+        let former = slot::encode(&reserved(id), &usage(40, 0));
+        let cleared = slot::tests::after_stores(former, 0, &[0; SLOT_BYTES], stored);
+        let found = recovered_from(dir.path(), &mut conn, &cleared, id);
+        assert_eq!(found.is_some(), stored == 0, "killed after {stored} stores");
+        for begun in [[0; SLOT_BYTES], former, cleared] {
+            id += 1;
+            let left = slot::tests::after_stores(begun, 0, &slot::encode(&reserved(id), &usage(40, 20)), stored.max(1));
+            let found = recovered_from(dir.path(), &mut conn, &left, id);
+            let expected = (stored == count).then(|| ("recovered".to_owned(), 80_000, 120_000));
+            assert_eq!(found, expected, "killed after {stored} stores");
+        }
+    }
+    Books::read(dir.path());
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
+    let (dir, mut conn) = workbench();
+    let mut id = 0;
+    for settled in [false, true] {
         for at in 0..=SLOT_BYTES - TAIL_AT {
             for new_first in [true, false] {
                 id += 1;
                 let old = slot::encode(&reserved(id), &usage(40, 0));
-                let (new, new_row) = match &end {
-                    Some(end) => (
-                        slot::encode_settled(ReservationId(id), end, NanoUsd(120_000)),
-                        ("complete".to_owned(), 120_000, 0),
-                    ),
-                    None => (
-                        slot::encode_open(ReservationId(id), &usage(40, 20)),
-                        ("recovered".to_owned(), 80_000, 120_000),
-                    ),
-                };
+                let (new, new_row) = next_tail(id, settled);
                 let mut torn = old;
                 let written = if new_first { 0..at } else { at..SLOT_BYTES - TAIL_AT };
                 torn[TAIL_AT..][written.clone()].copy_from_slice(&new[written]);
@@ -183,7 +304,7 @@ fn a_tail_torn_at_any_byte_costs_neither_the_reservation_nor_a_settled_row() {
                 } else if torn == old {
                     ("recovered".to_owned(), 40_000, 160_000)
                 } else {
-                    ("recovered".to_owned(), 0, RESERVED.0) // nothing is known of it: all of it is held
+                    all_held()
                 };
                 assert_eq!(found, expected, "torn at {at}");
             }

@@ -5,11 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-use super::world::{RESERVED, World, add_tenant, cap_of, end, usage};
+use super::world::{Books, RESERVED, World, add_tenant, cap_of, end, eventually, usage};
+use crate::ledger::inflight::{self, FOLDER};
+use crate::ledger::journal;
 use crate::{Demand, Label, NanoUsd, Outcome, Quota, Refused, TenantKey, Ticket};
 
 /// Tells a child process which data directory is its own.
@@ -134,4 +137,61 @@ fn d_01_q_02_no_acknowledged_row_is_lost_and_no_cap_is_passed_however_often_the_
         }
     }
     assert!(recovered >= kills, "{kills} kills, and only {recovered} requests were in flight");
+}
+
+#[test]
+#[ignore = "not a test: the process that the next one starts and kills"]
+fn fast_owner() {
+    let dir = std::env::var(CHILD_DIR).expect("set by the test that starts this");
+    let world = World::in_dir(Path::new(&dir));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for n in 0_u32.. {
+                    world.admit().unwrap().settle(end(Outcome::Complete, usage(n % 100, n % 50)));
+                    if n % 16 == 0 {
+                        std::thread::sleep(Duration::from_millis(1)); // fast, not full speed: nothing here fills a disk
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A killed process leaves the in-flight table too; a power loss may take it, or leave it as it was at any moment before.
+#[test]
+fn d_01_rows_that_were_put_off_survive_a_kill_and_a_power_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(World::in_dir(dir.path()));
+    add_tenant(dir.path(), 1);
+    let mut put_off = 0;
+    for round in 0..6 {
+        let mut child = Command::new(this_binary())
+            .args(["--exact", "--ignored", "ledger::tests::kill::fast_owner"])
+            .env(CHILD_DIR, dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let owned = || inflight::tables(&dir.path().join(FOLDER)).unwrap().pop();
+        eventually("rows are put off", || owned().is_some_and(|table| !journal::read(&table).unwrap().is_empty()));
+        // Each kill at another moment of what is put off; whatever it hits must hold.
+        std::thread::sleep(Duration::from_millis(60 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let table = owned().unwrap();
+        let left = journal::read(&table).unwrap();
+        put_off += left.len();
+        if round % 2 == 1 {
+            std::fs::remove_file(&table).unwrap();
+        }
+        let before = Books::read(dir.path()).rows;
+        let books = World::in_dir(dir.path()).books().rows;
+        assert!(before.iter().all(|(id, row)| books.get(id) == Some(row)), "what was committed stays as it was");
+        for row in left {
+            let expected = ("complete".to_owned(), false, row.cost, NanoUsd::ZERO);
+            assert_eq!(books.get(&row.reservation.id.0), Some(&expected), "round {round}");
+        }
+        assert_eq!(journal::read(&table).unwrap(), []);
+    }
+    assert!(put_off > 0, "no kill hit a row that was put off");
 }
