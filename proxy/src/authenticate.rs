@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use openclawmu_control::client_secret::COOKIE;
 use openclawmu_store::{AuthError, Policy, Seldom, Store};
 
@@ -18,7 +18,12 @@ const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 /// What a client secret begins with: a cookie holds nothing else.
 const CLIENT_SECRET: &str = "ek_";
 /// The headers that hold a credential.
-const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+static CREDENTIALS: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// How a credential came: a browser sends a cookie along whoever made it ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +85,7 @@ fn cookie(headers: &HeaderMap) -> Cookie<'_> {
 /// Whether anything but a cookie claims to hold a credential.
 fn has_other(headers: &HeaderMap, is_socket: bool) -> bool {
     let keyed = || headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().any(|list| has_key(list.as_bytes()));
-    CREDENTIALS.iter().any(|name| headers.contains_key(*name)) || (is_socket && keyed())
+    CREDENTIALS.iter().any(|name| headers.contains_key(name)) || (is_socket && keyed())
 }
 
 fn has_key(list: &[u8]) -> bool {
@@ -92,7 +97,7 @@ fn has_key(list: &[u8]) -> bool {
 /// # Errors
 /// 401 where those headers hold no token, or more than one.
 pub(crate) fn by_header(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    if CREDENTIALS.iter().any(|name| headers.contains_key(*name)) {
+    if CREDENTIALS.iter().any(|name| headers.contains_key(name)) {
         return credential(headers, None).map(Some).ok_or(Refusal::Unauthenticated);
     }
     Ok(None)
@@ -153,14 +158,14 @@ fn socket_credential(headers: &HeaderMap) -> Option<&str> {
 /// The one credential of a request, from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`, which must be
 /// the one that was `found` elsewhere.
 fn credential<'h>(headers: &'h HeaderMap, mut found: Option<&'h str>) -> Option<&'h str> {
-    for name in CREDENTIALS {
+    for name in &CREDENTIALS {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
         if values.next().is_some() {
             return None;
         }
         let value = value.to_str().ok()?;
-        let token = if name == header::AUTHORIZATION.as_str() { bearer(value)? } else { value.trim() };
+        let token = if *name == header::AUTHORIZATION { bearer(value)? } else { value.trim() };
         if token.is_empty() || found.is_some_and(|other| other != token) {
             return None;
         }
@@ -177,7 +182,6 @@ fn bearer(value: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     fn of(pairs: &[(&str, &str)]) -> Option<String> {
         let mut headers = HeaderMap::new();

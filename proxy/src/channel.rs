@@ -4,15 +4,14 @@
 use http::Method;
 use openclawmu_control::channel::{Incoming, NotTaken, Page, Taken};
 use openclawmu_store::{Actor, ActorKind};
-use pingora::proxy::Session;
 
 use crate::answer::Head;
 use crate::client::Client;
 use crate::context::Context;
-use crate::dispatch::peer;
 use crate::gateway::{Gateway, Stop};
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// The largest body that a provider sends, in bytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -21,7 +20,7 @@ const MAX_FORM_BYTES: usize = 64 << 10;
 
 impl Gateway {
     /// Takes what a provider sends; `path` is what follows `/channels/`.
-    pub(crate) async fn channel(&self, session: &mut Session, ctx: &mut Context, path: &str) -> Result<(), Stop> {
+    pub(crate) async fn channel(&self, session: &mut Session<'_>, ctx: &mut Context, path: &str) -> Result<(), Stop> {
         let shared = &*self.shared;
         // Before the body: a stranger's is not read.
         shared.channels.check(path).map_err(refusal)?;
@@ -37,16 +36,16 @@ impl Gateway {
         }
         let Taken(text) = shared.channels.receive(path, &incoming).await.map_err(refusal)?;
         let head = Head::new(200, ctx.request_id)?;
-        Ok(head.send(&mut Client::Http(session), "text/plain; charset=utf-8", text.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "text/plain; charset=utf-8", text.into()).await?)
     }
 
     /// The page of a pairing link, and its form.
-    pub(crate) async fn pairing(&self, session: &mut Session, ctx: &mut Context, code: &str) -> Result<(), Stop> {
+    pub(crate) async fn pairing(&self, session: &mut Session<'_>, ctx: &mut Context, code: &str) -> Result<(), Stop> {
         let shared = &*self.shared;
         let page = if session.req_header().method == Method::POST {
             let headers = session.req_header().headers.clone();
             let body = read::body_within(session, &shared.config, MAX_FORM_BYTES).await?;
-            let (ip, request_id) = (Some(peer(session)), Some(ctx.request_id.to_string()));
+            let (ip, request_id) = (Some(session.peer()), Some(ctx.request_id.to_string()));
             let actor = Actor { kind: ActorKind::Unknown, id: String::new(), ip, request_id };
             shared.channels.pair(code, (&headers, &body), &actor).await
         } else {
@@ -56,7 +55,7 @@ impl Gateway {
         ctx.status = status;
         let mut head = Head::new(status, ctx.request_id)?;
         head.extend(headers);
-        Ok(head.send(&mut Client::Http(session), "text/html; charset=utf-8", body.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "text/html; charset=utf-8", body.into()).await?)
     }
 }
 

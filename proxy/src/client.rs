@@ -2,25 +2,19 @@
 //!
 //! It carries an answer and knows whether anybody still waits for it; what the answer says is decided elsewhere.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
+use http::HeaderMap;
 use pingora::{Error, ErrorType};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::answer::Head;
 use crate::origin;
-
-/// The slowest that a client may read a long answer, in bytes a second.
-const SLOWEST_READER: u64 = 16 << 10;
+use crate::session::Session;
 
 /// Who gets an answer.
 pub(crate) enum Client<'a> {
     /// A client at the edge.
-    Http(&'a mut Session),
+    Http(Session<'a>),
     /// A part of the gateway.
     Pipe(Pipe),
 }
@@ -40,7 +34,7 @@ pub(crate) struct Pipe {
 #[derive(Debug)]
 pub(crate) enum Piped {
     /// The answer's head.
-    Head(Box<ResponseHeader>),
+    Head(Box<Head>),
     /// A piece of its body: one event of a stream, or a whole answer.
     Piece(Bytes),
     /// Its proper end.
@@ -73,18 +67,24 @@ impl Client<'_> {
     /// Resolves when it will read no more. What it may have pipelined is kept for the next request.
     pub(crate) async fn gone(&mut self) {
         match self {
-            Self::Http(session) => {
-                // Every return means that: end of stream, reset, or a broken connection.
-                let _ = session.as_downstream_mut().read_body_or_idle(true).await;
-            }
+            Self::Http(session) => session.gone().await,
             Self::Pipe(pipe) => pipe.pieces.closed().await,
+        }
+    }
+
+    /// Whether who has asked once for [`Client::gone`] is woken by it, also when it does not ask on. A socket wakes who read it last.
+    /// A stream of HTTP/2 wakes who asked it for anything last, and a pipe only who still waits.
+    pub(crate) fn is_told_once_asked(&self) -> bool {
+        match self {
+            Self::Http(session) => !session.is_http2(),
+            Self::Pipe(_) => false,
         }
     }
 
     /// Bytes of the answer's body so far.
     pub(crate) fn sent(&self) -> usize {
         match self {
-            Self::Http(session) => session.as_downstream().body_bytes_sent(),
+            Self::Http(session) => session.body_bytes().1,
             Self::Pipe(pipe) => pipe.sent,
         }
     }
@@ -92,28 +92,26 @@ impl Client<'_> {
     /// No other request may follow on its connection.
     pub(crate) fn close(&mut self) {
         if let Self::Http(session) = self {
-            session.set_keepalive(None);
+            session.close();
         }
     }
 
     /// Writes the head of an answer whose body follows in pieces.
-    pub(crate) async fn begin(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
+    pub(crate) async fn begin(&mut self, mut head: Head) -> pingora::Result<()> {
         match self {
             Self::Http(session) => {
                 origin::open(session.req_header(), &mut head);
-                if session.req_header().version == Version::HTTP_11 {
-                    head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-                }
-                session.as_downstream_mut().write_response_header(head).await
+                head.seal();
+                session.begin(head).await
             }
-            Self::Pipe(pipe) => pipe.send(Piped::Head(head)).await,
+            Self::Pipe(pipe) => pipe.head(head).await,
         }
     }
 
     /// Writes a piece of the body.
     pub(crate) async fn piece(&mut self, piece: Bytes) -> pingora::Result<()> {
         match self {
-            Self::Http(session) => session.as_downstream_mut().write_response_body(piece, false).await,
+            Self::Http(session) => session.write_body(piece, false).await,
             Self::Pipe(pipe) => pipe.send(Piped::Piece(piece)).await,
         }
     }
@@ -121,20 +119,21 @@ impl Client<'_> {
     /// Writes the last piece of the body, which may be empty.
     pub(crate) async fn last(&mut self, piece: Bytes) -> pingora::Result<()> {
         match self {
-            Self::Http(session) => session.as_downstream_mut().write_response_body(piece, true).await,
+            Self::Http(session) => session.write_body(piece, true).await,
             Self::Pipe(pipe) => pipe.last(piece).await,
         }
     }
 
     /// Writes an answer that has no body, such as a 204.
-    pub(crate) async fn bodiless(&mut self, mut head: Box<ResponseHeader>) -> pingora::Result<()> {
+    pub(crate) async fn bodiless(&mut self, mut head: Head) -> pingora::Result<()> {
         match self {
             Self::Http(session) => {
                 origin::open(session.req_header(), &mut head);
-                session.as_downstream_mut().response_duplex_vec(vec![HttpTask::Header(head, true)]).await.map(|_| ())
+                head.seal();
+                session.whole(head, None).await
             }
             Self::Pipe(pipe) => {
-                pipe.send(Piped::Head(head)).await?;
+                pipe.head(head).await?;
                 pipe.last(Bytes::new()).await
             }
         }
@@ -147,23 +146,17 @@ impl Client<'_> {
     }
 
     /// Writes a whole answer.
-    pub(crate) async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> pingora::Result<()> {
-        head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    pub(crate) async fn whole(&mut self, mut head: Head, body: Bytes) -> pingora::Result<()> {
         let session = match self {
             Self::Http(session) => session,
             Self::Pipe(pipe) => {
-                pipe.send(Piped::Head(head)).await?;
+                pipe.head(head).await?;
                 return pipe.last(body).await;
             }
         };
         origin::open(session.req_header(), &mut head);
-        // A long answer gets the time that its length needs at the slowest pace.
-        let more = Duration::from_secs(u64::try_from(body.len()).unwrap_or(u64::MAX) / SLOWEST_READER);
-        let timeout = session.as_downstream_mut().get_write_timeout().map(|timeout| timeout.saturating_add(more));
-        session.as_downstream_mut().set_write_timeout(timeout);
-        let body = if session.req_header().method == Method::HEAD { None } else { Some(body) };
-        let whole = vec![HttpTask::Header(head, false), HttpTask::Body(body, true)];
-        session.as_downstream_mut().response_duplex_vec(whole).await.map(|_| ())
+        head.seal();
+        session.whole(head, Some(body)).await
     }
 }
 
@@ -171,6 +164,11 @@ impl Pipe {
     /// Who is to be told of the admission, once; nothing is sent upstream until it answers.
     pub(crate) fn on_admitted(&mut self, admitted: oneshot::Sender<oneshot::Sender<()>>) {
         self.admitted = Some(admitted);
+    }
+
+    async fn head(&mut self, mut head: Head) -> pingora::Result<()> {
+        head.seal();
+        self.send(Piped::Head(Box::new(head))).await
     }
 
     async fn send(&mut self, piped: Piped) -> pingora::Result<()> {
@@ -197,7 +195,7 @@ mod tests {
     async fn a_pipe_carries_an_answer_in_order_and_knows_when_nobody_waits() {
         let (pipe, mut answer) = pipe(HeaderMap::new(), 8);
         let mut client = Client::Pipe(pipe);
-        let head = || Box::new(ResponseHeader::build_no_case(200, None).unwrap());
+        let head = || Head::bare(http::StatusCode::OK);
         client.begin(head()).await.unwrap();
         client.piece(Bytes::from_static(b"a")).await.unwrap();
         client.last(Bytes::new()).await.unwrap();
@@ -205,7 +203,7 @@ mod tests {
         let mut seen = Vec::new();
         while seen.len() < 6 {
             seen.push(match answer.recv().await.unwrap() {
-                Piped::Head(head) => head.status.as_str().to_owned(),
+                Piped::Head(head) => head.status().as_str().to_owned(),
                 Piped::Piece(piece) => String::from_utf8(piece.to_vec()).unwrap(),
                 Piped::End => "end".to_owned(),
             });

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use openclawmu_control::client_secret::{Asked, Given, NotGiven, create};
 use openclawmu_store::{Actor, ActorKind, StoreError};
-use pingora::proxy::Session;
 
 use crate::answer::Head;
 use crate::authenticate::Caller;
@@ -15,6 +14,7 @@ use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// The header that makes a call happen once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -25,7 +25,7 @@ impl Gateway {
     /// Makes a client secret of the caller's tenant.
     pub(crate) async fn mint(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         (caller, peer): (&Caller, IpAddr),
     ) -> Result<(), Stop> {
@@ -52,7 +52,7 @@ impl Gateway {
         if replayed {
             head.set("idempotent-replayed", "true");
         }
-        Ok(head.send(&mut Client::Http(session), "application/json", body.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "application/json", body.into()).await?)
     }
 }
 

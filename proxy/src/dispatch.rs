@@ -1,10 +1,7 @@
 //! Before the stages: the head, the route, the caller; and the routes that need no stages.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
-
-use pingora::proxy::Session;
 
 use crate::answer::{self, Head};
 use crate::authenticate::{self, Caller};
@@ -14,19 +11,20 @@ use crate::gateway::{Gateway, Stop};
 use crate::observe::Stage;
 use crate::refusal::Refusal;
 use crate::routes::{self, Access, Found, Route, SocketRoute};
+use crate::session::Session;
 use crate::socket::Guard;
-use crate::{head, origin, own, socket};
+use crate::{origin, own, socket};
 
 impl Gateway {
     /// Everything before the stages: the head, the route, the caller.
     #[expect(clippy::too_many_lines, reason = "a line for each route, and no call more on the way of every request")]
-    pub(crate) async fn handle(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    pub(crate) async fn handle(&self, session: &mut Session<'_>, ctx: &mut Context) -> Result<(), Stop> {
         let shared = &*self.shared;
-        session.as_downstream_mut().set_write_timeout(Some(shared.config.write_timeout));
+        session.set_write_timeout(Some(shared.config.write_timeout));
         if ctx.leaves() {
-            session.set_keepalive(None);
+            session.close();
         }
-        check_head(session)?;
+        session.check_head()?;
         if session.req_header().headers.contains_key(http::header::ORIGIN) {
             origin::presume(shared, session.req_header_mut());
             if origin::is_preflight(session.req_header()) {
@@ -43,12 +41,12 @@ impl Gateway {
         ctx.dialect = entry.route.dialect();
         ctx.status = 200;
         if entry.access != Access::Open {
-            ctx.trace(Some((peer(session), &session.req_header().headers)));
+            ctx.trace(Some((session.peer(), &session.req_header().headers)));
         }
         ctx.notes.stage(Stage::Authenticate);
         if entry.route == Route::Socket(SocketRoute::Terminal) {
             // Whoever comes with a ticket is known by it alone.
-            return Box::pin(self.terminal(session, ctx, peer(session))).await;
+            return Box::pin(self.terminal(session, ctx, session.peer())).await;
         }
         let caller = match entry.access {
             Access::Open if entry.route == Route::TerminalPage => {
@@ -71,14 +69,14 @@ impl Gateway {
             }
         };
         let answer = match entry.route {
-            Route::ClientSecrets => return self.mint(session, ctx, (&caller, peer(session))).await,
+            Route::ClientSecrets => return self.mint(session, ctx, (&caller, session.peer())).await,
             Route::Ai(ai) => return self.call(session, ctx, &caller, (ai, &rest)).await,
             Route::Batches => return Box::pin(self.batches(session, ctx, &caller, &rest)).await,
             Route::Files => return Box::pin(self.files(session, ctx, &caller, &rest)).await,
-            Route::Exec => return Box::pin(self.exec(session, ctx, (&caller, peer(session)))).await,
+            Route::Exec => return Box::pin(self.exec(session, ctx, (&caller, session.peer()))).await,
             Route::Workspace => return Box::pin(self.workspace(session, ctx, &caller, &rest)).await,
             Route::TerminalTickets => {
-                return Box::pin(self.terminal_ticket(session, ctx, (&caller, peer(session)))).await;
+                return Box::pin(self.terminal_ticket(session, ctx, (&caller, session.peer()))).await;
             }
             Route::Socket(socket) => return Box::pin(self.socket(session, ctx, socket)).await,
             Route::Agents(things) => {
@@ -96,12 +94,12 @@ impl Gateway {
                 return self.health(session, ctx, entry.route).await;
             }
         };
-        Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
+        Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &answer).await?)
     }
 
     /// Who asks, from where it may, for what it may.
-    fn caller(&self, session: &mut Session, ctx: &mut Context, route: Route) -> Result<Caller, Refusal> {
-        let (shared, from) = (&*self.shared, peer(session));
+    fn caller(&self, session: &mut Session<'_>, ctx: &mut Context, route: Route) -> Result<Caller, Refusal> {
+        let (shared, from) = (&*self.shared, session.peer());
         let head = session.req_header_mut();
         let (presented, by) = authenticate::presented(&head.headers, matches!(route, Route::Socket(_)))?;
         let caller = authenticate::check(&shared.store, presented, from)?;
@@ -115,25 +113,25 @@ impl Gateway {
     }
 
     /// A browser's question whether its page may send a request.
-    async fn preflight(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    async fn preflight(&self, session: &mut Session<'_>, ctx: &mut Context) -> Result<(), Stop> {
         let headers = origin::preflight(&self.shared, session.req_header())?;
         ctx.status = 204;
         let mut head = Head::new(204, ctx.request_id)?;
         head.extend(headers);
-        Ok(head.send_nothing(&mut Client::Http(session)).await?)
+        Ok(head.send_nothing(&mut Client::Http(session.again())).await?)
     }
 
     /// A request for a WebSocket, its caller known.
-    async fn socket(&self, session: &mut Session, ctx: &mut Context, socket: SocketRoute) -> Result<(), Stop> {
+    async fn socket(&self, session: &mut Session<'_>, ctx: &mut Context, socket: SocketRoute) -> Result<(), Stop> {
         // What follows this head is no request, whatever the answer is.
-        session.set_keepalive(None);
+        session.close();
         let head = session.req_header();
         let offer = socket::check(head)?;
         let (presented, _) = authenticate::presented(&head.headers, true)?;
         let guard = Guard {
             shared: Arc::clone(&self.shared),
             presented: presented.into(),
-            peer: peer(session),
+            peer: session.peer(),
             since: Instant::now(),
         };
         match socket {
@@ -143,32 +141,14 @@ impl Gateway {
         }
     }
 
-    async fn health(&self, session: &mut Session, ctx: &mut Context, route: Route) -> Result<(), Stop> {
+    async fn health(&self, session: &mut Session<'_>, ctx: &mut Context, route: Route) -> Result<(), Stop> {
         let ready = self.shared.ready();
         let (status, text) = match (route, ready) {
             (Route::Ready, Err(reason)) => (503, reason),
             _ => (200, "ok"),
         };
         ctx.status = status;
-        let client = &mut Client::Http(session);
+        let client = &mut Client::Http(session.again());
         Ok(Head::new(status, ctx.request_id)?.send(client, "text/plain", format!("{text}\n").into()).await?)
     }
-}
-
-/// The client's address.
-pub(crate) fn peer(session: &Session) -> IpAddr {
-    let address = session.client_addr().and_then(|addr| addr.as_inet());
-    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip())
-}
-
-/// What the head must satisfy before anything is believed.
-fn check_head(session: &Session) -> Result<(), Refusal> {
-    let raw = session
-        .as_downstream()
-        .as_http1()
-        .map(pingora::protocols::http::v1::server::HttpSession::get_headers_raw_bytes);
-    if let Some(raw) = raw {
-        head::check_raw(&raw)?;
-    }
-    head::check(session.req_header())
 }

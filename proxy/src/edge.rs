@@ -1,10 +1,9 @@
-//! Connections: how many, and how long a client may take to ask. Requests are the gateway's.
+//! Connections: how many, how long a client may take to ask, and what it speaks. Requests are the gateway's.
 //!
-//! HTTP/1.1 and HTTP/2 share one port; in the clear, HTTP/2 is told by its preface. What the server behind leaves open is closed
-//! here, in front of it:
+//! HTTP/1.1 and HTTP/2 share one port; in the clear, HTTP/2 is told by its preface. HTTP/1.1 is served here, HTTP/2 by Pingora's
+//! proxy; what that leaves open is closed in front of it:
 //! - TLS handshakes count as connections, and have the same time as a head; the server behind would give them a minute, uncounted
-//! - HTTP/1.1 bodies are framed in one way only (`messages`)
-//! - a head has a deadline from its first byte, over HTTP/2 as well, and an end to what is read of it (`connection`)
+//! - a head has a deadline from its first byte, over HTTP/2 as well (`connection`, `watch`)
 //! - HTTP/2 frames without content are a flood past a rate, and a connection ends after its requests (`frames`, `guarded`)
 //! - connections are capped, at all and for each address (`counts`)
 
@@ -12,28 +11,33 @@ mod connection;
 mod counts;
 mod frames;
 mod guarded;
-mod messages;
+mod watch;
 
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::tls::{Acceptor, TlsSettings};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::tls::server::handshake;
+use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus_client::metrics::gauge::Gauge;
 
 use self::connection::Connection;
 use self::counts::Counts;
+use self::frames::PREFACE;
 use self::guarded::Guarded;
+pub(crate) use self::watch::Watch;
 use crate::config::EdgeConfig;
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway};
+use crate::http1::{Http1, read_some};
+use crate::session::Session;
 
 /// Streams at once on one HTTP/2 connection.
 const H2_STREAMS: u32 = 256;
@@ -42,56 +46,51 @@ const H2_HEAD_BYTES: u32 = 32 << 10;
 /// What waits on one HTTP/2 stream for its client to take it, in bytes.
 const H2_SEND_BYTES: usize = 64 << 10;
 
-tokio::task_local! {
-    /// The connection that this task serves. An HTTP/2 stream runs on a task of its own, where there is none.
-    static CONNECTION: Arc<Connection>;
-}
-
-/// Notes that this connection's request has a head. Does nothing off an HTTP/1.1 connection's own task.
-/// Stays a function of its own, as `Notes::stage` does.
+/// Marks that a request has a head. Stays a function of its own, as `Notes::stage` does.
 #[inline(never)]
 pub(crate) fn head_seen() {
-    let _ = CONNECTION.try_with(|connection| connection.paid());
+    std::hint::black_box(());
 }
 
 /// The edge's connections.
 pub(crate) struct Edge {
-    http: Arc<Requests>,
+    gateway: Gateway,
+    http2: Arc<Http2>,
     counts: Arc<Counts>,
     tls: Option<Acceptor>,
     header_timeout: Duration,
+    keepalive: Duration,
     keepalive_requests: u32,
+    watch: Arc<Watch>,
 }
 
-/// Their requests: Pingora's proxy, with this edge's options.
-pub(crate) struct Requests {
+/// Requests over HTTP/2: Pingora's proxy, with this edge's options.
+pub(crate) struct Http2 {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
-    keepalive: u64,
-    header_timeout: Duration,
 }
 
 impl Edge {
-    /// An edge over `proxy`.
-    pub(crate) fn new(proxy: HttpProxy<Gateway>, config: &EdgeConfig, open: Gauge) -> Self {
+    /// An edge over `gateway`, which `proxy` is of.
+    pub(crate) fn new(gateway: Gateway, proxy: HttpProxy<Gateway>, config: &EdgeConfig, open: Gauge) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
-        // Pingora counts the requests after the first.
-        options.keepalive_request_limit = Some(config.keepalive_requests.saturating_sub(1));
         options.h2_idle_timeout = Some(Duration::from_secs(config.keepalive_seconds));
-        let http = Requests {
-            proxy: Arc::new(proxy),
-            options,
-            keepalive: config.keepalive_seconds,
-            header_timeout: config.header_timeout,
-        };
         Self {
-            http: Arc::new(http),
+            gateway,
+            http2: Arc::new(Http2 { proxy: Arc::new(proxy), options }),
             counts: Arc::new(Counts::new(open, config.max_connections, config.max_connections_per_ip)),
             tls: None,
             header_timeout: config.header_timeout,
+            keepalive: Duration::from_secs(config.keepalive_seconds),
             keepalive_requests: config.keepalive_requests,
+            watch: Arc::default(),
         }
+    }
+
+    /// Its connections, to be watched while they are served.
+    pub(crate) fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
     }
 
     /// The same over TLS.
@@ -114,66 +113,100 @@ impl Edge {
             }
         }
     }
+
+    /// Serves a connection until it ends.
+    async fn speak(&self, mut stream: Stream, peer: IpAddr, connection: &Arc<Connection>) {
+        let mut buffer = BytesMut::new();
+        let over_http2 = match stream.get_ssl_digest() {
+            Some(_) => Some(matches!(stream.selected_alpn_proto(), Some(ALPN::H2))),
+            None => prefers_http2(&mut stream, &mut buffer).await,
+        };
+        match over_http2 {
+            Some(false) => self.speak_http1(Http1::new(stream, peer, buffer), connection).await,
+            Some(true) => {
+                let stream = Box::new(Guarded::new(stream, buffer.freeze(), Arc::clone(connection)));
+                let _ended = ServerApp::process_new(&self.http2, stream, &connection.retired()).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Serves one request after the other.
+    async fn speak_http1(&self, mut http: Http1, connection: &Connection) {
+        for served in 1_u32.. {
+            if !http.next(|| connection.begun()).await {
+                return;
+            }
+            connection.paid();
+            head_seen();
+            if served >= self.keepalive_requests || connection.is_retired() {
+                http.close();
+            }
+            if !self.answer(&mut http).await {
+                break;
+            }
+            connection.owe(self.keepalive);
+        }
+        http.end().await;
+    }
+
+    /// Answers one request; whether another may follow.
+    async fn answer(&self, http: &mut Http1) -> bool {
+        let mut ctx = self.gateway.context();
+        let session = &mut Session::Http1(http);
+        let served = self.gateway.serve(session, &mut ctx).await;
+        gateway::finish(session, &mut ctx, served.as_ref().err().map(|err| &**err));
+        drop(ctx);
+        served.is_ok() && http.follows().await
+    }
+}
+
+/// Whether what comes is the preface of HTTP/2; it is left in `buffer`. `None` where the connection ends before.
+async fn prefers_http2(stream: &mut Stream, buffer: &mut BytesMut) -> Option<bool> {
+    loop {
+        let shared = buffer.len().min(PREFACE.len());
+        if shared == PREFACE.len() || buffer.get(..shared) != PREFACE.get(..shared) {
+            return Some(shared == PREFACE.len() && buffer.starts_with(PREFACE));
+        }
+        if read_some(stream, buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
 }
 
 #[async_trait]
 impl ServerApp for Edge {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
         let peer = stream
             .get_socket_digest()
             .and_then(|digest| digest.peer_addr().and_then(|addr| addr.as_inet().map(|addr| addr.ip().to_canonical())));
-        let _place = self.counts.take(peer)?;
-        let stream = self.secured(stream).await?;
-        let mut shutdown = shutdown.clone();
-        let ending = *shutdown.borrow_and_update();
-        let connection = Arc::new(Connection::new(self.header_timeout, self.keepalive_requests, ending));
-        let stream = Box::new(Guarded::new(stream, Arc::clone(&connection)));
-        let retired = connection.retired();
-        let served = CONNECTION.scope(Arc::clone(&connection), ServerApp::process_new(&self.http, stream, &retired));
-        let mut served = std::pin::pin!(served);
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut served => return ended,
-                Ok(()) = shutdown.changed() => connection.retire(),
-                () = connection.overdue() => {
-                    tracing::debug!(?peer, "a connection was closed: no request's head came in time");
-                    return None;
-                }
+        let place = self.counts.take(peer)?;
+        let connection = Arc::new(Connection::new(self.header_timeout, self.keepalive_requests));
+        let edge = Arc::clone(self);
+        // On a task of its own: the one that accepted it holds what a handshake would have needed.
+        self.watch.serve(Arc::clone(&connection), |entry| async move {
+            let (_entry, _place) = (entry, place);
+            if let Some(stream) = edge.secured(stream).await {
+                edge.speak(stream, peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), &connection).await;
             }
-        }
+        });
+        None
     }
 
     async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.http).await;
+        self.watch.close_idle();
+        ServerApp::cleanup(&*self.http2).await;
     }
 }
 
-/// What `async_trait` makes of a method.
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-// Written out, since a session that went through one more future would be moved and put on the heap once more.
-impl HttpServerApp for Requests {
-    fn process_new_http<'life0, 'life1, 'a>(
-        self: &'life0 Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &'life1 ShutdownWatch,
-    ) -> Boxed<'a, Option<ReusedHttpStream>>
-    where
-        'life0: 'a,
-        'life1: 'a,
-    {
-        if !session.is_http2() {
-            if session.get_keepalive().is_some() {
-                session.set_keepalive(Some(self.keepalive));
-            }
-            session.set_pipelining_enabled(true);
-            session.set_read_timeout(Some(self.header_timeout));
-            // A first request has its time from the connection's start; a later one may let the connection idle first.
-            let idle = Duration::from_secs(self.keepalive);
-            let _ = CONNECTION.try_with(|connection| connection.owe(idle));
-        }
-        self.proxy.process_new_http(session, shutdown)
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -191,10 +224,7 @@ impl HttpServerApp for Requests {
         Some(&self.options)
     }
 
-    fn http_cleanup<'life0, 'a>(&'life0 self) -> Boxed<'a, ()>
-    where
-        'life0: 'a,
-    {
-        self.proxy.http_cleanup()
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
 use openclawmu_store::{Outcome, Policy, RequestId, Standing, Ticket, Usage};
-use pingora::proxy::{ProxyHttp, Session};
+use pingora::proxy::ProxyHttp;
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::admit::{Admitted, Attempt, admit};
@@ -26,11 +26,12 @@ use crate::relay::{Ending, Relay};
 use crate::response::{self, Asking};
 use crate::route::{Draft, draft, route};
 use crate::routes::AiRoute;
+use crate::session::Session;
 use crate::upstream::health::Sign;
 use crate::upstream::http::Fault;
 use crate::upstream::provider::Api;
 use crate::way::Way;
-use crate::{agent, dispatch, edge, file, own, settle};
+use crate::{agent, edge, file, own, settle};
 
 /// The edge's gateway. A copy is the same one.
 #[derive(Clone)]
@@ -71,10 +72,26 @@ struct Exchange<'a, 'c> {
 }
 
 impl Gateway {
+    /// The notes of a request that begins now.
+    pub(crate) fn context(&self) -> Context {
+        Context::new(&self.shared)
+    }
+
+    /// Answers a request, whatever it is.
+    ///
+    /// # Errors
+    /// When the answer can't be written: then its connection, or its stream, must end.
+    pub(crate) async fn serve(&self, session: &mut Session<'_>, ctx: &mut Context) -> pingora::Result<()> {
+        match self.handle(session, ctx).await {
+            Ok(()) => Ok(()),
+            Err(stop) => tell(&mut Client::Http(session.again()), ctx, stop).await,
+        }
+    }
+
     /// The seven stages, the first one behind it.
     pub(crate) async fn call(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         ai: (AiRoute, &str),
@@ -100,7 +117,7 @@ impl Gateway {
             }
             return Box::pin(self.background(session, ctx, caller, call)).await;
         }
-        self.answer(&mut Client::Http(session), ctx, caller, &call).await
+        self.answer(&mut Client::Http(session.again()), ctx, caller, &call).await
     }
 
     /// A request for a response, with what it continues.
@@ -325,40 +342,48 @@ pub(crate) async fn tell(client: &mut Client<'_>, ctx: &mut Context, stop: Stop)
     }
 }
 
+/// Tells of a request that has ended.
+pub(crate) fn finish(session: &Session<'_>, ctx: &mut Context, err: Option<&pingora::Error>) {
+    tracing::debug!(request = %ctx.request_id, route = ctx.route, status = ctx.status, took = ?ctx.started.elapsed(), err = err.map(tracing::field::display), "request");
+    if err.is_some() {
+        ctx.notes.ended(Fate::ClientGone, None);
+    }
+    ctx.finish(|| Wire {
+        method: session.req_header().method.clone(),
+        peer: Some(session.peer()),
+        bytes: session.body_bytes(),
+    });
+}
+
+/// HTTP/2. Every request is answered in `request_filter`: what it asks for is in its body.
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(&self.shared)
+        self.context()
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut pingora::proxy::Session,
+        _ctx: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
         // Every route is answered in `request_filter`.
         pingora::Error::e_explain(pingora::ErrorType::InternalError, "no route is proxied natively")
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut pingora::proxy::Session, ctx: &mut Context) -> pingora::Result<bool> {
         edge::head_seen();
-        if let Err(stop) = self.handle(session, ctx).await {
-            tell(&mut Client::Http(session), ctx, stop).await?;
-        }
+        self.serve(&mut Session::Http2(session), ctx).await?;
         Ok(true)
     }
 
-    async fn logging(&self, session: &mut Session, err: Option<&pingora::Error>, ctx: &mut Context) {
-        tracing::debug!(request = %ctx.request_id, route = ctx.route, status = ctx.status, took = ?ctx.started.elapsed(), err = err.map(tracing::field::display), "request");
-        if err.is_some() {
-            ctx.notes.ended(Fate::ClientGone, None);
-        }
-        ctx.finish(|| Wire {
-            method: session.req_header().method.clone(),
-            peer: Some(dispatch::peer(session)),
-            bytes: (session.as_downstream().body_bytes_read(), session.as_downstream().body_bytes_sent()),
-        });
+    async fn logging(&self, session: &mut pingora::proxy::Session, err: Option<&pingora::Error>, ctx: &mut Context) {
+        finish(&Session::Http2(session), ctx, err);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &pingora::Error) -> bool {
+    fn suppress_error_log(&self, _session: &pingora::proxy::Session, _ctx: &Context, _error: &pingora::Error) -> bool {
         // A client that leaves is no error of ours; upstream faults are logged where they are handled.
         true
     }

@@ -3,7 +3,7 @@
 //! A label decides over nothing: what can't be read as one is left out, and the body goes on as it came.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use openclawmu_store::Label;
 use serde_json::{Map, Value};
 
@@ -12,6 +12,8 @@ use crate::refusal::Refusal;
 
 /// A list of tags, divided by commas. It is for the gateway alone and goes no further.
 const TAGS: &str = "x-openclawmu-tags";
+/// The same, as it is looked up.
+static TAGS_HEADER: HeaderName = HeaderName::from_static(TAGS);
 
 /// Reads a request's label.
 ///
@@ -34,7 +36,7 @@ pub(crate) fn label(headers: &HeaderMap, body: &Bytes, fields: &Fields) -> Resul
 /// # Errors
 /// 400 when it is no text.
 pub(crate) fn tags(headers: &HeaderMap, label: &mut Label) -> Result<(), Refusal> {
-    for value in headers.get_all(TAGS) {
+    for value in headers.get_all(&TAGS_HEADER) {
         let text = std::str::from_utf8(value.as_bytes())
             .map_err(|_| Refusal::bad(TAGS, "`x-openclawmu-tags` must be UTF-8 text: tags, divided by commas."))?;
         text.split(',').for_each(|tag| label.add_tag(tag));

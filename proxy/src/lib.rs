@@ -2,7 +2,8 @@
 //! reserved, relayed and settled.
 //!
 //! Map, in the order of a request's life:
-//! - `edge`: connections: caps, deadlines, HTTP/1.1 and h2c
+//! - `edge`: connections: caps, deadlines, what each speaks
+//! - `http1`: HTTP/1.1 as it is read and written here; `session`: a request over it, or over Pingora's HTTP/2
 //! - `head`: request heads: what is refused before anything is believed
 //! - `routes`: every route of the edge, in one list
 //! - `dispatch`: head, route, caller; then the stages, or a route that needs none
@@ -70,6 +71,7 @@ mod forward;
 pub mod fuzzing;
 mod gateway;
 mod head;
+mod http1;
 mod inherit;
 mod label;
 mod lane;
@@ -95,6 +97,7 @@ mod route;
 mod routes;
 mod sandbox;
 mod serve;
+mod session;
 mod settle;
 mod socket;
 mod sse;

@@ -15,14 +15,14 @@ use pingora::services::{Service as ServiceTrait, listening::Service};
 use tokio::sync::watch;
 
 use crate::config::EdgeConfig;
-use crate::edge::Edge;
+use crate::edge::{Edge, Watch};
 use crate::inherit;
 
 /// What a connection reads beside what it is asked for. Heads and bodies are read into buffers of their own, which go with their
 /// request; one here would stay for as long as the client does.
 const READ_BUFFER_BYTES: usize = 0;
-/// Bytes that a connection gathers before it writes.
-const WRITE_BUFFER_BYTES: usize = 4096;
+/// Bytes that a connection gathers before it writes: whoever writes gathers by itself.
+const WRITE_BUFFER_BYTES: usize = 0;
 /// How long a successor waits for its predecessor to leave the admin listener.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,6 +56,8 @@ fn explain(key: &str, address: SocketAddr, err: &std::io::Error) -> String {
 /// its sockets must get every new connection.
 pub(crate) struct EdgeService {
     inner: Service<Edge>,
+    watch: Arc<Watch>,
+    header_timeout: Duration,
     stop: watch::Receiver<bool>,
 }
 
@@ -71,16 +73,23 @@ impl EdgeService {
                 edge.over_tls(settings)
             }
         };
+        let watch = edge.watch();
         let mut inner = Service::new("edge".to_owned(), edge);
         inner.add_listener(listener(&config.listen.to_string()));
         inner.threads = Some(config.threads);
-        Ok(Self { inner, stop })
+        Ok(Self { inner, watch, header_timeout: config.header_timeout, stop })
     }
 }
 
 #[async_trait]
 impl ServiceTrait for EdgeService {
     async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, listeners_per_fd: usize) {
+        let (watch, header_timeout) = (Arc::clone(&self.watch), self.header_timeout);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "connections outlive this service, and end with its runtime, as this does"
+        )]
+        tokio::spawn(async move { watch.run(header_timeout).await });
         let (either, stop) = watch::channel(false);
         let mut own = self.stop.clone();
         let mut servers = shutdown;
@@ -89,6 +98,7 @@ impl ServiceTrait for EdgeService {
                 _ = own.wait_for(|stop| *stop) => {}
                 _ = servers.wait_for(|stop| *stop) => {}
             }
+            self.watch.retire();
             either.send_replace(true);
             // The sender must live until the service has seen it.
             std::future::pending::<()>().await;
@@ -112,7 +122,7 @@ impl ServiceTrait for EdgeService {
     }
 }
 
-/// A listener whose connections hold a usual answer's head and body until both can go out in one write.
+/// A listener whose connections hold nothing.
 fn listener(address: &str) -> ListenerConfig {
     ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES))
 }

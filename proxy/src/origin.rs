@@ -12,9 +12,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method};
 use openclawmu_store::Policy;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 
-use crate::answer::BUDGET_REMAINING;
+use crate::answer::Head;
 use crate::authenticate::By;
 use crate::context::Shared;
 use crate::refusal::Refusal;
@@ -139,9 +139,9 @@ fn is_listed(shared: &Shared, origin: &HeaderValue) -> bool {
 }
 
 /// Sets what lets a page read the answer, where one may, and leaves out what is not its reader's.
-pub(crate) fn open(request: &RequestHeader, answer: &mut ResponseHeader) {
+pub(crate) fn open(request: &RequestHeader, answer: &mut Head) {
     if request.extensions.get::<Reticent>().is_some() {
-        answer.remove_header(&BUDGET_REMAINING);
+        answer.hide_budget();
     }
     let Some(Readable(origin)) = request.extensions.get::<Readable>() else { return };
     let headers = [
@@ -150,11 +150,7 @@ pub(crate) fn open(request: &RequestHeader, answer: &mut ResponseHeader) {
         (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS),
         (VARY, HeaderValue::from_static("origin")),
     ];
-    for (name, value) in headers {
-        if let Err(err) = answer.insert_header(name, value) {
-            tracing::error!(%err, "a header could not be set");
-        }
-    }
+    answer.extend(headers);
 }
 
 /// Whether a request is a browser's question before the request itself.

@@ -26,12 +26,18 @@ impl Pieces {
         Self { pieces: Vec::new(), gathered: BytesMut::new(), length: 0, limit }
     }
 
+    /// Whether so many bytes more would be within the limit.
+    ///
+    /// # Errors
+    /// They would not.
+    pub(crate) fn room_for(&self, more: usize) -> Result<(), TooLong> {
+        if self.length.saturating_add(more) > self.limit { Err(TooLong) } else { Ok(()) }
+    }
+
     /// Takes the next one.
     pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), TooLong> {
+        self.room_for(piece.len())?;
         self.length = self.length.saturating_add(piece.len());
-        if self.length > self.limit {
-            return Err(TooLong);
-        }
         if self.pieces.is_empty() {
             self.pieces.push(piece);
         } else if piece.len() < SMALL_BYTES {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 use openclawmu_store::{Label, RequestId};
-use pingora::proxy::Session;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::config::EdgeConfig;
@@ -18,6 +17,7 @@ use crate::label::label;
 use crate::pieces::{Pieces, TooLong};
 use crate::refusal::{MALFORMED, Refusal};
 use crate::routes::AiRoute;
+use crate::session::Session;
 
 /// The slowest that a body may come in after its first pause, in bytes a second.
 const SLOWEST_BODY: u64 = 1024;
@@ -43,7 +43,7 @@ pub(crate) struct Call {
 
 /// Reads and understands the body.
 pub(crate) async fn read(
-    session: &mut Session,
+    session: &mut Session<'_>,
     (edge, default_model): (&EdgeConfig, Option<&str>),
     (route, rest): (AiRoute, &str),
     request_id: RequestId,
@@ -56,7 +56,7 @@ pub(crate) async fn read(
     let ask = if route.is_media() {
         media::read(route, content_type, &body)?
     } else {
-        let text = std::str::from_utf8(&body).map_err(|_| request::not_utf8())?;
+        let text = simdutf8::basic::from_utf8(&body).map_err(|_| request::not_utf8())?;
         ask::read(route, (rest, head.uri.query()), text)?
     };
     let label = label(&head.headers, &body, &ask.fields)?;
@@ -80,12 +80,12 @@ pub(crate) fn with_default_model(body: Bytes, default_model: Option<&str>) -> By
 }
 
 /// Reads the body within its limits.
-pub(crate) async fn body(session: &mut Session, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
+pub(crate) async fn body(session: &mut Session<'_>, edge: &EdgeConfig) -> Result<Bytes, Refusal> {
     body_within(session, edge, edge.max_body_bytes).await
 }
 
 /// Reads a body that is no larger than this, or than any may be.
-pub(crate) async fn body_within(session: &mut Session, edge: &EdgeConfig, most: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn body_within(session: &mut Session<'_>, edge: &EdgeConfig, most: usize) -> Result<Bytes, Refusal> {
     let limit = most.min(edge.max_body_bytes);
     let stated = session
         .get_header(http::header::CONTENT_LENGTH)
@@ -95,22 +95,21 @@ pub(crate) async fn body_within(session: &mut Session, edge: &EdgeConfig, most: 
         return Err(too_large(limit));
     }
     if head::expects_continue(&session.req_header().headers) {
-        session.as_downstream_mut().write_continue_response().await.map_err(|_| broken())?;
+        session.write_continue().await.map_err(|_| broken())?;
     }
-    session.as_downstream_mut().set_read_timeout(Some(edge.body_timeout));
+    session.set_read_timeout(Some(edge.body_timeout));
     let started = Instant::now();
     let mut pieces = Pieces::within(limit);
     loop {
         // Over HTTP/2 the session has no timeout of its own.
-        let read = pingora_timeout::timeout(edge.body_timeout, session.as_downstream_mut().read_request_body());
-        let piece = match read.await {
-            Ok(Ok(Some(piece))) => piece,
-            Ok(Ok(None)) => return Ok(pieces.join()),
+        let read = pingora_timeout::timeout(edge.body_timeout, session.gather(&mut pieces));
+        let length = match read.await {
+            Ok(Ok(Ok((true, length)))) => u64::try_from(length).unwrap_or(u64::MAX),
+            Ok(Ok(Ok((false, _)))) => return Ok(pieces.join()),
+            Ok(Ok(Err(TooLong))) => return Err(too_large(limit)),
             Ok(Err(err)) if !matches!(err.etype(), pingora::ErrorType::ReadTimedout) => return Err(broken()),
             Ok(Err(_)) | Err(_) => return Err(too_slow()),
         };
-        pieces.push(piece).map_err(|TooLong| too_large(limit))?;
-        let length = u64::try_from(pieces.length()).unwrap_or(u64::MAX);
         if started.elapsed() > edge.body_timeout + Duration::from_secs(length / SLOWEST_BODY) {
             return Err(too_slow());
         }

@@ -137,9 +137,10 @@ impl Built {
         let (stops, (up, admin_up)) = (Stops::new(), watch::channel(false));
         let stopped = stops.rest.subscribe();
 
-        let mut proxy = HttpProxy::new(Gateway { shared: Arc::clone(&shared) }, Arc::clone(&server.configuration));
+        let gateway = Gateway { shared: Arc::clone(&shared) };
+        let mut proxy = HttpProxy::new(gateway.clone(), Arc::clone(&server.configuration));
         proxy.handle_init_modules();
-        let edge = Edge::new(proxy, &config.edge, shared.metrics.connections.clone());
+        let edge = Edge::new(gateway, proxy, &config.edge, shared.metrics.connections.clone());
         server.add_service(EdgeService::new(edge, &config.edge, stops.edge.subscribe()).map_err(|err| anyhow!(err))?);
 
         let stripe = outbound::stripe_push(&shared.store, config.stripe.as_ref()).map_err(|err| anyhow!(err))?;

@@ -43,6 +43,11 @@ impl Splitter {
         Ok(())
     }
 
+    /// Whether nothing is held of an event that is not whole.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Whether a piece is one whole event as it stands, which it mostly is; then it need not be pushed.
     pub(crate) fn is_event(&self, piece: &[u8]) -> bool {
         let Some(body) = piece.strip_suffix(b"\n\n").filter(|_| self.buffer.is_empty()) else { return false };

@@ -43,7 +43,7 @@ pub(crate) struct Whole {
 /// The way of one answer.
 pub(crate) enum Way {
     /// `OpenAI` on both sides.
-    Openai,
+    Openai(openai::Hearing),
     /// Anthropic on both sides.
     Anthropic(anthropic::watch::Watch),
     /// Google on both sides.
@@ -71,11 +71,10 @@ impl Way {
     /// The way where bytes pass.
     pub(crate) fn same(dialect: Dialect) -> Self {
         match dialect {
-            Dialect::Openai => Self::Openai,
+            // Responses never: they are always written anew.
+            Dialect::Openai | Dialect::Responses => Self::Openai(openai::Hearing::default()),
             Dialect::Anthropic => Self::Anthropic(anthropic::watch::Watch::default()),
             Dialect::Gemini => Self::Gemini(gemini::watch::Watch::default()),
-            // Never: responses are always written anew.
-            Dialect::Responses => Self::Openai,
         }
     }
 
@@ -98,9 +97,17 @@ impl Way {
     /// The content type of the client's stream, where it is not the upstream's.
     pub(crate) fn stream_type(&self) -> Option<&'static str> {
         match self {
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => None,
+            Self::Openai(_) | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => None,
             Self::Translated(way) if way.framing == Some(Framing::Array) => Some("application/json"),
             Self::Translated(_) => Some("text/event-stream"),
+        }
+    }
+
+    /// The bytes of text of a piece that is a whole event as it stands and says nothing but that text, where that is seen at once.
+    pub(crate) fn known(&self, piece: &[u8]) -> Option<usize> {
+        match self {
+            Self::Openai(hearing) => hearing.known(piece),
+            Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) | Self::Translated(_) => None,
         }
     }
 
@@ -109,8 +116,8 @@ impl Way {
     pub(crate) fn event(&mut self, event: Bytes) -> (Heard, Bytes) {
         let name = || sse::name(&event);
         match self {
-            Self::Openai => {
-                let heard = sse::data(&event).map(|data| openai::event(&data)).unwrap_or_default();
+            Self::Openai(hearing) => {
+                let heard = hearing.event(&event);
                 (heard, event)
             }
             Self::Anthropic(watch) => {
@@ -151,7 +158,7 @@ impl Way {
     pub(crate) fn named(&mut self, name: &str, data: &[u8]) -> (Heard, Bytes) {
         match self {
             Self::Translated(way) => way.take(Some(name), data),
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => (Heard::default(), Bytes::new()),
+            Self::Openai(_) | Self::Anthropic(_) | Self::Gemini(_) | Self::Media(_) => (Heard::default(), Bytes::new()),
         }
     }
 
@@ -160,7 +167,7 @@ impl Way {
         let (heard, bytes) = rest.map_or_else(|| (Heard::default(), Bytes::new()), |rest| self.event(rest));
         let finished = finished || heard.finished;
         match self {
-            Self::Openai => (Heard { done: heard.done || finished, ..heard }, DONE),
+            Self::Openai(_) => (Heard { done: heard.done || finished, ..heard }, DONE),
             Self::Anthropic(_) => (Heard { done: heard.done || finished, ..heard }, MESSAGE_STOP),
             Self::Gemini(_) => (Heard { done: heard.done || finished, ..heard }, bytes),
             Self::Media(watch) => {
@@ -200,7 +207,7 @@ impl Way {
         let plain =
             |usage, text_bytes, service_tier, body| Whole { usage, text_bytes, service_tier, content_type: None, body };
         match self {
-            Self::Openai => {
+            Self::Openai(_) => {
                 let said = openai::whole(&body)?;
                 Some(plain(said.usage, said.text_bytes, said.service_tier, body))
             }
@@ -224,7 +231,7 @@ impl Way {
     pub(crate) fn silent(&self) -> Option<Silent> {
         match self {
             Self::Media(watch) => Some(watch.silent()),
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => None,
+            Self::Openai(_) | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => None,
         }
     }
 
@@ -232,7 +239,7 @@ impl Way {
     pub(crate) fn longest_event(&self) -> usize {
         match self {
             Self::Media(_) => MAX_MEDIA_EVENT_BYTES,
-            Self::Openai | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => sse::MAX_EVENT_BYTES,
+            Self::Openai(_) | Self::Anthropic(_) | Self::Gemini(_) | Self::Translated(_) => sse::MAX_EVENT_BYTES,
         }
     }
 

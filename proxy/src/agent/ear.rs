@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use openclawmu_store::RequestId;
-use pingora::http::ResponseHeader;
 use serde_json::{Value, json};
 
 use super::turn::Total;
@@ -71,12 +70,13 @@ impl<'a, 'c> Ear<'a, 'c> {
     }
 
     /// A step is answered with this head.
-    pub(super) fn head(&mut self, head: &ResponseHeader) {
-        let of_quotas = |(name, _): &(&HeaderName, &HeaderValue)| {
-            name.as_str() == BUDGET_REMAINING || name.as_str().starts_with("x-ratelimit-")
+    pub(super) fn head(&mut self, head: &Head) {
+        let of_quotas = |(name, _): &(&str, &[u8])| *name == BUDGET_REMAINING || name.starts_with("x-ratelimit-");
+        let kept = head.headers().filter(of_quotas);
+        let header = |(name, value): (&str, &[u8])| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?))
         };
-        let kept = head.headers.iter().filter(of_quotas);
-        self.standing = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        self.standing = kept.filter_map(header).collect();
     }
 
     /// Another step begins: what is said in it stands apart from what was said before.

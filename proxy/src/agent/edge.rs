@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use openclawmu_store::Scope;
-use pingora::proxy::Session;
 
 use super::ask::{self, Asked};
 use super::ear::{Ear, Voice};
@@ -13,12 +12,12 @@ use super::who::Who;
 use crate::authenticate::{self, Caller};
 use crate::client::Client;
 use crate::context::Context;
-use crate::dispatch::peer;
 use crate::gateway::{Gateway, Stop};
 use crate::observe::Fate;
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::routes::AiRoute;
+use crate::session::Session;
 use crate::socket::Guard;
 
 /// What names an agent in the place of a model.
@@ -28,7 +27,7 @@ impl Gateway {
     /// Answers a request that names an agent. The agent's model goes through the stages once for each step.
     pub(crate) async fn agent_turn(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         call: Call,
@@ -41,13 +40,13 @@ impl Gateway {
         let who = Who::Token(Guard {
             shared: Arc::clone(&self.shared),
             presented: presented.into(),
-            peer: peer(session),
+            peer: session.peer(),
             since: Instant::now(),
         });
         let created = self.shared.store.clock().now().0.div_euclid(1_000);
         let voice = Voice { request_id: call.request_id, model: call.ask.model.clone(), created };
         let turn = Turn { agent, session: talk, messages, options, label: call.label, request_id: call.request_id };
-        let mut client = Client::Http(session);
+        let mut client = Client::Http(session.again());
         let mut ear = if call.ask.stream {
             Ear::streaming(&mut client, voice, call.ask.wants_usage)
         } else {

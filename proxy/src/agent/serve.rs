@@ -3,7 +3,6 @@
 use http::Method;
 use openclawmu_control::agent::{Agent, AgentError, AgentFields, AgentName, Lines, Of, SessionFile, SessionName, Spec};
 use openclawmu_sandbox::RelPath;
-use pingora::proxy::Session;
 use serde_json::{Value, json};
 
 use super::desk::refused;
@@ -16,6 +15,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::own::percent_decode;
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::workspace::guard;
 
 /// Which of an agent's things.
@@ -41,7 +41,7 @@ impl Gateway {
     /// Answers a request about agents; `rest` is what follows the route.
     pub(crate) async fn agents_kept(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         (things, rest): (Things, &str),
@@ -61,9 +61,9 @@ impl Gateway {
         };
         ctx.status = status;
         if status == 200 {
-            return Ok(answer::json(&mut Client::Http(session), ctx.request_id, &told).await?);
+            return Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &told).await?);
         }
-        let (head, client) = (Head::of(status, ctx.request_id, ctx.dialect)?, &mut Client::Http(session));
+        let (head, client) = (Head::of(status, ctx.request_id, ctx.dialect)?, &mut Client::Http(session.again()));
         if status == 204 {
             return Ok(head.send_nothing(client).await?);
         }
@@ -72,7 +72,7 @@ impl Gateway {
 
     async fn agents_of(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         caller: &Caller,
         asked: &Asked<'_>,
     ) -> Result<(u16, Value), Refusal> {
@@ -164,7 +164,7 @@ impl Gateway {
 
     async fn memory_of(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         caller: &Caller,
         asked: &Asked<'_>,
     ) -> Result<(u16, Value), Refusal> {
@@ -199,7 +199,7 @@ impl Gateway {
 
     async fn remembered(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         asked: &Asked<'_>,
@@ -209,7 +209,7 @@ impl Gateway {
         let text = self.shared.agents.with(move |files| files.remembered(Of(&tenant, &agent), &path)).await?;
         let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
         guard(&mut head);
-        Ok(head.send(&mut Client::Http(session), "text/markdown; charset=utf-8", text.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "text/markdown; charset=utf-8", text.into()).await?)
     }
 
     fn now_ms(&self) -> i64 {

@@ -2,7 +2,6 @@
 
 use http::Method;
 use openclawmu_store::TenantId;
-use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::running::{Live, is_alive};
@@ -15,12 +14,13 @@ use crate::gateway::{Gateway, Stop};
 use crate::own::percent_decode;
 use crate::refusal::Refusal;
 use crate::response;
+use crate::session::Session;
 
 impl Gateway {
     /// `/v1/responses/{id}` and what is below; `rest` is what follows `/v1/responses/`.
     pub(crate) async fn kept_response(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         rest: &str,
@@ -42,7 +42,7 @@ impl Gateway {
             }
             (&Method::POST, "cancel") => {
                 let answer = self.cancel(tenant, id).await?;
-                return Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?);
+                return Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &answer).await?);
             }
             (&Method::DELETE, "") => {
                 if let Some(live) = shared.running.get(tenant, id).filter(|live| !live.ended()) {
@@ -52,7 +52,7 @@ impl Gateway {
             _ => {}
         }
         let answer = response::serve(&shared.shelf, tenant, (&method, rest, &query)).await?;
-        Ok(answer::json(&mut Client::Http(session), ctx.request_id, &answer).await?)
+        Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &answer).await?)
     }
 
     /// Ends the work on a response; one that is over stays as it is.
@@ -81,7 +81,7 @@ impl Gateway {
     /// Writes the events of a response from this number on, until it ends or the client leaves.
     pub(super) async fn follow(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         live: &Live,
         mut next: usize,
@@ -90,7 +90,7 @@ impl Gateway {
         let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
         head.set("content-type", "text/event-stream");
         head.set("cache-control", "no-store");
-        let client = &mut Client::Http(session);
+        let client = &mut Client::Http(session.again());
         head.begin(client).await?;
         loop {
             let now = *progress.borrow_and_update();

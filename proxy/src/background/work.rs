@@ -5,23 +5,21 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::running::{Live, this_process};
-use crate::answer;
+use crate::answer::{self, Head};
 use crate::authenticate::{self, Caller};
 use crate::client::{Client, Piped, pipe};
 use crate::context::{Context, Wire};
 use crate::dialect::Shown;
 use crate::dialect::responses::state::{self, Kept};
-use crate::dispatch::peer;
 use crate::gateway::{Gateway, Stop, tell};
 use crate::lane::Outcome;
 use crate::read::Call;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::socket::Guard;
 
 /// Events that wait to be taken.
@@ -32,7 +30,7 @@ enum Begun {
     /// It is admitted and kept: this is what it will be.
     Admitted(Value),
     /// It is refused like this.
-    Refused(Box<ResponseHeader>, Bytes),
+    Refused(Box<Head>, Bytes),
     /// It can't be kept.
     Unkept(Refusal),
 }
@@ -60,7 +58,7 @@ impl Gateway {
     /// Answers a request for a response in the background; the work goes on when this has returned.
     pub(crate) async fn background(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         mut call: Call,
@@ -85,7 +83,7 @@ impl Gateway {
         let guard = Guard {
             shared: Arc::clone(shared),
             presented: presented.into(),
-            peer: peer(session),
+            peer: session.peer(),
             since: Instant::now(),
         };
         let mut own = Context::new(shared);
@@ -99,11 +97,11 @@ impl Gateway {
         match told.await {
             Ok(Begun::Admitted(_)) if follows => self.follow(session, ctx, &live, 0).await,
             Ok(Begun::Admitted(response)) => {
-                Ok(answer::json(&mut Client::Http(session), ctx.request_id, &response).await?)
+                Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &response).await?)
             }
             Ok(Begun::Refused(head, body)) => {
-                ctx.status = head.status.as_u16();
-                Ok(Client::Http(session).whole(head, body).await?)
+                ctx.status = head.status().as_u16();
+                Ok(Client::Http(session.again()).whole(*head, body).await?)
             }
             Ok(Begun::Unkept(refusal)) => Err(refusal.into()),
             Err(_) => Err(Refusal::Store.into()),
@@ -212,7 +210,7 @@ impl Work {
 }
 
 /// The refusal that comes out of a pipe.
-async fn refused(answer: &mut mpsc::Receiver<Piped>) -> Option<(Box<ResponseHeader>, Bytes)> {
+async fn refused(answer: &mut mpsc::Receiver<Piped>) -> Option<(Box<Head>, Bytes)> {
     let (mut head, mut body) = (None, BytesMut::new());
     while let Some(piped) = answer.recv().await {
         match piped {

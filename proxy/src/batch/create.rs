@@ -11,7 +11,6 @@ use http::{HeaderValue, Method};
 use openclawmu_store::{
     Batch, BatchEnd, Bound, Demand, NewBatch as Held, ObjectKind, Refused, ServiceTier, Standing, Ticket,
 };
-use pingora::proxy::Session;
 
 use super::ask::NewBatch;
 use super::input::{Input, Judge};
@@ -29,6 +28,7 @@ use crate::label;
 use crate::metrics::AttemptOutcome;
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::settle;
 use crate::upstream::http::Fault;
 
@@ -39,7 +39,12 @@ const TAKEN_IN_WITHIN: Duration = Duration::from_secs(60);
 const TAKEN_IN_PAUSE: Duration = Duration::from_millis(500);
 
 impl Gateway {
-    pub(super) async fn create_batch(&self, session: &mut Session, ctx: &Context, caller: &Caller) -> Result<(), Stop> {
+    pub(super) async fn create_batch(
+        &self,
+        session: &mut Session<'_>,
+        ctx: &Context,
+        caller: &Caller,
+    ) -> Result<(), Stop> {
         let shared = &*self.shared;
         let headers = session.req_header().headers.clone();
         let body = read::body(session, &shared.config).await?;

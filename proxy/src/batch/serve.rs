@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, Method};
 use openclawmu_store::{Batch, ObjectKind, UpstreamObject};
-use pingora::proxy::Session;
 
 use super::show::{is_over, show};
 use crate::answer::Head;
@@ -14,6 +13,7 @@ use crate::file::desk::{self, Desk, Told, no_such_route, reply};
 use crate::file::list;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 const BATCH: ObjectKind = ObjectKind::Batch;
 
@@ -21,7 +21,7 @@ impl Gateway {
     /// Answers a request about batches; `rest` is what follows `/v1/batches/`.
     pub(crate) async fn batches(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         rest: &str,
@@ -54,7 +54,7 @@ impl Gateway {
 
     async fn look_at_batch(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &Context,
         caller: &Caller,
         (id, headers): (&str, &HeaderMap),
@@ -74,7 +74,7 @@ impl Gateway {
 
     async fn cancel_batch(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &Context,
         caller: &Caller,
         (id, headers): (&str, &HeaderMap),
@@ -90,7 +90,7 @@ impl Gateway {
     /// Asks about a batch, notes what is said and shows it. One that has ended is billed at once, by the watch.
     async fn show_told(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &Context,
         desk: &mut Desk<'_>,
         (batch, call): (&Batch, &Call),
@@ -111,7 +111,7 @@ impl Gateway {
     }
 }
 
-async fn whole(session: &mut Session, ctx: &Context, body: String) -> Result<(), Stop> {
+async fn whole(session: &mut Session<'_>, ctx: &Context, body: String) -> Result<(), Stop> {
     let head = Head::of(200, ctx.request_id, ctx.dialect)?;
-    Ok(head.send(&mut Client::Http(session), "application/json", body.into()).await?)
+    Ok(head.send(&mut Client::Http(session.again()), "application/json", body.into()).await?)
 }

@@ -24,8 +24,8 @@ pub(crate) enum Json<'a> {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A number.
-    Number(Number),
+    /// A number, as it is written: one with more digits than a computer's keeps them all.
+    Number(Cow<'a, str>),
     /// A text.
     Text(Cow<'a, str>),
     /// A list.
@@ -63,7 +63,7 @@ impl Json<'_> {
     fn size(&self) -> usize {
         match self {
             Self::Null | Self::Bool(_) => 5,
-            Self::Number(_) => 12,
+            Self::Number(number) => number.len(),
             // A line's end each 16 letters.
             Self::Text(text) => text.len() + text.len() / 16 + 3,
             Self::List(list) => list.iter().map(Self::size).sum::<usize>() + 2,
@@ -76,7 +76,7 @@ impl Json<'_> {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
             Self::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
-            Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Self::Number(number) => out.extend_from_slice(number.as_bytes()),
             Self::Text(text) => escape(text, out),
             Self::List(values) => write_list(values, Self::write, out),
             Self::Object(members) => {
@@ -200,25 +200,25 @@ impl From<bool> for Json<'_> {
 
 impl From<u32> for Json<'_> {
     fn from(number: u32) -> Self {
-        Self::Number(number.into())
+        Self::Number(number.to_string().into())
     }
 }
 
 impl From<u64> for Json<'_> {
     fn from(number: u64) -> Self {
-        Self::Number(number.into())
+        Self::Number(number.to_string().into())
     }
 }
 
 impl From<i64> for Json<'_> {
     fn from(number: i64) -> Self {
-        Self::Number(number.into())
+        Self::Number(number.to_string().into())
     }
 }
 
 impl From<&Number> for Json<'_> {
     fn from(number: &Number) -> Self {
-        Self::Number(number.clone())
+        Self::Number(number.to_string().into())
     }
 }
 
@@ -245,7 +245,7 @@ impl From<Value> for Json<'_> {
         match value {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Bool(value),
-            Value::Number(number) => Self::Number(number),
+            Value::Number(number) => (&number).into(),
             Value::String(text) => Self::Text(Cow::Owned(text)),
             Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
             Value::Object(members) => {
@@ -260,13 +260,18 @@ impl From<Json<'_>> for Value {
         match json {
             Json::Null => Self::Null,
             Json::Bool(value) => Self::Bool(value),
-            Json::Number(number) => Self::Number(number),
+            Json::Number(text) => number(&text).map_or(Self::Null, Self::Number),
             Json::Text(text) => Self::String(text.into_owned()),
             Json::List(list) => Self::Array(list.into_iter().map(Self::from).collect()),
             Json::Object(members) => Self::Object(map(members)),
             Json::Known(value) => value.clone(),
         }
     }
+}
+
+/// The number of a text that was read as one; `None` where a computer has none for it.
+pub(crate) fn number(text: &str) -> Option<Number> {
+    serde_json::from_str(text).ok()
 }
 
 /// A member of an object.

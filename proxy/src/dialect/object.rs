@@ -104,7 +104,7 @@ impl<'a> Object<'a> {
     pub(crate) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
         match self.value(key) {
             None => Ok(None),
-            Some(Json::Number(number)) => Ok(Some(number)),
+            Some(Json::Number(text)) => Ok(json::number(&text)),
             Some(_) => Err(must_be(self.name(key), "a number")),
         }
     }
@@ -113,7 +113,7 @@ impl<'a> Object<'a> {
     pub(crate) fn whole(&mut self, key: &str, least: u32, most: u32) -> Result<Option<u32>, Refusal> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let number = match &value {
-            Json::Number(number) => number.as_u64().and_then(|number| u32::try_from(number).ok()),
+            Json::Number(text) => text.parse::<u32>().ok(),
             Json::Null | Json::Bool(_) | Json::Text(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => None,
         };
         match number.filter(|number| (least..=most).contains(number)) {
@@ -138,6 +138,15 @@ impl<'a> Object<'a> {
         match self.value(key) {
             None => Ok(None),
             Some(Json::Object(members)) => Ok(Some(json::map(members))),
+            Some(_) => Err(must_be(self.name(key), "an object")),
+        }
+    }
+
+    /// An object as JSON of its own; its numbers stay as they are written.
+    pub(crate) fn object_text(&mut self, key: &str) -> Result<Option<String>, Refusal> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(object @ Json::Object(_)) => Ok(Some(object.to_string())),
             Some(_) => Err(must_be(self.name(key), "an object")),
         }
     }

@@ -202,7 +202,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::form::{Assembler, Part};
+    use crate::dialect::form::{Assembler, Choice, Delta, Part, Stop};
     use crate::sse::{self, Splitter};
 
     #[test]
@@ -216,6 +216,70 @@ mod tests {
         }
         let silent = parse(Dialect::Openai, r#"{"model":"m","messages":[{"role":"user","content":[]}]}"#).unwrap();
         assert!(write((&Provider::Openai { responses: false }, Api::Chat), &silent, "max_tokens").is_err());
+    }
+
+    /// More digits than a computer's numbers have, and one that a computer would write shorter.
+    const DIGITS: &str = r#"{"id":12345678901234567890123,"days":1.50}"#;
+
+    fn called(parts: &[Part]) -> &str {
+        let call = parts
+            .iter()
+            .find_map(|part| if let Part::ToolCall { arguments, .. } = part { Some(arguments.as_str()) } else { None });
+        call.expect("a call")
+    }
+
+    #[test]
+    fn a_call_in_an_answer_keeps_every_digit() {
+        let call =
+            Part::ToolCall { id: "a".to_owned(), name: "f".to_owned(), arguments: DIGITS.to_owned(), signature: None };
+        let choice = Choice { parts: vec![call], stop: Some(Stop::ToolUse), logprobs: None };
+        let reply = Reply { choices: vec![choice], ..Reply::default() };
+        let shown = Shown { id: "1".to_owned(), model: "m".to_owned(), created: 0, wants_usage: false, echo: None };
+        for (dialect, api) in [
+            (Dialect::Openai, Api::Chat),
+            (Dialect::Anthropic, Api::Messages),
+            (Dialect::Gemini, Api::Generate),
+            (Dialect::Responses, Api::Responses),
+        ] {
+            let body = write_reply(dialect, &reply, &shown, 0);
+            let again = parse_reply(api, &body).unwrap();
+            assert_eq!(called(&again.choices.first().unwrap().parts), DIGITS, "{dialect:?}");
+        }
+        let begun = format!(
+            "event: content_block_start\ndata: {}\n\n",
+            format_args!(
+                r#"{{"type":"content_block_start","index":0,"content_block":{{"type":"tool_use","id":"a","name":"f","input":{DIGITS}}}}}"#
+            )
+        );
+        let events = read(Api::Messages, begun.as_bytes());
+        assert!(
+            matches!(&events[1], Event::Grow { delta: Delta::Arguments(said), .. } if said == DIGITS),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn a_call_in_a_conversation_keeps_every_digit() {
+        let call = r#"{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":ARGS}}]}"#
+            .replace("ARGS", &serde_json::to_string(DIGITS).unwrap());
+        let body = format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}},{call},{{"role":"tool","tool_call_id":"a","content":"y"}}]}}"#
+        );
+        let request = parse(Dialect::Openai, &body).unwrap();
+        for (provider, same) in [
+            (Provider::Openai { responses: false }, Some(Dialect::Openai)),
+            (Provider::Anthropic { version: "2023-06-01".to_owned() }, Some(Dialect::Anthropic)),
+            (Provider::Gemini { bearer: false }, Some(Dialect::Gemini)),
+            (Provider::Bedrock, None),
+        ] {
+            let body = write((&provider, provider.chat_api()), &request, "max_tokens").unwrap();
+            let body = String::from_utf8(body).unwrap();
+            assert!(body.replace('\\', "").contains(DIGITS), "{provider:?}: {body}");
+            let Some(same) = same else { continue };
+            let again = parse(same, &body).unwrap();
+            let parts: Vec<Part> = again.turns.into_iter().flat_map(|turn| turn.parts).collect();
+            assert_eq!(called(&parts), DIGITS, "{provider:?}");
+        }
     }
 
     /// The events of a stream.

@@ -1,15 +1,10 @@
-//! One connection: what its client owes, and by when. Shared by the task that serves it and the stream that it reads.
+//! One connection: what its client owes, and by when. Shared by the task that serves it, the stream that it reads and who watches both.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
-
-/// Longest pause between two looks at whether a head is overdue.
-const LOOK_EVERY: Duration = Duration::from_secs(4);
-/// The most that is read for one HTTP/1.1 head: the largest that is answered, and what a client may send after it at once.
-const HEAD_BYTES: usize = 96 << 10;
 
 /// One connection.
 #[derive(Debug)]
@@ -18,8 +13,6 @@ pub(super) struct Connection {
     header_timeout: Duration,
     /// Milliseconds after `opened` at which a head is overdue; 0 while none is owed.
     due_ms: AtomicU64,
-    /// Bytes that were read while one was owed.
-    head_bytes: AtomicUsize,
     /// Requests after which it ends.
     requests: u32,
     /// Turns true when it shall end once what runs on it is done.
@@ -28,14 +21,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// One that has just been opened: its first head has its time from now on.
-    pub(super) fn new(header_timeout: Duration, requests: u32, retired: bool) -> Self {
+    pub(super) fn new(header_timeout: Duration, requests: u32) -> Self {
         let connection = Self {
             opened: Instant::now(),
             header_timeout,
             due_ms: AtomicU64::new(0),
-            head_bytes: AtomicUsize::new(0),
             requests,
-            retire: watch::Sender::new(retired),
+            retire: watch::Sender::new(false),
         };
         connection.owe(Duration::ZERO);
         connection
@@ -43,35 +35,36 @@ impl Connection {
 
     /// The next head has its time, and `idle` before it, from now on, unless one is owed already.
     pub(super) fn owe(&self, idle: Duration) {
-        let due = self.opened.elapsed() + idle + self.header_timeout;
-        let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX).max(1);
+        let due_ms = self.due_in(idle);
         let _owed_already = self.due_ms.compare_exchange(0, due_ms, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// When a head is overdue that begins to come after `idle`.
+    fn due_in(&self, idle: Duration) -> u64 {
+        let due = self.opened.elapsed() + idle + self.header_timeout;
+        u64::try_from(due.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// No head is owed.
     pub(super) fn paid(&self) {
         self.due_ms.store(0, Ordering::Relaxed);
-        self.head_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Counts bytes of an HTTP/1.1 head; false when it is too long to be read any further.
-    pub(super) fn read_of_head(&self, bytes: usize) -> bool {
-        self.due_ms.load(Ordering::Relaxed) == 0
-            || self.head_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= HEAD_BYTES
+    /// Some of the head has come that is owed: the rest has its time from now on, and no idling before it.
+    pub(super) fn begun(&self) {
+        let due = self.due_in(Duration::ZERO);
+        let _sooner = self.due_ms.fetch_min(due, Ordering::Relaxed);
     }
 
-    /// Resolves when a head is overdue.
-    pub(super) async fn overdue(&self) {
-        loop {
-            let due = match self.due_ms.load(Ordering::Relaxed) {
-                0 => LOOK_EVERY,
-                due => Duration::from_millis(due).saturating_sub(self.opened.elapsed()),
-            };
-            if due.is_zero() {
-                return;
-            }
-            tokio::time::sleep(due.min(LOOK_EVERY)).await;
-        }
+    /// Whether a head is owed: nothing is being answered.
+    pub(super) fn owes(&self) -> bool {
+        self.due_ms.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a head is overdue at this moment.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        let due = self.due_ms.load(Ordering::Relaxed);
+        due != 0 && Duration::from_millis(due) <= now.saturating_duration_since(self.opened)
     }
 
     /// Requests after which it ends.
@@ -84,6 +77,11 @@ impl Connection {
         self.retire.send_replace(true);
     }
 
+    /// Whether it shall end once what runs on it is done.
+    pub(super) fn is_retired(&self) -> bool {
+        *self.retire.borrow()
+    }
+
     /// Turns true when it shall.
     pub(super) fn retired(&self) -> ShutdownWatch {
         self.retire.subscribe()
@@ -94,24 +92,20 @@ impl Connection {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_head_is_overdue_from_its_beginning_not_from_its_last_byte() {
-        let connection = Connection::new(Duration::from_millis(30), 9, false);
-        connection.owe(Duration::from_secs(3600));
-        connection.overdue().await;
-        connection.paid();
-        connection.owe(Duration::from_secs(3600));
-        let waited = tokio::time::timeout(Duration::from_millis(60), connection.overdue()).await;
-        assert!(waited.is_err(), "a later one may idle first");
-    }
-
     #[test]
-    fn a_head_has_an_end_and_a_body_is_not_counted() {
-        let connection = Connection::new(Duration::from_secs(1), 9, false);
-        assert!(connection.read_of_head(HEAD_BYTES) && !connection.read_of_head(1));
+    fn a_head_is_overdue_from_its_beginning_not_from_its_last_byte() {
+        let connection = Connection::new(Duration::ZERO, 9);
+        let later = || Instant::now() + Duration::from_secs(1);
+        connection.owe(Duration::from_secs(3600));
+        assert!(connection.is_overdue(later()), "what is owed already is not put off");
         connection.paid();
-        assert!(connection.read_of_head(usize::MAX) && connection.read_of_head(usize::MAX));
-        connection.owe(Duration::ZERO);
-        assert!(connection.read_of_head(1));
+        assert!(!connection.is_overdue(later()));
+        connection.owe(Duration::from_secs(3600));
+        assert!(!connection.is_overdue(later()), "a later one may idle first");
+        connection.begun();
+        assert!(connection.is_overdue(later()), "but not once it has begun");
+        connection.paid();
+        connection.begun();
+        assert!(!connection.owes(), "nothing is owed, whatever comes");
     }
 }

@@ -1,5 +1,4 @@
-//! A connection's bytes on their way to the HTTP parser: looked at, never changed. What must not go on ends as a broken read,
-//! after what came before it.
+//! A connection's bytes on their way to the HTTP/2 library: looked at, never changed. What must not go on ends as a broken read.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -8,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -18,78 +18,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::Connection;
 use super::frames::{Frames, PREFACE};
-use super::messages::Messages;
 
 /// Requests that a client may still send after it was told that the connection ends.
 const LATE_REQUESTS: u32 = 1_000;
-
-/// Why a connection is cut whose bytes can be read in two ways.
-const MALFORMED: &str = "a message is malformed";
 
 /// A connection's stream.
 #[derive(Debug)]
 pub(super) struct Guarded {
     io: Stream,
-    watched: Option<(Arc<Connection>, Speaks)>,
-}
-
-/// What the client speaks.
-#[derive(Debug)]
-enum Speaks {
-    /// What it said so far is the beginning of HTTP/2's preface, of this many bytes.
-    Unknown(usize),
-    Http1(Messages),
-    Http2(Box<Frames>),
-    /// Something that must not go on.
-    Nonsense,
+    /// What was read of it already, to be read again.
+    again: Bytes,
+    watched: Option<(Arc<Connection>, Box<Frames>)>,
 }
 
 impl Guarded {
-    /// A stream whose requests are watched.
-    pub(super) fn new(io: Stream, connection: Arc<Connection>) -> Self {
-        Self { io, watched: Some((connection, Speaks::Unknown(0))) }
+    /// A stream of HTTP/2, of which `again` was read already, whose requests are watched.
+    pub(super) fn new(io: Stream, again: Bytes, connection: Arc<Connection>) -> Self {
+        let frames = Box::new(Frames::after(PREFACE.len(), Instant::now()));
+        Self { io, again, watched: Some((connection, frames)) }
     }
 
     /// A stream as it is, such as one beneath TLS.
     pub(super) fn plain(io: Stream) -> Self {
-        Self { io, watched: None }
-    }
-}
-
-impl Speaks {
-    /// Looks at what was read; how much of it may go on.
-    fn pass(&mut self, connection: &Connection, bytes: &[u8]) -> Result<usize> {
-        if let Self::Unknown(known) = self {
-            let expected = PREFACE.get(*known..).unwrap_or_default();
-            let shared = expected.len().min(bytes.len());
-            if expected.get(..shared) != bytes.get(..shared) {
-                let mut messages = Messages::default();
-                // What begins like a preface and goes on like a request is none; the parser behind says so.
-                let _judged_behind = messages.pass(PREFACE.get(..*known).unwrap_or_default());
-                *self = Self::Http1(messages);
-            } else if shared < expected.len() {
-                *known += shared;
-            } else {
-                *self = Self::Http2(Box::new(Frames::after(shared, Instant::now())));
-            }
-        }
-        match self {
-            Self::Unknown(_) => Ok(bytes.len()),
-            Self::Http1(_) if !connection.read_of_head(bytes.len()) => Err(refused("a request's head is too long")),
-            Self::Http1(messages) => match messages.pass(bytes) {
-                Ok(()) => Ok(bytes.len()),
-                Err(good) => {
-                    *self = Self::Nonsense;
-                    if good == 0 { Err(refused(MALFORMED)) } else { Ok(good) }
-                }
-            },
-            Self::Http2(frames) => {
-                frames.pass(bytes, Instant::now()).map_err(|flood| refused(&flood.to_string()))?;
-                account(frames, connection)?;
-                Ok(bytes.len())
-            }
-            Self::Nonsense => Err(refused(MALFORMED)),
-        }
+        Self { io, again: Bytes::new(), watched: None }
     }
 }
 
@@ -118,17 +69,19 @@ fn refused(why: &str) -> Error {
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
-        if let Some((_, Speaks::Nonsense)) = this.watched {
-            return Poll::Ready(Err(refused(MALFORMED)));
-        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if this.again.is_empty() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        } else {
+            let read = this.again.split_to(this.again.len().min(buf.remaining()));
+            buf.put_slice(&read);
+        }
         let read = buf.filled().get(before..).unwrap_or_default();
-        if let Some((connection, speaks)) = &mut this.watched
+        if let Some((connection, frames)) = &mut this.watched
             && !read.is_empty()
         {
-            let good = speaks.pass(connection, read)?;
-            buf.set_filled(before + good);
+            frames.pass(read, Instant::now()).map_err(|flood| refused(&flood.to_string()))?;
+            account(frames, connection)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -169,8 +122,9 @@ impl Shutdown for Guarded {
 
 #[async_trait]
 impl Peek for Guarded {
-    async fn try_peek(&mut self, buf: &mut [u8]) -> Result<bool> {
-        self.io.try_peek(buf).await
+    async fn try_peek(&mut self, _buf: &mut [u8]) -> Result<bool> {
+        // What it speaks is known already.
+        Ok(false)
     }
 }
 

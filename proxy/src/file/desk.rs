@@ -9,7 +9,6 @@ use openclawmu_store::{
     Bound, Demand, End, Label, ModelPrice, ObjectKind, Outcome, RequestId, ServiceTier, Standing, StoreError, Ticket,
     UpstreamObject, Usage,
 };
-use pingora::proxy::Session;
 use serde_json::Value;
 
 use super::call::{Call, send, whole};
@@ -23,6 +22,7 @@ use crate::label::tags;
 use crate::metrics::AttemptOutcome;
 use crate::own_key::KeyHeaders;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::settle;
 use crate::upstream::Answer;
 use crate::upstream::Upstream;
@@ -330,10 +330,10 @@ pub(crate) fn owned(
 }
 
 /// Answers with what a provider said, and what is left of the tenant's rates.
-pub(crate) async fn reply(session: &mut Session, ctx: &Context, desk: &Desk<'_>, body: Bytes) -> Result<(), Stop> {
+pub(crate) async fn reply(session: &mut Session<'_>, ctx: &Context, desk: &Desk<'_>, body: Bytes) -> Result<(), Stop> {
     let mut head = Head::of(200, ctx.request_id, ctx.dialect)?;
     head.set_standing(desk.standing());
-    Ok(head.send(&mut Client::Http(session), "application/json", body).await?)
+    Ok(head.send(&mut Client::Http(session.again()), "application/json", body).await?)
 }
 
 /// A tenant has too many things, or nobody knows.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::Method;
 use openclawmu_store::{ObjectKind, Outcome};
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 
@@ -14,12 +13,13 @@ use crate::authenticate::Caller;
 use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
+use crate::session::Session;
 use crate::upstream::Answer;
 
 impl Gateway {
     pub(super) async fn download(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &Context,
         caller: &Caller,
         id: &str,
@@ -39,7 +39,7 @@ impl Gateway {
         };
         head.set_standing(desk.standing());
         let bodiless = session.req_header().method == Method::HEAD;
-        let client = &mut Client::Http(session);
+        let client = &mut Client::Http(session.again());
         if bodiless {
             desk.end(ticket, Outcome::Complete);
             return Ok(head.send(client, &content_type, Bytes::new()).await?);

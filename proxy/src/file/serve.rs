@@ -2,7 +2,6 @@
 
 use http::{Method, header};
 use openclawmu_store::{NewObject, ObjectKind};
-use pingora::proxy::Session;
 use serde_json::json;
 
 use super::call::Call;
@@ -15,6 +14,7 @@ use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 const FILE: ObjectKind = ObjectKind::File;
 
@@ -22,7 +22,7 @@ impl Gateway {
     /// Answers a request about files; `rest` is what follows `/v1/files/`.
     pub(crate) async fn files(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         rest: &str,
@@ -35,7 +35,7 @@ impl Gateway {
                 let query = session.req_header().uri.query().unwrap_or_default().to_owned();
                 let page = list::page((&self.shared, caller), FILE, &query, |object| Ok(object.body.clone()))?;
                 let head = Head::of(200, ctx.request_id, ctx.dialect)?;
-                Ok(head.send(&mut Client::Http(session), "application/json", page.into()).await?)
+                Ok(head.send(&mut Client::Http(session.again()), "application/json", page.into()).await?)
             }
             (&Method::GET | &Method::HEAD, id, "") => self.file(session, ctx, caller, id).await,
             (&Method::DELETE, id, "") => self.remove(session, ctx, caller, id).await,
@@ -45,7 +45,7 @@ impl Gateway {
     }
 
     /// The form goes on as it came; what the provider makes of it is the tenant's.
-    async fn upload(&self, session: &mut Session, ctx: &Context, caller: &Caller) -> Result<(), Stop> {
+    async fn upload(&self, session: &mut Session<'_>, ctx: &Context, caller: &Caller) -> Result<(), Stop> {
         let shared = &*self.shared;
         let content_type = session.req_header().headers.get(header::CONTENT_TYPE).cloned();
         let content_type = content_type.filter(|value| is_form(value.as_bytes())).ok_or_else(|| {
@@ -71,7 +71,7 @@ impl Gateway {
         reply(session, ctx, &desk, body).await
     }
 
-    async fn file(&self, session: &mut Session, ctx: &Context, caller: &Caller, id: &str) -> Result<(), Stop> {
+    async fn file(&self, session: &mut Session<'_>, ctx: &Context, caller: &Caller, id: &str) -> Result<(), Stop> {
         let shared = &*self.shared;
         let object = desk::owned((shared, caller), FILE, id)?;
         let headers = session.req_header().headers.clone();
@@ -88,7 +88,7 @@ impl Gateway {
         reply(session, ctx, &desk, body).await
     }
 
-    async fn remove(&self, session: &mut Session, ctx: &Context, caller: &Caller, id: &str) -> Result<(), Stop> {
+    async fn remove(&self, session: &mut Session<'_>, ctx: &Context, caller: &Caller, id: &str) -> Result<(), Stop> {
         let shared = &*self.shared;
         let object = desk::owned((shared, caller), FILE, id)?;
         let headers = session.req_header().headers.clone();

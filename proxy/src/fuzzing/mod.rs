@@ -5,6 +5,7 @@
 //! stream is cut): all of them are tried, or they are derived from a checksum, so that the golden files are seeds as they are.
 //!
 //! - `targets`: their list
+//! - `connection`: requests of HTTP/1.1, wherever they are cut
 //! - `sse`, `frames`: streams of events, wherever they are cut
 //! - `scan`: the members of a JSON object, with `serde_json` as the judge
 //! - `ask`: what a request may cost, and the edits of what the gateway owns
@@ -16,6 +17,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a fuzzer is told")]
 
 mod ask;
+mod connection;
 mod cut;
 mod frames;
 mod json;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::request::DIALECTS;
 use crate::dialect::form::{Part, Reply};
+use crate::dialect::json::Json;
 use crate::dialect::{Dialect, Shown, translate};
 use crate::upstream::provider::Api;
 
@@ -58,8 +59,8 @@ pub(super) fn same(dialect: Dialect, reply: &Reply, again: &Reply) {
     assert_eq!(again.prompt_tokens(), usage.prompt_tokens(), "tokens of the prompt in {dialect:?}");
 }
 
-/// What an answer says: its text and refusals, and the names of its calls with what they are called with.
-fn said(parts: &[Part]) -> (String, Vec<(String, Value)>) {
+/// What an answer says: its text and refusals, and the names of its calls with what they are called with, to the last digit.
+fn said(parts: &[Part]) -> (String, Vec<(&str, Json<'_>)>) {
     let (mut text, mut calls) = (String::new(), Vec::new());
     for part in parts {
         match part {
@@ -68,10 +69,10 @@ fn said(parts: &[Part]) -> (String, Vec<(String, Value)>) {
                 // Nothing at all stands for no arguments. A dialect whose arguments are JSON can't hold what is none; it leaves
                 // it out, or wraps it as Anthropic advises.
                 let arguments = if arguments.is_empty() { "{}" } else { arguments };
-                if let Ok(arguments @ Value::Object(_)) = serde_json::from_str(arguments)
-                    && arguments.get("INVALID_JSON").is_none()
+                if let Ok(Json::Object(members)) = Json::parse(arguments)
+                    && members.iter().all(|(key, _)| key != "INVALID_JSON")
                 {
-                    calls.push((name.clone(), arguments));
+                    calls.push((name.as_str(), Json::Object(members)));
                 }
             }
             Part::Image { .. }

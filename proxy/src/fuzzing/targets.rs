@@ -1,12 +1,13 @@
 //! The list of targets.
 
-use super::{ask, frames, reply, request, scan, sse, stream, trouble, usage};
+use super::{ask, connection, frames, reply, request, scan, sse, stream, trouble, usage};
 
 /// Takes any bytes; panics where a property does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target with its name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
+    ("connection", connection::target),
     ("sse", sse::target),
     ("frames", frames::target),
     ("scan", scan::target),

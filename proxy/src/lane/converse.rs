@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Method};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -17,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::memory::Memory;
 use super::outcome::{self, Outcome, refusal_event};
 use super::request::{self, Turn};
+use crate::answer::Head;
 use crate::authenticate::Caller;
 use crate::client::{Client, Piped, pipe};
 use crate::context::{Context, Wire};
@@ -26,6 +25,7 @@ use crate::gateway::{Gateway, Stop, tell};
 use crate::read::Call;
 use crate::refusal::Refusal;
 use crate::response::{self, Asking};
+use crate::session::Session;
 use crate::socket::{ClientSocket, End, Guard, LOOK_EVERY, Offer, Pulse, accepted, carry, closed};
 
 /// Events of an answer that wait for the client.
@@ -53,7 +53,7 @@ impl Gateway {
     /// Switches the client's protocol, and answers its requests.
     pub(crate) async fn converse(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         (offer, guard): (Offer, Guard),
     ) -> Result<(), Stop> {
@@ -62,7 +62,7 @@ impl Gateway {
         let (client, far) = accepted(config.max_body_bytes).await;
         ctx.status = 101;
         let switching = offer.switching(ctx.request_id)?;
-        session.as_downstream_mut().write_response_header(switching).await?;
+        session.begin(switching).await?;
         let lane = Lane {
             gateway: self,
             guard: &guard,
@@ -279,13 +279,8 @@ impl Lane<'_> {
             return self.tell(event).await;
         }
         let created = self.gateway.shared.store.clock().now().0.div_euclid(1_000);
-        let mut head = match ResponseHeader::build(200, Some(1)) {
-            Ok(head) => Box::new(head),
-            Err(_) => return Err(End::Left),
-        };
-        if head.insert_header(http::header::CONTENT_TYPE, "text/event-stream").is_err() {
-            return Err(End::Left);
-        }
+        let mut head = Box::new(Head::bare(http::StatusCode::OK));
+        head.set(http::header::CONTENT_TYPE, "text/event-stream");
         let shown = Shown {
             id: format!("{:032x}", call.request_id.0),
             model: call.ask.model.clone(),

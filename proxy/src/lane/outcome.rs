@@ -46,9 +46,9 @@ impl Outcome {
     pub(crate) fn take(&mut self, piped: Piped) -> Vec<String> {
         match piped {
             Piped::Head(head) => {
-                self.status = head.status.as_u16();
-                let kind = head.headers.get(http::header::CONTENT_TYPE);
-                self.events = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+                self.status = head.status().as_u16();
+                let kind = head.get(&http::header::CONTENT_TYPE);
+                self.events = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
                 Vec::new()
             }
             Piped::Piece(piece) if self.events => self.events(&piece),
@@ -153,12 +153,11 @@ fn error_event(status: u16, error: Value, stream: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::refusal::Refusal;
-    use pingora::http::ResponseHeader;
     use serde_json::json;
 
     fn head(status: u16, kind: &str) -> Piped {
-        let mut head = ResponseHeader::build(status, None).unwrap();
-        head.insert_header("content-type", kind).unwrap();
+        let mut head = crate::answer::Head::bare(http::StatusCode::from_u16(status).unwrap());
+        head.set("content-type", kind);
         Piped::Head(Box::new(head))
     }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderValue;
 use openclawmu_store::{Label, Ticket};
-use pingora::proxy::Session;
 use serde_json::{Map, Value, json};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
@@ -20,6 +19,7 @@ use crate::forward::{Failure, Rejected};
 use crate::gateway::{Gateway, Stop};
 use crate::observe::semantic;
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::socket::{Guard, MAX_EVENT_BYTES, Offer, Pulse, accepted, carry, limits};
 use crate::upstream::Backend;
 use crate::upstream::health::Sign;
@@ -50,7 +50,7 @@ impl Gateway {
     /// A conversation.
     pub(crate) async fn realtime(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         (offer, guard): (Offer, Guard),
     ) -> Result<(), Stop> {
@@ -79,7 +79,7 @@ impl Gateway {
                 own_key: own_key.as_deref(),
                 limits: limits(MAX_EVENT_BYTES),
             };
-            let mut client = Client::Http(session);
+            let mut client = Client::Http(session.again());
             let begun = tokio::select! {
                 begun = begin(http, &opening, &rules) => begun,
                 () = client.gone() => Err(Failure::ClientGone),
@@ -112,7 +112,7 @@ impl Gateway {
     /// Switches the client's protocol, and talks.
     async fn talk(
         &self,
-        (session, ctx): (&mut Session, &mut Context),
+        (session, ctx): (&mut Session<'_>, &mut Context),
         offer: &Offer,
         (booking, rules): (&Booking<'_>, Rules),
         (begun, ticket, pause): (Begun, Ticket, Duration),
@@ -134,7 +134,7 @@ impl Gateway {
             patience: pause,
         };
         ctx.status = 101;
-        let switched = session.as_downstream_mut().write_response_header(offer.switching(ctx.request_id)?).await;
+        let switched = session.begin(offer.switching(ctx.request_id)?).await;
         if let Err(err) = switched {
             talk.abandon();
             return Err(err.into());
@@ -163,7 +163,7 @@ fn model(query: &str) -> Result<String, Refusal> {
 }
 
 /// The client's headers that go on.
-fn headers(provider: &Provider, session: &Session, offer: &Offer) -> Vec<(&'static str, HeaderValue)> {
+fn headers(provider: &Provider, session: &Session<'_>, offer: &Offer) -> Vec<(&'static str, HeaderValue)> {
     let mut headers = provider.same_headers(&session.req_header().headers);
     if offer.beta && headers.is_empty() {
         headers.push(("openai-beta", BETA));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use openclawmu_store::{ServiceTier, Usage};
 
-use super::Fin;
+use super::stream::Fin;
 use crate::way::Heard;
 
 /// What has been relayed of a stream.
@@ -32,8 +32,12 @@ impl Counted {
 
     /// Adds an event.
     pub(super) fn add(&mut self, event: &Heard) {
-        self.usage = event.usage.or(self.usage);
-        self.service_tier = event.service_tier.or(self.service_tier);
+        if event.usage.is_some() {
+            self.usage = event.usage;
+        }
+        if event.service_tier.is_some() {
+            self.service_tier = event.service_tier;
+        }
         self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
         self.text_events += u32::from(event.text_bytes > 0);
         self.tool_calls += event.tool_calls;

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header;
 use openclawmu_sandbox::Chunk;
 use openclawmu_store::{Actor, ActorKind, Label, RequestId};
-use pingora::proxy::Session;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +26,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::label::tags;
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// Between two notes of what a run has used, which is what a crash bills.
 const NOTE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Gateway {
     /// Runs what the caller asks for.
     pub(crate) async fn exec(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         (caller, peer): (&Caller, IpAddr),
     ) -> Result<(), Stop> {
@@ -53,7 +53,7 @@ impl Gateway {
         let id = ready.id.clone();
         let (sender, receiver) = mpsc::channel(PIECES);
         let run = ready.run(streams.then_some(sender));
-        let client = &mut Client::Http(session);
+        let client = &mut Client::Http(session.again());
         let ended = if streams {
             Box::pin(stream(client, ctx, (&open, &shared), run, receiver)).await
         } else {
@@ -166,7 +166,7 @@ pub(super) async fn is_cut(cut: &mut watch::Receiver<bool>) {
     let _ = cut.wait_for(|cut| *cut).await;
 }
 
-fn wants_events(session: &Session) -> bool {
+fn wants_events(session: &Session<'_>) -> bool {
     let accept = session.get_header(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
 }

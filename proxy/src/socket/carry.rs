@@ -2,10 +2,11 @@
 //! slowly stops whoever writes to it, and is cut by the edge's write timeout.
 
 use bytes::{Bytes, BytesMut};
-use pingora::proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::session::Session;
 
 /// Bytes that are under way in each direction.
 const UNDER_WAY: usize = 64 << 10;
@@ -33,16 +34,15 @@ pub(crate) async fn accepted(max_message: usize) -> (ClientSocket, DuplexStream)
 }
 
 /// Carries bytes until either side has ended. What was written for the client before that end still reaches it.
-pub(crate) async fn carry(session: &mut Session, stream: DuplexStream) {
-    let downstream = session.as_downstream_mut();
+pub(crate) async fn carry(session: &mut Session<'_>, stream: DuplexStream) {
     // A conversation may pause; how long, whoever speaks over it decides.
-    downstream.set_read_timeout(None);
+    session.set_read_timeout(None);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut inbound, mut outbound) = (Bytes::new(), BytesMut::with_capacity(READ_BYTES));
     let mut listening = true;
     loop {
         tokio::select! {
-            piece = downstream.read_request_body(), if listening && inbound.is_empty() => match piece {
+            piece = session.read_body(), if listening && inbound.is_empty() => match piece {
                 Ok(Some(piece)) => inbound = piece,
                 Ok(None) | Err(_) => return,
             },
@@ -52,14 +52,14 @@ pub(crate) async fn carry(session: &mut Session, stream: DuplexStream) {
             read = reader.read_buf(&mut outbound) => match read {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {
-                    if downstream.write_response_body(outbound.split().freeze(), false).await.is_err() {
+                    if session.write_body(outbound.split().freeze(), false).await.is_err() {
                         return;
                     }
                 }
             },
         }
     }
-    if let Err(err) = downstream.finish_body().await {
+    if let Err(err) = session.write_body(Bytes::new(), true).await {
         tracing::debug!(%err, "a client's WebSocket was closed first");
     }
 }

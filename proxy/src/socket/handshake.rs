@@ -8,11 +8,12 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version};
 use openclawmu_store::RequestId;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::answer::Head;
 use crate::refusal::Refusal;
 
 /// The subprotocol that `OpenAI`'s clients in browsers name beside the one that holds their key.
@@ -68,16 +69,15 @@ impl Offer {
     }
 
     /// The head of the answer that switches. Of the subprotocols only a known one comes back, never one that holds a key.
-    pub(crate) fn switching(&self, request_id: RequestId) -> pingora::Result<Box<ResponseHeader>> {
-        let mut head = ResponseHeader::build(101, Some(6))?;
-        head.insert_header(UPGRADE, HeaderValue::from_static("websocket"))?;
-        head.insert_header(CONNECTION, HeaderValue::from_static("Upgrade"))?;
-        head.insert_header(SEC_WEBSOCKET_ACCEPT, &self.accept)?;
-        head.insert_header("x-request-id", request_id.to_string())?;
+    pub(crate) fn switching(&self, request_id: RequestId) -> pingora::Result<Head> {
+        let mut head = Head::new(101, request_id)?;
+        head.set(UPGRADE, "websocket");
+        head.set(CONNECTION, "Upgrade");
+        head.set(SEC_WEBSOCKET_ACCEPT, &self.accept);
         if let Some(protocol) = self.protocol {
-            head.insert_header(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol))?;
+            head.set(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
-        Ok(Box::new(head))
+        Ok(head)
     }
 }
 
@@ -135,8 +135,8 @@ mod tests {
         let offer = read(Version::HTTP_11, &[]).unwrap();
         assert_eq!(offer.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let head = offer.switching(RequestId(1)).unwrap();
-        assert_eq!(head.status, 101);
-        assert!(head.headers.get(SEC_WEBSOCKET_PROTOCOL).is_none());
+        assert_eq!(head.status(), 101);
+        assert!(head.get(&SEC_WEBSOCKET_PROTOCOL).is_none());
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let offer = read(Version::HTTP_11, &[("sec-websocket-protocol", Some(protocols))]).unwrap();
         assert!(offer.beta);
         let head = offer.switching(RequestId(1)).unwrap();
-        assert_eq!(head.headers.get(SEC_WEBSOCKET_PROTOCOL).unwrap(), "realtime");
+        assert_eq!(head.get(&SEC_WEBSOCKET_PROTOCOL), Some(b"realtime".as_slice()));
     }
 
     #[test]

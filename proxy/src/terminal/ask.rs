@@ -7,7 +7,6 @@ use std::sync::Arc;
 use openclawmu_control::terminal::{TerminalRole, TicketRequest, TicketShown};
 use openclawmu_store::RequestId;
 use openclawmu_terminal::frame::MAX_SIDE;
-use pingora::proxy::Session;
 
 use super::credential::host;
 use super::grant::{Grant, Word};
@@ -20,6 +19,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::read;
 use crate::refusal::Refusal;
 use crate::sandbox::{Owner, owner};
+use crate::session::Session;
 
 /// The size of a terminal whose driver names none.
 const SIZE: (u16, u16) = (80, 24);
@@ -37,7 +37,7 @@ impl Gateway {
     /// Makes a ticket of the caller's tenant.
     pub(crate) async fn terminal_ticket(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         (caller, peer): (&Caller, IpAddr),
     ) -> Result<(), Stop> {
@@ -54,7 +54,7 @@ impl Gateway {
         let mut head = Head::new(201, ctx.request_id)?;
         head.set("cache-control", "no-store");
         let body = serde_json::to_vec(&shown).unwrap_or_default();
-        Ok(head.send(&mut Client::Http(session), "application/json", body.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "application/json", body.into()).await?)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use openclawmu_terminal::Session as Terminal;
 use openclawmu_terminal::frame::MAX_MESSAGE_BYTES;
-use pingora::proxy::Session;
 use secrecy::ExposeSecret;
 
 use super::ask::{grant_of_token, not_open};
@@ -18,14 +17,20 @@ use super::ticket::Leads;
 use crate::context::{Context, Shared};
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
+use crate::session::Session;
 use crate::socket::{accepted, carry, check};
 
 impl Gateway {
     /// Opens a terminal, or attaches to one.
-    pub(crate) async fn terminal(&self, session: &mut Session, ctx: &mut Context, peer: IpAddr) -> Result<(), Stop> {
+    pub(crate) async fn terminal(
+        &self,
+        session: &mut Session<'_>,
+        ctx: &mut Context,
+        peer: IpAddr,
+    ) -> Result<(), Stop> {
         let shared = &self.shared;
         // What follows this head is no request, whatever the answer is.
-        session.set_keepalive(None);
+        session.close();
         let head = session.req_header();
         let credential = credential(&head.headers)?;
         let owner = match &credential {
@@ -51,7 +56,7 @@ impl Gateway {
         let terminal = enter(shared, &grant, (ctx, peer)).await?;
         let (client, far) = accepted(MAX_MESSAGE_BYTES).await;
         ctx.status = 101;
-        session.as_downstream_mut().write_response_header(offer.switching(ctx.request_id)?).await?;
+        session.begin(offer.switching(ctx.request_id)?).await?;
         let talk = Talk { shared: Arc::clone(shared), client, grant, peer };
         tokio::join!(Box::pin(talk.run(terminal)), carry(session, far));
         Ok(())

@@ -10,7 +10,6 @@
 use http::HeaderName;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
-use pingora::proxy::Session;
 
 use super::ticket::random;
 use crate::answer::Head;
@@ -18,6 +17,7 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 const PAGE: &str = include_str!("page/terminal.html");
 /// Where the page has the nonce of its policy.
@@ -41,7 +41,12 @@ const FILES: [(&str, &str, &str); 9] = [
 
 impl Gateway {
     /// The page, or a file of it.
-    pub(crate) async fn terminal_page(&self, session: &mut Session, ctx: &mut Context, file: &str) -> Result<(), Stop> {
+    pub(crate) async fn terminal_page(
+        &self,
+        session: &mut Session<'_>,
+        ctx: &mut Context,
+        file: &str,
+    ) -> Result<(), Stop> {
         let nonce = random::<16>()?;
         let (kind, body) = if file.is_empty() {
             ("text/html; charset=utf-8", PAGE.replace(NONCE, &nonce))
@@ -53,7 +58,7 @@ impl Gateway {
         };
         let mut head = Head::new(200, ctx.request_id)?;
         head.extend(policy(&nonce));
-        Ok(head.send(&mut Client::Http(session), kind, body.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), kind, body.into()).await?)
     }
 }
 

@@ -309,7 +309,7 @@ mod tests {
                 if let Ok(event) = serde_json::from_slice::<Value>(&data) {
                     said.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
                 }
-                usage = usage.or(reply::event(&data).usage);
+                usage = usage.or(reply::Hearing::default().event(piece).usage);
             }
             assert_eq!(said, text);
             assert_eq!(usage.unwrap().output as usize, tokens(text));

@@ -29,6 +29,10 @@ use crate::metrics::process;
 
 /// A connection that was closed while it idled breaks within a round trip; what breaks later may have been worked on.
 const STALE_WITHIN: Duration = Duration::from_secs(1);
+/// What a usual head takes, in bytes.
+const HEAD_BYTES: usize = 512;
+/// The longest body that is copied behind its head, to leave with it in one plain write.
+const COPIED_BYTES: usize = 16 << 10;
 /// Interim answers before an answer.
 const MAX_INTERIM: usize = 16;
 /// How long an idle connection is kept: less than the minute after which many servers close theirs.
@@ -251,9 +255,14 @@ impl HttpUpstream {
 
     /// Head and body in one write: a send to the kernel costs as much as anything else that the gateway does.
     async fn exchange_at_once(&self, mut stream: Stream, outgoing: &Outgoing<'_>) -> Result<Source, Fault> {
-        let head = self.wire_head(outgoing);
+        let mut head = self.wire_head(outgoing);
         let write = async {
-            stream.write_all_buf(&mut head.chain(outgoing.body.clone())).await?;
+            if outgoing.body.len() <= COPIED_BYTES {
+                head.extend_from_slice(&outgoing.body);
+                stream.write_all(&head).await?;
+            } else {
+                stream.write_all_buf(&mut Buf::chain(head.as_ref(), outgoing.body.clone())).await?;
+            }
             stream.flush().await
         };
         match timeout(self.idle_timeout, write).await {
@@ -289,7 +298,8 @@ impl HttpUpstream {
     /// [`HttpUpstream::header`] as HTTP/1.1 bytes, without the detour. Every value in it was a [`HeaderValue`] or part of a
     /// [`http::Uri`], neither of which holds a line's end.
     fn wire_head(&self, outgoing: &Outgoing<'_>) -> BytesMut {
-        let mut head = BytesMut::with_capacity(512);
+        let body = Some(outgoing.body.len()).filter(|length| *length <= COPIED_BYTES);
+        let mut head = BytesMut::with_capacity(HEAD_BYTES + body.unwrap_or(0));
         for part in [outgoing.method.as_str(), " ", &self.base_path, outgoing.path, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }

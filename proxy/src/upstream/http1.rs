@@ -4,14 +4,20 @@
 //! piece is let go before the next one. An answer whose end can be read in two ways is broken. What a connection still holds
 //! behind an answer's end would be taken for the answer to somebody else's request: such a connection is never used again.
 
+use std::future::poll_fn;
 use std::io::{Error, ErrorKind, Result};
 use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 use pingora_timeout::timeout;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::io::poll_read_buf;
+
+use crate::http1::{Body, READ_BYTES, Taken, broken, digits, poll_some, read_some};
 
 /// The longest head, in bytes.
 const MAX_HEAD_BYTES: usize = 256 << 10;
@@ -19,12 +25,6 @@ const MAX_HEAD_BYTES: usize = 256 << 10;
 const MAX_HEADERS: usize = 128;
 /// Interim answers before an answer.
 const MAX_INTERIM: usize = 16;
-/// The longest line that begins a chunk, in bytes.
-const MAX_CHUNK_LINE_BYTES: usize = 4 << 10;
-/// All trailers of a body, in bytes.
-const MAX_TRAILER_BYTES: usize = 16 << 10;
-/// What is read at once: a usual answer, or some events of a stream.
-const READ_BYTES: usize = 4 << 10;
 /// What is read at once of a long body.
 const LONG_READ_BYTES: usize = 64 << 10;
 
@@ -43,42 +43,13 @@ pub(super) struct Http1<S> {
     pause: Option<Duration>,
 }
 
-/// What is still to come of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Body {
-    Ended,
-    /// This many bytes.
-    Sized(u64),
-    Chunked(Chunk),
-    /// Whatever comes before the connection ends.
-    UntilClose,
-}
-
-/// What is next of a chunked body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
-    Size,
-    Data(u64),
-    DataEnd,
-    /// A line of the trailers, of which this many bytes came.
-    Trailer(usize),
-}
-
-/// What a buffer holds.
-enum Taken {
-    Piece(Bytes),
-    End,
-    /// Nothing yet.
-    More,
-}
-
 impl<S: AsyncRead + Unpin> Http1<S> {
     /// Waits for a head.
     ///
     /// # Errors
     /// When the connection ends or breaks before, or what comes is no answer that can be read in one way.
     pub(super) async fn answer(mut stream: S) -> Result<Self> {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        let mut buffer = BytesMut::new();
         let mut interim = 0;
         loop {
             match Head::parse(&buffer)? {
@@ -98,8 +69,7 @@ impl<S: AsyncRead + Unpin> Http1<S> {
                 }
                 None if buffer.len() > MAX_HEAD_BYTES => return Err(broken("its head is too long")),
                 None => {
-                    buffer.reserve(READ_BYTES);
-                    if stream.read_buf(&mut buffer).await? == 0 {
+                    if read_some(&mut stream, &mut buffer).await? == 0 {
                         return Err(Error::new(ErrorKind::UnexpectedEof, "the connection ended before the answer"));
                     }
                 }
@@ -132,19 +102,37 @@ impl<S: AsyncRead + Unpin> Http1<S> {
     /// # Errors
     /// When the body breaks off, is not well framed, or pauses for too long.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>> {
+        match self.pause {
+            None => poll_fn(|cx| self.poll_piece(cx)).await,
+            Some(most) => {
+                let piece = poll_fn(|cx| self.poll_piece(cx));
+                timeout(most, piece).await.unwrap_or_else(|_| Err(Error::from(ErrorKind::TimedOut)))
+            }
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         loop {
-            match self.take()? {
-                Taken::Piece(piece) => return Ok(Some(piece)),
-                Taken::End => return Ok(None),
+            match self.body.take(&mut self.buffer)? {
+                Taken::Piece(piece) => return Poll::Ready(Ok(Some(piece))),
+                Taken::End => return Poll::Ready(Ok(None)),
                 Taken::More => {}
             }
             let want = match self.body {
-                Body::Sized(left) => usize::try_from(left).unwrap_or(usize::MAX).clamp(READ_BYTES, LONG_READ_BYTES),
+                Body::Sized(left) => usize::try_from(left).unwrap_or(usize::MAX).min(LONG_READ_BYTES),
                 Body::Ended | Body::Chunked(_) | Body::UntilClose => READ_BYTES,
             };
-            if self.fill(want).await? == 0 {
+            let stream = Pin::new(&mut self.stream);
+            let read = if want <= READ_BYTES {
+                poll_some(stream, cx, &mut self.buffer)
+            } else {
+                self.buffer.reserve(want);
+                poll_read_buf(stream, cx, &mut self.buffer)
+            };
+            if ready!(read)? == 0 {
                 if self.body != Body::UntilClose {
-                    return Err(Error::new(ErrorKind::UnexpectedEof, "the connection ended within the answer"));
+                    let what = "the connection ended within the answer";
+                    return Poll::Ready(Err(Error::new(ErrorKind::UnexpectedEof, what)));
                 }
                 self.body = Body::Ended;
             }
@@ -174,74 +162,20 @@ impl<S: AsyncRead + Unpin> Http1<S> {
         (self.persists && self.body == Body::Ended && self.buffer.is_empty()).then_some(self.stream)
     }
 
-    /// Reads more, `want` bytes if they are there; 0 at the connection's end.
+    /// Reads `want` bytes more, if they are there; 0 at the connection's end.
     async fn fill(&mut self, want: usize) -> Result<usize> {
-        self.buffer.reserve(want);
-        let read = self.stream.read_buf(&mut self.buffer);
+        let Self { stream, buffer, .. } = self;
+        let read = async {
+            if want <= READ_BYTES {
+                return read_some(stream, buffer).await;
+            }
+            buffer.reserve(want);
+            stream.read_buf(buffer).await
+        };
         match self.pause {
             None => read.await,
             Some(most) => timeout(most, read).await.unwrap_or_else(|_| Err(Error::from(ErrorKind::TimedOut))),
         }
-    }
-
-    fn take(&mut self) -> Result<Taken> {
-        match self.body {
-            Body::Ended => Ok(Taken::End),
-            Body::UntilClose => Ok(self.cut(u64::MAX).map_or(Taken::More, |(piece, _)| Taken::Piece(piece))),
-            Body::Sized(left) => {
-                let Some((piece, left)) = self.cut(left) else { return Ok(Taken::More) };
-                self.body = if left == 0 { Body::Ended } else { Body::Sized(left) };
-                Ok(Taken::Piece(piece))
-            }
-            Body::Chunked(chunk) => self.take_chunk(chunk),
-        }
-    }
-
-    fn take_chunk(&mut self, mut chunk: Chunk) -> Result<Taken> {
-        loop {
-            chunk = match chunk {
-                Chunk::Size => {
-                    let Some((line, length)) = line(&self.buffer, MAX_CHUNK_LINE_BYTES)? else { break };
-                    let size = chunk_size(line).ok_or_else(|| broken("a chunk has no size"))?;
-                    self.buffer.advance(length);
-                    if size == 0 { Chunk::Trailer(0) } else { Chunk::Data(size) }
-                }
-                Chunk::Data(left) => {
-                    let Some((piece, left)) = self.cut(left) else { break };
-                    self.body = Body::Chunked(if left == 0 { Chunk::DataEnd } else { Chunk::Data(left) });
-                    return Ok(Taken::Piece(piece));
-                }
-                Chunk::DataEnd => match self.buffer.get(..2) {
-                    None => break,
-                    Some(b"\r\n") => {
-                        self.buffer.advance(2);
-                        Chunk::Size
-                    }
-                    Some(_) => return Err(broken("a chunk is longer than its size")),
-                },
-                Chunk::Trailer(so_far) => {
-                    let Some((line, length)) = line(&self.buffer, MAX_TRAILER_BYTES.saturating_sub(so_far))? else {
-                        break;
-                    };
-                    let is_last = line.is_empty();
-                    self.buffer.advance(length);
-                    if is_last {
-                        self.body = Body::Ended;
-                        return Ok(Taken::End);
-                    }
-                    Chunk::Trailer(so_far.saturating_add(length))
-                }
-            };
-            self.body = Body::Chunked(chunk);
-        }
-        Ok(Taken::More)
-    }
-
-    /// Cuts off what the buffer holds of `left` bytes, and says how many are still to come; `None` where it holds nothing.
-    fn cut(&mut self, left: u64) -> Option<(Bytes, u64)> {
-        let held = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
-        let piece = (held > 0).then(|| self.buffer.split_to(held).freeze())?;
-        Some((piece, left.saturating_sub(u64::try_from(held).unwrap_or(u64::MAX))))
     }
 }
 
@@ -268,10 +202,9 @@ impl Head {
         let framing = Framing::of(head.headers)?;
         let body = match framing {
             _ if matches!(status, 100..200 | 204 | 304) => Body::Ended,
-            Framing { chunked: true, .. } if is_newer => Body::Chunked(Chunk::Size),
+            Framing { chunked: true, .. } if is_newer => Body::chunked(),
             Framing { chunked: true, .. } => return Err(broken("chunks are older than its version of HTTP")),
-            Framing { length: Some(0), .. } => Body::Ended,
-            Framing { length: Some(length), .. } => Body::Sized(length),
+            Framing { length: Some(length), .. } => Body::sized(length),
             Framing { length: None, .. } => Body::UntilClose,
         };
         let told_twice = framing.chunked && framing.length.is_some();
@@ -294,7 +227,7 @@ impl Framing {
         let mut framing = Self::default();
         for httparse::Header { name, value } in headers {
             if name.eq_ignore_ascii_case("content-length") {
-                let length = digits(value).ok_or_else(|| broken("its length is no number"))?;
+                let length = digits(value.trim_ascii()).ok_or_else(|| broken("its length is no number"))?;
                 if framing.length.replace(length).is_some_and(|other| other != length) {
                     return Err(broken("it has two lengths"));
                 }
@@ -314,40 +247,13 @@ impl Framing {
     }
 }
 
-/// The first line of `bytes` without its end, and its length with it; `None` while it is not whole.
-fn line(bytes: &[u8], most: usize) -> Result<Option<(&[u8], usize)>> {
-    let end = memchr(b'\n', bytes);
-    if end.unwrap_or(bytes.len()) > most {
-        return Err(broken("a line of its body is too long"));
-    }
-    let Some(line) = end.and_then(|end| bytes.get(..end)) else { return Ok(None) };
-    let content = line.strip_suffix(b"\r").ok_or_else(|| broken("a line of its body has no proper end"))?;
-    Ok(Some((content, line.len() + 1)))
-}
-
-/// `chunk-size [ chunk-ext ]` (section 7.1)
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let size = line.split(|byte| *byte == b';').next()?.trim_ascii_end();
-    let is_hex = (1..=16).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
-    u64::from_str_radix(std::str::from_utf8(size).ok().filter(|_| is_hex)?, 16).ok()
-}
-
-fn digits(value: &[u8]) -> Option<u64> {
-    let value = value.trim_ascii();
-    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
-}
-
-fn broken(why: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidData, why)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::http1::MAX_LINE_BYTES;
 
     const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
 
@@ -443,8 +349,8 @@ mod tests {
             format!("{chunks}1\r\nab0\r\n\r\n"),
             format!("{chunks}1\r\na\r\n"),
             format!("{chunks}0\r\n"),
-            format!("{chunks}{}", "1".repeat(MAX_CHUNK_LINE_BYTES + 1)),
-            format!("{chunks}0\r\n{}\r\n", "t: u\r\n".repeat(MAX_TRAILER_BYTES / 5)),
+            format!("{chunks}{}", "1".repeat(MAX_LINE_BYTES + 1)),
+            format!("{chunks}0\r\n{}\r\n", "t: u\r\n".repeat(2_000)),
             format!("{OK}x: {}", "y".repeat(MAX_HEAD_BYTES + READ_BYTES)),
         ] {
             assert!(body_of(&text).await.is_err(), "{:?}", text.get(..200.min(text.len())));

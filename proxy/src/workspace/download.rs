@@ -6,7 +6,6 @@ use std::io::{Read, Seek, SeekFrom};
 use bytes::Bytes;
 use http::{Method, header};
 use openclawmu_sandbox::{PathError, RelPath};
-use pingora::proxy::Session;
 
 use super::serve::guard;
 use super::with;
@@ -17,6 +16,7 @@ use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::refusal::Refusal;
 use crate::sandbox::blocking;
+use crate::session::Session;
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -31,7 +31,7 @@ struct Part {
 impl Gateway {
     pub(super) async fn get(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         path: RelPath,
@@ -60,7 +60,7 @@ impl Gateway {
         };
         ctx.status = status;
         let bodiless = session.req_header().method == Method::HEAD;
-        let client = &mut Client::Http(session);
+        let client = &mut Client::Http(session.again());
         let mut head = Head::of(status, ctx.request_id, ctx.dialect)?;
         guard(&mut head);
         head.set("accept-ranges", "bytes");

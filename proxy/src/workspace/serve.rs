@@ -4,7 +4,6 @@ use std::ffi::OsString;
 
 use http::Method;
 use openclawmu_sandbox::{Kind, RelPath};
-use pingora::proxy::Session;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,6 +16,7 @@ use crate::gateway::{Gateway, Stop};
 use crate::own::{percent_bytes, percent_decode};
 use crate::read;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// How many names a page has that names no number.
 const PAGE: usize = 100;
@@ -42,7 +42,7 @@ impl Gateway {
     /// Answers a request about files; `rest` is what follows `/v1/workspace/files/`.
     pub(crate) async fn workspace(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         rest: &str,
@@ -51,7 +51,7 @@ impl Gateway {
         let query = session.req_header().uri.query().unwrap_or_default().to_owned();
         if rest.is_empty() {
             let listed = self.list(caller, &query).await?;
-            return Ok(answer::json(&mut Client::Http(session), ctx.request_id, &listed).await?);
+            return Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &listed).await?);
         }
         let path = path_of(rest)?;
         match method {
@@ -95,7 +95,7 @@ impl Gateway {
 
     async fn remove_path(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         (path, query): (RelPath, &str),
@@ -114,12 +114,12 @@ impl Gateway {
         });
         removed.await?;
         ctx.status = 204;
-        Ok(Head::new(204, ctx.request_id)?.send_nothing(&mut Client::Http(session)).await?)
+        Ok(Head::new(204, ctx.request_id)?.send_nothing(&mut Client::Http(session.again())).await?)
     }
 
     async fn rename_path(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         from: RelPath,
@@ -136,7 +136,7 @@ impl Gateway {
             root.rename(&from, &to)
         });
         moved.await?;
-        Ok(answer::json(&mut Client::Http(session), ctx.request_id, &told).await?)
+        Ok(answer::json(&mut Client::Http(session.again()), ctx.request_id, &told).await?)
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header;
 use openclawmu_sandbox::{DiskUsage, PathError, RelPath, Root, Staged};
-use pingora::proxy::Session;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -19,6 +18,7 @@ use crate::context::Context;
 use crate::gateway::{Gateway, Stop};
 use crate::head;
 use crate::refusal::Refusal;
+use crate::session::Session;
 
 /// Pieces that wait for the disk.
 const PIECES: usize = 8;
@@ -35,7 +35,7 @@ enum Part {
 impl Gateway {
     pub(super) async fn put(
         &self,
-        session: &mut Session,
+        session: &mut Session<'_>,
         ctx: &mut Context,
         caller: &Caller,
         path: RelPath,
@@ -58,12 +58,12 @@ impl Gateway {
         ctx.status = if is_new { 201 } else { 200 };
         let body = json!({"path": told, "size_bytes": size}).to_string();
         let head = Head::of(ctx.status, ctx.request_id, ctx.dialect)?;
-        Ok(head.send(&mut Client::Http(session), "application/json", body.into()).await?)
+        Ok(head.send(&mut Client::Http(session.again()), "application/json", body.into()).await?)
     }
 }
 
 /// Passes the body on, piece by piece, as fast as the disk takes it.
-async fn feed(session: &mut Session, patience: Duration, parts: mpsc::Sender<Part>) -> Result<(), Refusal> {
+async fn feed(session: &mut Session<'_>, patience: Duration, parts: mpsc::Sender<Part>) -> Result<(), Refusal> {
     let broken = |message: &str| Refusal::Bad {
         status: 400,
         param: None,
@@ -71,11 +71,11 @@ async fn feed(session: &mut Session, patience: Duration, parts: mpsc::Sender<Par
         message: message.to_owned(),
     };
     if head::expects_continue(&session.req_header().headers) {
-        let go_on = session.as_downstream_mut().write_continue_response().await;
+        let go_on = session.write_continue().await;
         go_on.map_err(|_| broken("The connection broke off."))?;
     }
     loop {
-        let read = tokio::time::timeout(patience, session.as_downstream_mut().read_request_body());
+        let read = tokio::time::timeout(patience, session.read_body());
         let part = match read.await {
             Ok(Ok(Some(piece))) => Part::Piece(piece),
             Ok(Ok(None)) => Part::End,

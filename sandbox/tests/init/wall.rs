@@ -61,7 +61,8 @@ fn no_signal_is_blocked_or_ignored_for_the_command() {
     };
     let (with, bare) = (of(Run::shell(script)), of(Run { without_helper: true, ..Run::shell(script) }));
     assert_eq!(with, [0, 0]);
-    assert_eq!(bare, [0, 0b11], "the twin ignores what the launcher was started to ignore");
+    // And whatever these tests were started to ignore.
+    assert_eq!((bare[0], bare[1] & 0b11), (0, 0b11), "the twin ignores what the launcher was started to ignore");
 }
 
 #[test]

@@ -3,20 +3,20 @@
 use openclawmu_store::Usage;
 #[cfg(test)]
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::stop::{self, Calls};
 use super::usage::{self, Counts};
 use crate::dialect::Shown;
 use crate::dialect::form::{Choice, Part, Reply};
-use crate::dialect::json::{self, Json, Members};
+use crate::dialect::json::{self, Json, Members, member, object};
 
 /// The key under which Anthropic's guide tells to hand on the text of arguments that are no JSON object.
 const INVALID_JSON: &str = "INVALID_JSON";
 
 /// Reads a whole answer; `None` when it is none. Blocks that the form has no place for were never asked for and are left out.
 pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
-    let Json::Object(mut members) = Json::parse(std::str::from_utf8(body).ok()?).ok()? else { return None };
+    let Json::Object(mut members) = Json::parse(simdutf8::basic::from_utf8(body).ok()?).ok()? else { return None };
     let mut message = Block(&mut members);
     if message.text("type").is_some_and(|kind| kind != "message") {
         return None;
@@ -37,15 +37,17 @@ pub(crate) fn parse(body: &[u8]) -> Option<Reply> {
 }
 
 /// An object of an answer: what it says is taken out, the rest is left.
-struct Block<'m, 'a>(&'m mut Members<'a>);
+pub(super) struct Block<'m, 'a>(pub(super) &'m mut Members<'a>);
 
 impl<'a> Block<'_, 'a> {
-    fn take(&mut self, key: &str) -> Option<Json<'a>> {
+    /// A member; the last one of its name counts.
+    pub(super) fn take(&mut self, key: &str) -> Option<Json<'a>> {
         let (_, value) = self.0.iter_mut().rfind(|(name, _)| name == key)?;
         Some(std::mem::replace(value, Json::Null))
     }
 
-    fn text(&mut self, key: &str) -> Option<String> {
+    /// A member that is a text.
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         match self.take(key) {
             Some(Json::Text(text)) => Some(text.into_owned()),
             _ => None,
@@ -77,58 +79,68 @@ fn part(block: Json<'_>) -> Option<Part> {
 
 /// The whole answer for a client of this dialect.
 pub(crate) fn write(reply: &Reply, shown: &Shown) -> Vec<u8> {
-    let choice = reply.choices.first().cloned().unwrap_or_default();
+    let nothing = Choice::default();
+    let choice = reply.choices.first().unwrap_or(&nothing);
     let (reason, sequence) = stop::write(choice.stop.as_ref(), Calls::of(&choice.parts));
-    let content: Vec<Value> = choice.parts.iter().filter_map(block).collect();
-    let mut message = message(shown, &reply.usage.unwrap_or_default());
-    message.insert("content".to_owned(), content.into());
-    message.insert("stop_reason".to_owned(), reason.into());
-    message.insert("stop_sequence".to_owned(), sequence);
-    json::to_bytes(&Value::Object(message))
+    let content = choice.parts.iter().filter_map(block).collect();
+    message(shown, &reply.usage.unwrap_or_default(), content, reason.into(), sequence.into()).to_bytes()
 }
 
 /// A message that says nothing yet: how a stream begins.
-pub(super) fn message(shown: &Shown, usage: &Usage) -> Map<String, Value> {
-    let mut message = Map::new();
-    message.insert("id".to_owned(), format!("msg_{}", shown.id).into());
-    message.insert("type".to_owned(), "message".into());
-    message.insert("role".to_owned(), "assistant".into());
-    message.insert("model".to_owned(), shown.model.as_str().into());
-    message.insert("content".to_owned(), Value::Array(Vec::new()));
-    message.insert("stop_reason".to_owned(), Value::Null);
-    message.insert("stop_sequence".to_owned(), Value::Null);
-    message.insert("usage".to_owned(), usage::write(usage));
-    message
+pub(super) fn silent<'a>(shown: &'a Shown, usage: &Usage) -> Json<'a> {
+    message(shown, usage, Vec::new(), Json::Null, Json::Null)
+}
+
+fn message<'a>(
+    shown: &'a Shown,
+    usage: &Usage,
+    content: Vec<Json<'a>>,
+    reason: Json<'a>,
+    sequence: Json<'a>,
+) -> Json<'a> {
+    object! {
+        "id": format!("msg_{}", shown.id),
+        "type": "message",
+        "role": "assistant",
+        "model": &shown.model,
+        "content": content,
+        "stop_reason": reason,
+        "stop_sequence": sequence,
+        "usage": usage::write(usage),
+    }
 }
 
 /// A part as a block; a refusal is text here, and its stop reason says the rest.
-fn block(part: &Part) -> Option<Value> {
+fn block(part: &Part) -> Option<Json<'_>> {
     Some(match part {
-        Part::Text { text, .. } | Part::Refusal { text } => json!({"type": "text", "text": text}),
+        Part::Text { text, .. } | Part::Refusal { text } => object! {"type": "text", "text": text},
         Part::Thinking { text, signature } => {
-            json!({"type": "thinking", "thinking": text, "signature": signature.as_deref().unwrap_or_default()})
+            object! {"type": "thinking", "thinking": text, "signature": signature.as_deref().unwrap_or_default()}
         }
-        Part::RedactedThinking { data } => json!({"type": "redacted_thinking", "data": data}),
+        Part::RedactedThinking { data } => object! {"type": "redacted_thinking", "data": data},
         Part::ToolCall { id, name, arguments, signature } => {
-            let mut block = json!({"type": "tool_use", "id": id, "name": name, "input": input(arguments)});
+            let mut members = vec![
+                member("type", "tool_use"),
+                member("id", id),
+                member("name", name),
+                member("input", input(arguments)),
+            ];
             // Not of the dialect: the official SDKs keep it, and what comes back with it can be proved to its provider.
-            if let (Some(signature), Some(block)) = (signature, block.as_object_mut()) {
-                block.insert("signature".to_owned(), signature.as_str().into());
-            }
-            block
+            members.extend(signature.as_ref().map(|signature| member("signature", signature)));
+            Json::Object(members)
         }
         Part::Image { .. } | Part::Document { .. } | Part::Audio { .. } | Part::ToolResult { .. } => return None,
     })
 }
 
 /// Arguments as the object that this dialect wants; what is none, such as arguments that were cut off, is wrapped.
-fn input(arguments: &str) -> Value {
+fn input(arguments: &str) -> Json<'_> {
     if arguments.trim().is_empty() {
-        return Value::Object(Map::new());
+        return Json::Object(Vec::new());
     }
-    match serde_json::from_str(arguments) {
-        Ok(Value::Object(object)) => Value::Object(object),
-        _ => json!({INVALID_JSON: arguments}),
+    match Json::parse(arguments) {
+        Ok(input @ Json::Object(_)) => input,
+        _ => Json::Object(vec![member(INVALID_JSON, arguments)]),
     }
 }
 

@@ -47,7 +47,7 @@ struct Details {
 fn count(value: &Json<'_>) -> Option<Option<u64>> {
     match value {
         Json::Null => Some(None),
-        Json::Number(number) => number.as_u64().map(Some),
+        Json::Number(text) => text.parse().ok().map(Some),
         Json::Bool(_) | Json::Text(_) | Json::List(_) | Json::Object(_) | Json::Known(_) => None,
     }
 }

@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use openclawmu_store::Usage;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::reply;
 use super::stream::raw::{Raw, RawDelta, Words};
 use super::usage::Counts;
+use crate::dialect::json::Json;
 use crate::dialect::scan;
 
 static TOOL_USE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_use\""));
@@ -46,7 +49,7 @@ impl<'de> Deserialize<'de> for Length {
 
 /// Reads a whole answer; `None` when it is not a JSON object.
 pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
-    let body = std::str::from_utf8(body).ok()?;
+    let body = simdutf8::basic::from_utf8(body).ok()?;
     let (mut found, mut content) = (Whole::default(), None);
     scan::members(body, |key, range| match key.as_ref() {
         "usage" => {
@@ -111,7 +114,7 @@ impl Watch {
         };
         match raw.name(event) {
             "content_block_delta" => Said { text_bytes: raw.delta.as_ref().map_or(0, text_bytes), ..Said::default() },
-            "content_block_start" => opened(raw.content_block.as_ref()),
+            "content_block_start" => raw.content_block.map_or_else(Said::default, opened),
             "message_start" => {
                 Said { usage: raw.message.and_then(|message| self.count(message.usage)), ..Said::default() }
             }
@@ -136,17 +139,17 @@ fn text_bytes(delta: &RawDelta<'_>) -> usize {
     len(&delta.text) + len(&delta.thinking) + len(&delta.partial_json)
 }
 
-/// What a block says when it begins.
-fn opened(block: Option<&serde_json::Value>) -> Said {
-    let text =
-        |key: &str| block.and_then(|block| block.get(key)).and_then(serde_json::Value::as_str).unwrap_or_default();
-    let call = text("type") == "tool_use";
-    let name = if call { text("name").len() } else { 0 };
-    Said {
-        text_bytes: text("text").len() + text("thinking").len() + name,
-        tool_calls: u32::from(call),
-        ..Said::default()
-    }
+/// What a block says when it begins; one that can't be read is bounded by its size.
+fn opened(block: &RawValue) -> Said {
+    let mut members = match Json::parse(block.get()) {
+        Ok(Json::Object(members)) => members,
+        _ => return Said { text_bytes: block.get().len(), ..Said::default() },
+    };
+    let mut block = reply::Block(&mut members);
+    let mut length = |key: &str| block.text(key).map_or(0, |text| text.len());
+    let (text, name) = (length("text") + length("thinking"), length("name"));
+    let call = block.text("type").is_some_and(|kind| kind == "tool_use");
+    Said { text_bytes: text + if call { name } else { 0 }, tool_calls: u32::from(call), ..Said::default() }
 }
 
 /// The bytes of text of an event that is one `text_delta` just as the provider writes it. `None` for every other event, and

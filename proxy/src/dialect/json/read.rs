@@ -4,8 +4,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::Number;
-
 use super::special::Specials;
 use super::{Json, Members};
 
@@ -135,8 +133,9 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         let digits = self.text.get(start..self.at).unwrap_or_default();
-        let number: Number = serde_json::from_str(digits).map_err(|_| NotJson::Unexpected(start))?;
-        Ok(Json::Number(number))
+        // As `serde_json` has it, one that is too large for a computer's is none either.
+        super::number(digits).ok_or(NotJson::Unexpected(start))?;
+        Ok(Json::Number(Cow::Borrowed(digits)))
     }
 
     /// A text whose quote was taken.

@@ -4,6 +4,7 @@
 //! part; the buckets of [`Usage`] are disjoint.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -14,6 +15,11 @@ use serde::de::IgnoredAny;
 
 use super::service;
 use crate::dialect::scan;
+use crate::sse;
+
+/// What stands around the data of nearly every event.
+const BEGIN: &[u8] = b"data: ";
+const END: &[u8] = b"\n\n";
 
 static TOOL_CALLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
 
@@ -101,7 +107,7 @@ pub(crate) struct Whole {
 
 /// Reads a whole answer; `None` when it is not a JSON object.
 pub(crate) fn whole(body: &[u8]) -> Option<Whole> {
-    let body = std::str::from_utf8(body).ok()?;
+    let body = simdutf8::basic::from_utf8(body).ok()?;
     let (mut found, mut choices) = (Whole::default(), None);
     scan::members(body, |key, range| match key.as_ref() {
         "usage" => found.usage = body.get(range).and_then(usage),
@@ -165,7 +171,7 @@ struct Chunk<'a> {
 ///
 /// An unescaped quote can't stand inside a JSON string, so a key's name in quotes is only ever found where it is a key or a
 /// whole string; the latter only makes this give up.
-fn plain_text(data: &[u8]) -> Option<usize> {
+fn plain_text(data: &[u8]) -> Option<Range<usize>> {
     let start = ONLY_CONTENT.find(data)? + ONLY_CONTENT.needle().len();
     let (before, rest) = data.split_at_checked(start)?;
     let end = memchr::memchr2(b'"', b'\\', rest)?;
@@ -176,16 +182,50 @@ fn plain_text(data: &[u8]) -> Option<usize> {
             && key.find(after).is_none_or(|at| value(at).is_some_and(|v| v.starts_with(b":null")))
     };
     let says_more = ERROR.find(before).or_else(|| ERROR.find(after)).is_some() || DELTA.find(after).is_some();
-    (!says_more && unsaid(&USAGE) && unsaid(&FINISH_REASON) && after.ends_with(b"}")).then_some(end)
+    let is_plain = !says_more && unsaid(&USAGE) && unsaid(&FINISH_REASON) && after.ends_with(b"}");
+    is_plain.then(|| start..start + end)
 }
 
-/// Reads the data of one event; what can't be read says nothing, but that its size bounds the text in it.
-pub(crate) fn event(data: &[u8]) -> Event {
+/// Hears the events of one stream. Most of them differ in their text alone: such a one is known by the bytes around it, which say
+/// what they said the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Hearing {
+    /// What stood before and behind the text of the last event that [`plain_text`] knew.
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Hearing {
+    /// Reads one server-sent event with its blank line; what can't be read says nothing, but that its size bounds the text in it.
+    pub(crate) fn event(&mut self, event: &[u8]) -> Event {
+        if let Some(text_bytes) = self.known(event) {
+            return Event { text_bytes, ..Event::default() };
+        }
+        let Some(data) = sse::data(event) else { return Event::default() };
+        let Some(text) = plain_text(&data) else { return said(&data) };
+        if event.strip_prefix(BEGIN).and_then(|line| line.strip_suffix(END)) == Some(&data) {
+            let (start, end) = (BEGIN.len() + text.start, BEGIN.len() + text.end);
+            self.before.clear();
+            self.before.extend_from_slice(event.get(..start).unwrap_or_default());
+            self.after.clear();
+            self.after.extend_from_slice(event.get(end..).unwrap_or_default());
+        }
+        Event { text_bytes: text.len(), ..Event::default() }
+    }
+
+    /// The bytes of text of an event that is the last one but for them: one whole event of one line, as the last was.
+    pub(crate) fn known(&self, event: &[u8]) -> Option<usize> {
+        let before = Some(self.before.as_slice()).filter(|before| !before.is_empty())?;
+        let text = event.strip_prefix(before)?.strip_suffix(self.after.as_slice())?;
+        let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+        text.iter().all(is_plain).then_some(text.len())
+    }
+}
+
+/// Reads the data of an event that may say anything.
+fn said(data: &[u8]) -> Event {
     if data == b"[DONE]" {
         return Event { done: true, ..Event::default() };
-    }
-    if let Some(text_bytes) = plain_text(data) {
-        return Event { text_bytes, ..Event::default() };
     }
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
         return Event { text_bytes: data.len(), ..Event::default() };
@@ -276,6 +316,11 @@ fn delivered_raw(choices: &str) -> (usize, u32) {
 mod tests {
     use super::*;
 
+    /// What an event says that comes first.
+    fn event(data: &[u8]) -> Event {
+        Hearing::default().event(&[BEGIN, data, END].concat())
+    }
+
     #[test]
     fn m_11_the_parts_of_a_usage_are_made_disjoint() {
         let body = br#"{"id":"x","choices":[{"message":{"content":"hi","tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"}}]}}],
@@ -338,7 +383,7 @@ mod tests {
         let first = br#"{"service_tier":"flex","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}"#;
         let plain = br#"{"service_tier":"flex","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"usage":null}"#;
         let last = br#"{"service_tier":"flex","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-        assert_eq!(plain_text(plain), Some(2), "the short way is still taken");
+        assert_eq!(plain_text(plain).map(|text| text.len()), Some(2), "the short way is still taken");
         assert_eq!(
             [&first[..], plain, last].map(|data| event(data).service_tier),
             [Some(ServiceTier::Flex), None, Some(ServiceTier::Flex)]
@@ -378,10 +423,23 @@ mod tests {
             let data = if spaced { serde_json::to_string_pretty(&chunk) } else { serde_json::to_string(&chunk) }.unwrap();
             let slow: Chunk<'_> = serde_json::from_str(&data).unwrap();
             let says_more = slow.error.is_some() || slow.usage.is_some() || finished;
+            // Whatever was heard before it.
+            let other = data.replace(&text, "other").replace("null", "{}");
+            for before in [data.as_str(), &data.replace(&text, "other"), &other] {
+                let mut hearing = Hearing::default();
+                hearing.event(&[BEGIN, before.as_bytes(), END].concat());
+                for (begin, end) in [(BEGIN, END), (b"data:", END), (BEGIN, b"\r\n\r\n"), (b"event: x\ndata: ", END)] {
+                    let framed = [begin, data.as_bytes(), end].concat();
+                    if hearing.known(&framed).is_some() {
+                        proptest::prop_assert!(sse::Splitter::default().is_event(&framed));
+                    }
+                    proptest::prop_assert_eq!(hearing.event(&framed), Hearing::default().event(&framed));
+                }
+            }
             match plain_text(data.as_bytes()) {
-                Some(bytes) => {
+                Some(plain) => {
                     proptest::prop_assert!(!says_more);
-                    proptest::prop_assert_eq!(bytes, delivered(&slow.choices.unwrap()).0);
+                    proptest::prop_assert_eq!(plain.len(), delivered(&slow.choices.unwrap()).0);
                 }
                 None => proptest::prop_assert!(says_more || role || second || spaced || text.contains(|c: char| c.is_control() || "\"\\".contains(c)) || usage_first),
             }

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
 use super::parse::cache;
 use crate::dialect::form::{Part, Source};
 use crate::dialect::json::Json;
@@ -130,11 +128,11 @@ fn tool_use(block: &mut Object<'_>) -> Result<Part, Refusal> {
         caller.word("type", &["direct"])?;
         caller.finish()?;
     }
-    let input = block.map("input")?.ok_or_else(|| block.missing("input"))?;
+    let input = block.object_text("input")?.ok_or_else(|| block.missing("input"))?;
     Ok(Part::ToolCall {
         id: block.need_string("id")?,
         name: block.need_string("name")?,
-        arguments: Value::Object(input).to_string(),
+        arguments: input,
         // Not of the dialect: how the gateway hands on what another provider signed.
         signature: block.string("signature")?,
     })

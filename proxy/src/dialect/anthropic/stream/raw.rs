@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::dialect::anthropic::trouble::Said;
 use crate::dialect::anthropic::usage::Counts;
@@ -21,8 +21,8 @@ pub(in crate::dialect::anthropic) struct Raw<'a> {
     #[serde(borrow, default)]
     pub(in crate::dialect::anthropic) delta: Option<RawDelta<'a>>,
     /// The block that begins.
-    #[serde(default)]
-    pub(in crate::dialect::anthropic) content_block: Option<Value>,
+    #[serde(borrow, default)]
+    pub(in crate::dialect::anthropic) content_block: Option<&'a RawValue>,
     /// The message that begins.
     #[serde(default)]
     pub(in crate::dialect::anthropic) message: Option<RawMessage>,

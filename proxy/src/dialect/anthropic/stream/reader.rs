@@ -1,12 +1,14 @@
 //! The provider's events to form. Never makes up an end: without `message_stop` there is none.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::raw::{Raw, RawDelta, Words};
+use crate::dialect::anthropic::reply;
 use crate::dialect::anthropic::stop;
 use crate::dialect::anthropic::trouble;
 use crate::dialect::anthropic::usage::Counts;
 use crate::dialect::form::{Delta, Event, Opening};
+use crate::dialect::json::Json;
 
 /// The only choice that there is in this dialect.
 const CHOICE: u32 = 0;
@@ -106,11 +108,10 @@ impl Reader {
     }
 
     /// A block begins. `None` when the form has no place for it; then what follows of it is left out as well.
-    fn open(&mut self, index: u64, mut block: Value, out: &mut Vec<Event>) -> Option<()> {
-        let mut text = |key: &str| match block.get_mut(key).map(Value::take) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        };
+    fn open(&mut self, index: u64, block: &RawValue, out: &mut Vec<Event>) -> Option<()> {
+        let Ok(Json::Object(mut members)) = Json::parse(block.get()) else { return None };
+        let mut block = reply::Block(&mut members);
+        let mut text = |key: &str| block.text(key);
         let mut deltas = Vec::new();
         let (opening, kind) = match text("type")?.as_str() {
             "text" => {
@@ -125,8 +126,9 @@ impl Reader {
             "redacted_thinking" => (Opening::RedactedThinking { data: text("data")? }, Kind::Text),
             "tool_use" => {
                 let (id, name) = (text("id")?, text("name")?);
-                let input = block.get("input").and_then(Value::as_object).filter(|input| !input.is_empty());
-                let said = input.and_then(|input| serde_json::to_string(input).ok());
+                let input = block.take("input");
+                let said = input.filter(|input| matches!(input, Json::Object(said) if !said.is_empty()));
+                let said = said.map(|input| input.to_string());
                 let kind = if said.is_some() { Kind::Call } else { Kind::SilentCall };
                 deltas.extend(said.map(Delta::Arguments));
                 (Opening::ToolCall { id, name }, kind)

@@ -92,7 +92,7 @@ impl Writer {
             return;
         }
         self.stage = Stage::Begun;
-        let message = reply::message(&self.shown, &self.usage.unwrap_or_default());
+        let message = Value::from(reply::silent(&self.shown, &self.usage.unwrap_or_default()));
         say("message_start", &json!({"type": "message_start", "message": message}), out);
     }
 
