@@ -49,10 +49,11 @@ impl Snapshot {
     }
 
     /// The first snapshot at which the tree has gone quiet: work that a request left behind (a batch of rows
-    /// to commit) is then counted too. After `deadline` it takes the tree as it is.
+    /// to commit) is then counted too. After `deadline` it takes the tree as it is. A step is longer than the gateway's rows
+    /// gather twice, after which it commits what it has put off.
     pub(crate) fn when_quiet(root: u32, deadline: Duration) -> Result<Self> {
-        const STEP: Duration = Duration::from_millis(50);
-        const QUIET_NS: u64 = 300_000;
+        const STEP: Duration = Duration::from_millis(120);
+        const QUIET_NS: u64 = 700_000;
         let started = Instant::now();
         let mut last = Self::take(root)?;
         loop {

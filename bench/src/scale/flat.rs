@@ -17,7 +17,10 @@ use crate::stats::Spread;
 
 const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 4;
-const REQUESTS: u64 = 2_000;
+/// So many that rows are committed as under a lasting load: in batches as large as they get.
+const REQUESTS: u64 = 32_000;
+/// Requests of a first round.
+const WARM_UP: u64 = 2_000;
 /// How much dearer one may be.
 const MOST: f64 = 1.05;
 
@@ -51,7 +54,7 @@ impl Flat {
         let running = [small.start(binary, upstream)?, large.start(binary, upstream)?];
         // Each token once at least: the first request of one reads its row.
         for side in &running {
-            side.round(REQUESTS.max(u64::try_from(side.targets.len())? * 2))?;
+            side.round(WARM_UP.max(u64::try_from(side.targets.len())? * 2))?;
         }
         let (mut small_us, mut large_us) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
