@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use openclawmu_tests::canned::{Answer, Canned};
 use openclawmu_tests::client::chat;
+use openclawmu_tests::money::cost;
 use openclawmu_tests::raw::{self, Connection};
+use openclawmu_tests::setup::PROVIDER_KEY_ENV;
 use openclawmu_tests::sse::{self, Event};
 use openclawmu_tests::wait::{until_true, until_within};
-use openclawmu_tests::{Behaviour, Fault, Gate, Gateway, Pace, Scene, Setup, Upstream, times};
+use openclawmu_tests::{Behaviour, Bill, Fault, Gate, Gateway, Pace, Scene, Setup, Upstream, times};
 use serde_json::{Value, json};
 
 const SHORT_IDLE: [&str; 2] = ["first_byte_timeout_ms = 10000", "idle_timeout_ms = 500"];
@@ -80,6 +83,37 @@ async fn each_write_to_the_client_is_one_whole_event() {
         let next = connection.answer().await.expect("the connection lives on after a stream");
         assert_eq!(next.status(), 200);
     }
+}
+
+/// An event that is known by the bytes around it must not overtake the beginning of what stands before it
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_event_stays_behind_what_is_still_held_of_another() {
+    let chunk = |choice: Value| {
+        let chunk = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "alpha", "choices": [choice] });
+        format!("data: {chunk}\n\n")
+    };
+    let text = |text: &str| chunk(json!({ "index": 0, "delta": { "content": text }, "finish_reason": null }));
+    let stop = chunk(json!({ "index": 0, "delta": {}, "finish_reason": "stop" }));
+    // The comment ends where the third event's line does: to a client that event is a part of it.
+    let pieces = [text("a"), text("b"), ": a comment, cut ".to_owned(), text("c"), text("d"), stop];
+    let usage = json!({ "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 });
+    let usage = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "alpha", "choices": [], "usage": usage });
+    let tail = [format!("data: {usage}\n\n"), "data: [DONE]\n\n".to_owned()];
+    let sent: Vec<Vec<u8>> = pieces.iter().chain(&tail).map(|piece| piece.clone().into_bytes()).collect();
+    let upstream = Canned::start(move |_| Answer::chunked(&[("content-type", "text/event-stream")], &sent)).await;
+    let config = format!(
+        "[[upstream]]\nname = \"canned\"\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\napi_key = \"env:{PROVIDER_KEY_ENV}\"\nmodels = [\"alpha\"]\n",
+        upstream.address()
+    );
+    let gateway = Gateway::start(Setup::bare().line(&config)).await;
+    let tenant = gateway.admin().tenant("acme", json!({})).await;
+    let mut body = chat("alpha", "hello", 20);
+    body["stream"] = json!(true);
+    let answer = ask(&gateway, &tenant.token, &body).await.answer().await.expect("an answer");
+    let got = String::from_utf8(answer.body).expect("UTF-8");
+    assert_eq!(got, format!("{}data: [DONE]\n\n", pieces.concat()), "in the order in which it was sent");
+    let bill = Bill { model: "alpha".to_owned(), prompt: 3, completion: 4, ..Bill::default() };
+    assert_eq!(gateway.admin().settled("acme").await.posted, cost(&bill));
 }
 
 /// S8-02, as cause and effect instead of a time: the first event is there before the upstream sends the second

@@ -3,7 +3,8 @@
 // OPENCLAWMU_TEST_SYNC_FAILS names a file. While it exists, a sync of a file whose path contains its text fails with EIO, and
 // what was written since the last good sync is gone, as on a file system that drops the pages that it could not write.
 // OPENCLAWMU_TEST_SYNC_LOG names a file that gets a line for each reservation, each sync of the in-flight table and each
-// write to the port OPENCLAWMU_TEST_UPSTREAM_PORT, in their order.
+// write to the port OPENCLAWMU_TEST_UPSTREAM_PORT, in their order. A reservation that is stored through shared memory makes no call:
+// it is found in the table before the next such event.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -11,10 +12,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -44,9 +48,42 @@ static int path_of(int fd, char *path, size_t size) {
     return 1;
 }
 
+// The journals of what is settled stand beside the table, and are synced at any time: no request waits for them.
 static int is_table(int fd) {
     char path[4096];
-    return path_of(fd, path, sizeof path) && strstr(path, "/inflight/");
+    return path_of(fd, path, sizeof path) && strstr(path, "/inflight/") && !strstr(path, ".settled-");
+}
+
+// The table that is mapped: a descriptor of its own, and the newest reservation that was told.
+static pthread_mutex_t looking = PTHREAD_MUTEX_INITIALIZER;
+static int table = -1;
+static int64_t newest;
+
+void *mmap64(void *at, size_t length, int protection, int flags, int fd, off64_t from) {
+    void *(*real)(void *, size_t, int, int, int, off64_t) = dlsym(RTLD_NEXT, "mmap64");
+    void *result = real(at, length, protection, flags, fd, from);
+    if (result != MAP_FAILED && fd >= 0 && (flags & MAP_SHARED) && (protection & PROT_WRITE) && is_table(fd)) {
+        table = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (table < 0) abort();
+    }
+    return result;
+}
+
+void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t from) {
+    return mmap64(at, length, protection, flags, fd, from);
+}
+
+// Tells of reservations that are there and were not told yet: their ids, the second word of a slot, only grow.
+static void look(void) {
+    pthread_mutex_lock(&looking);
+    int64_t slot[SLOT_BYTES / 8], last = newest;
+    for (off_t at = 0; table >= 0 && pread(table, slot, sizeof slot, at) == sizeof slot; at += sizeof slot)
+        if (slot[1] > newest) {
+            say("reserved");
+            if (slot[1] > last) last = slot[1];
+        }
+    newest = last;
+    pthread_mutex_unlock(&looking);
 }
 
 // Where the last good state of a write-ahead log is kept; only logs are small enough and written by one thread.
@@ -86,8 +123,11 @@ static int synced(int fd, const char *name) {
     int (*real)(int) = dlsym(RTLD_NEXT, name);
     char path[4096], shadow[4200];
     if (!path_of(fd, path, sizeof path)) return real(fd);
-    int table = is_table(fd), has_shadow = shadow_of(path, shadow, sizeof shadow) && getenv("OPENCLAWMU_TEST_SYNC_FAILS");
-    if (table) say("sync begins");
+    int of_table = is_table(fd), has_shadow = shadow_of(path, shadow, sizeof shadow) && getenv("OPENCLAWMU_TEST_SYNC_FAILS");
+    if (of_table) {
+        look();
+        say("sync begins");
+    }
     pthread_mutex_lock(&lock);
     int result = 0;
     if (told_to_fail(path)) {
@@ -108,7 +148,7 @@ static int synced(int fd, const char *name) {
     }
     int error = errno;
     pthread_mutex_unlock(&lock);
-    if (table) say(result ? "sync failed" : "synced");
+    if (of_table) say(result ? "sync failed" : "synced");
     errno = error;
     return result;
 }
@@ -135,8 +175,10 @@ static void sending(int fd) {
     struct sockaddr_in peer;
     socklen_t size = sizeof peer;
     if (port && !getpeername(fd, (struct sockaddr *)&peer, &size) && peer.sin_family == AF_INET
-        && ntohs(peer.sin_port) == atoi(port))
+        && ntohs(peer.sin_port) == atoi(port)) {
+        look();
         say("sent upstream");
+    }
 }
 
 ssize_t send(int fd, const void *bytes, size_t count, int flags) {

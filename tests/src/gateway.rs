@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +18,9 @@ use crate::setup::Setup;
 
 /// The longest that a start may take: a debug binary beside a full test run.
 pub(crate) const START: Duration = Duration::from_secs(30);
+
+/// Where the ports of [`free_address`] begin: above those that services of the machine use.
+const FIRST_PORT: u32 = 10_000;
 
 /// Path of the `openclawmu` binary under test; panics with what to do when there is none.
 #[must_use]
@@ -32,11 +36,25 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// A port of 127.0.0.1 on which nobody listens, and which this process gives out once.
+///
+/// It lies below those that the kernel hands to clients and to servers that ask for any: a test beside this one
+/// would take such a port before the gateway binds it, and its own gateway would answer in this one's place.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let given = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("the kernel's range");
+    let end = given.split_whitespace().next().and_then(|low| low.parse::<u32>().ok()).expect("a range of ports");
+    assert!(end >= FIRST_PORT + 2000, "net.ipv4.ip_local_port_range begins at {end}, which leaves tests no port");
+    loop {
+        // Test processes that run at the same time begin far from one another.
+        let at = std::process::id().wrapping_mul(7919).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST_PORT + at % (end - FIRST_PORT)).expect("a port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// One gateway process and its directory.
@@ -117,6 +135,11 @@ impl Gateway {
         self.child = Some(child);
         let end = Instant::now() + START;
         loop {
+            // The port is tried again for a while, and meanwhile whoever has it would answer.
+            if self.stderr()[already..].contains("is in use, will try again") {
+                self.kill_9();
+                return false;
+            }
             if self.ready() {
                 self.key = std::fs::read_to_string(self.data().join("admin.key"))
                     .map(|key| key.trim().to_owned())
@@ -125,8 +148,7 @@ impl Gateway {
             }
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child's state")) {
                 self.child = None;
-                let said = self.stderr();
-                if said[already..].to_ascii_lowercase().contains("in use") {
+                if self.stderr()[already..].contains("in use") {
                     return false;
                 }
                 self.print_logs();
