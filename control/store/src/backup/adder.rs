@@ -73,7 +73,8 @@ impl Adder {
 
     /// The id of the same row, where it is here already. Rows of this very restore don't count: two alike are two.
     fn known(&self, tx: &Transaction<'_>, line: &RowObject) -> Result<Option<i64>> {
-        let sql = "SELECT id FROM ledger WHERE tenant = ?1 AND admitted_at_ms = ?2 AND request_id = ?3 AND attempt = ?4
+        let sql = "SELECT id FROM ledger
+            WHERE id IN (SELECT id FROM ledger_by_tenant WHERE tenant = ?1 AND admitted_at_ms = ?2) AND request_id = ?3 AND attempt = ?4
             AND outcome = ?5 AND cost_nanos = ?6 AND id NOT BETWEEN ?7 AND ?8";
         let bound = |epoch: u32| ReservationId::new(epoch, 0).map_or(i64::MAX, |id| id.0);
         let found = tx.prepare_cached(sql)?.query_row(

@@ -1,7 +1,7 @@
 //! Ledger rows that no segment of the backup has yet.
 //!
-//! A row's id says when it was admitted, not when it was written, so a cursor would miss rows. The database notes each row
-//! that is inserted, and whoever has shipped it takes the note away.
+//! A row's id says when it was admitted, not when it was written, so a cursor would miss rows. Each row that is inserted
+//! is noted, and whoever has shipped it takes the note away.
 
 use rusqlite::Transaction;
 
@@ -10,14 +10,25 @@ use crate::backup::table::{RowObject, number};
 use crate::error::Result;
 use crate::store::Store;
 
+const IS_ON: &str = "SELECT 1 FROM backup_state WHERE name = 'feed'";
+
+/// Notes rows that are inserted, in their transaction, where that is on.
+pub(crate) fn note(tx: &Transaction<'_>, ids: impl Iterator<Item = i64>) -> Result<()> {
+    if !tx.prepare_cached(IS_ON)?.exists([])? {
+        return Ok(());
+    }
+    let mut insert = tx.prepare_cached("INSERT INTO ledger_feed (id) VALUES (?1)")?;
+    ids.into_iter().try_for_each(|id| insert.execute([id]).map(drop))?;
+    Ok(())
+}
+
 impl Store {
     /// Has every ledger row noted from now on, or none. What was noted before stays until it is shipped.
     ///
     /// # Errors
     /// [`crate::StoreError::Unavailable`].
     pub async fn feed_ledger(&self, on: bool) -> Result<()> {
-        let sql = "SELECT 1 FROM backup_state WHERE name = 'feed'";
-        if self.inner.reader.with(|conn| Ok(conn.prepare_cached(sql)?.exists([])?))? == on {
+        if self.inner.reader.with(|conn| Ok(conn.prepare_cached(IS_ON)?.exists([])?))? == on {
             return Ok(());
         }
         let set = move |tx: &Transaction<'_>| {

@@ -12,7 +12,7 @@
 //! - `offline`: a restored database before its first start
 
 mod adder;
-mod feed;
+pub(crate) mod feed;
 mod line;
 mod note;
 mod offline;

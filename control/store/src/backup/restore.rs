@@ -20,6 +20,7 @@ use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey, TokenId};
 use crate::ledger::budget::Limits;
+use crate::ledger::by_tenant::IDS;
 use crate::money::NanoUsd;
 use crate::store::Store;
 use crate::tenant;
@@ -216,8 +217,8 @@ fn tokens_of(conn: &Connection, tenant: TenantKey) -> Result<HashMap<String, i64
 }
 
 fn usage(conn: &Connection, tenant: TenantKey) -> Result<UsageSince> {
-    let sql = "SELECT count(*), coalesce(sum(cost_nanos), 0) FROM ledger WHERE tenant = ?1";
-    Ok(conn.prepare_cached(sql)?.query_row([tenant.0], |row| {
+    let sql = format!("SELECT count(*), coalesce(sum(cost_nanos), 0) FROM ledger WHERE id IN {IDS}");
+    Ok(conn.prepare_cached(&sql)?.query_row([tenant.0], |row| {
         Ok(UsageSince { rows: row.get::<_, i64>(0)?.unsigned_abs(), cost_usd: NanoUsd(row.get(1)?) })
     })?)
 }

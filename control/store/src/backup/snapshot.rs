@@ -13,6 +13,7 @@ use crate::backup::table::{self, CARRIED, RowObject, TenantRows};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey};
+use crate::ledger::by_tenant::IDS;
 use crate::ledger::row::unsigned;
 use crate::money::NanoUsd;
 use crate::sqlite::open;
@@ -155,7 +156,7 @@ impl Snapshot {
     /// [`StoreError::NotFound`].
     pub fn ledger_months(&self, id: &TenantId) -> Result<Vec<Month>> {
         let key = self.key(id)?;
-        let mut statement = self.conn.prepare("SELECT DISTINCT month FROM ledger WHERE tenant = ?1 ORDER BY month")?;
+        let mut statement = self.conn.prepare(&format!("SELECT DISTINCT month FROM ledger WHERE id IN {IDS} ORDER BY month"))?;
         let months = statement.query_map([key.0], |row| row.get(0).map(Month))?;
         Ok(months.collect::<rusqlite::Result<_>>()?)
     }
@@ -166,7 +167,7 @@ impl Snapshot {
     /// Those of `each`, and [`StoreError::NotFound`].
     pub fn ledger(&self, id: &TenantId, month: Month, each: &mut dyn FnMut(RowObject) -> Result<()>) -> Result<()> {
         let key = self.key(id)?;
-        line::each(&self.conn, "WHERE l.tenant = ?1 AND l.month = ?2 ORDER BY l.id", &[key.0, month.0.into()], each)
+        line::each(&self.conn, &format!("WHERE l.id IN {IDS} AND l.month = ?2 ORDER BY l.id"), &[key.0, month.0.into()], each)
     }
 
     /// When the newest ledger row was admitted.

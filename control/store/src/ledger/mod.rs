@@ -2,6 +2,7 @@
 //!
 //! - `alert`: thresholds of budgets, told once
 //! - `row`: what is written, once
+//! - `by_tenant`: its place in its tenant's time
 //! - `rollup`: the sums of rows by day, kept beside them
 //! - `slot`: a row's bytes while it is in flight; `slot_file`: how they get into the file
 //! - `inflight`: the table of slots, which survives a killed process
@@ -28,6 +29,7 @@ mod archive;
 mod batch;
 pub(crate) mod bucket;
 pub(crate) mod budget;
+pub(crate) mod by_tenant;
 mod cap;
 mod credit;
 mod hold;

@@ -12,12 +12,13 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, params};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::id::{TenantId, TenantKey};
+use crate::ledger::by_tenant;
 use crate::ledger::inflight::{self, FOLDER};
 use crate::ledger::report::tenant_row;
 use crate::ledger::row::{SANDBOX_SECONDS, signed};
@@ -309,12 +310,13 @@ fn sums(period: Period) -> String {
         "WITH RECURSIVE months (number) AS (SELECT min(month) FROM usage_days UNION ALL
              SELECT number + 1 FROM months WHERE number < (SELECT max(month) FROM usage_days)),
          every (number, {}) AS (
-             SELECT {kind}, {} FROM ledger WHERE tenant = :tenant
-             UNION ALL SELECT number, {} FROM windows WHERE tenant = :tenant AND kind = '{kind}'
-             UNION ALL SELECT {kind}, {} FROM usage_days WHERE month IN (SELECT number FROM months) AND tenant = :tenant)
+             SELECT {kind}, {} FROM ledger WHERE id IN {}
+             UNION ALL SELECT number, {} FROM windows WHERE tenant = ?1 AND kind = '{kind}'
+             UNION ALL SELECT {kind}, {} FROM usage_days WHERE month IN (SELECT number FROM months) AND tenant = ?1)
          SELECT number, {} FROM every GROUP BY number",
         names.join(", "),
         columns(0),
+        by_tenant::IDS,
         columns(1),
         columns(2),
         places.join(", ")
@@ -323,7 +325,7 @@ fn sums(period: Period) -> String {
 
 fn compare(conn: &Connection, (key, id): (i64, &TenantId), period: Period, found: &mut Reconciled) -> Result<()> {
     let mut statement = conn.prepare_cached(&sums(period))?;
-    let mut rows = statement.query(named_params! {":tenant": key})?;
+    let mut rows = statement.query([key])?;
     while let Some(row) = rows.next()? {
         found.windows += 1;
         let number: i32 = row.get(0)?;

@@ -15,6 +15,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use crate::clock::{UnixMs, rfc3339};
 use crate::error::{Result, StoreError};
 use crate::id::{RequestId, ReservationId, TenantId};
+use crate::ledger::by_tenant;
 use crate::ledger::report::{check_archives, neutral, refused, tenant_row, writer};
 use crate::ledger::rollup::USAGE_COLUMNS;
 use crate::ledger::row::Outcome;
@@ -283,12 +284,12 @@ struct Filters(Vec<(&'static str, &'static str, Box<dyn ToSql>)>);
 impl Filters {
     fn of(query: &RequestQuery, tenant: i64) -> Self {
         let mut filters = Self(Vec::new());
-        filters.add((":tenant", "l.tenant = :tenant"), Some(tenant));
-        filters.add((":from", "l.admitted_at_ms >= :from"), query.from.map(|at| at.0));
-        filters.add((":to", "l.admitted_at_ms < :to"), query.to.map(|at| at.0));
+        filters.add((":tenant", "b.tenant = :tenant"), Some(tenant));
+        filters.add((":from", "b.admitted_at_ms >= :from"), query.from.map(|at| at.0));
+        filters.add((":to", "b.admitted_at_ms < :to"), query.to.map(|at| at.0));
         let after = query.after;
-        filters.add((":at", "l.admitted_at_ms <= :at"), after.map(|after| after.at.0));
-        filters.add((":id", "(l.admitted_at_ms < :at OR l.id < :id)"), after.map(|after| after.id.0));
+        filters.add((":at", "b.admitted_at_ms <= :at"), after.map(|after| after.at.0));
+        filters.add((":id", "(b.admitted_at_ms < :at OR b.id < :id)"), after.map(|after| after.id.0));
         // Looked up row by row: a tenant's rows are found by time, and a label's or a name's key leads to one entry.
         let named = "(SELECT name FROM names WHERE row_id = l.model) IS :model OR (l.model = 0 AND :model = 'credit')";
         filters.add((":model", named), query.model.clone());
@@ -326,8 +327,9 @@ impl Filters {
                  (SELECT json_group_array(tag) FROM (SELECT tag FROM label_tags WHERE key = l.label ORDER BY tag)),
                  l.stream, l.service_tier, l.outcome, l.http_status, l.estimated, l.cost_nanos, l.markup_nanos, l.reserved_nanos,
                  l.held_nanos, l.first_byte_ms, l.duration_ms, l.rate_card, (SELECT reason FROM adjustments WHERE id = l.id), {}
-             FROM ledger l WHERE {} ORDER BY l.admitted_at_ms DESC, l.id DESC LIMIT :limit",
+             FROM {} WHERE {} ORDER BY b.admitted_at_ms DESC, b.id DESC LIMIT :limit",
             USAGE_COLUMNS.map(|column| format!("l.{column}")).join(", "),
+            by_tenant::ROWS,
             conditions.join(" AND ")
         )
     }

@@ -8,6 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_i
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::{LabelKey, RequestId, ReservationId, SecretKey, TenantKey, TokenKey};
+use crate::backup::feed;
+use crate::ledger::by_tenant::Entries;
 use crate::ledger::rollup::{self, Rollup};
 use crate::ledger::sums::Period;
 use crate::money::{Markup, NanoUsd};
@@ -251,7 +253,7 @@ pub(crate) fn insert_many<'a>(
 ) -> Result<()> {
     let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
     let mut secrets: HashMap<SecretKey, Spent> = HashMap::new();
-    let mut rollup = Rollup::default();
+    let (mut rollup, mut entries) = (Rollup::default(), Entries::default());
     let mut statement = tx.prepare_cached(&INSERT)?;
     for row in rows {
         meanwhile();
@@ -259,6 +261,7 @@ pub(crate) fn insert_many<'a>(
             continue;
         }
         rollup.add(row);
+        entries.add(row);
         if let Some(key) = row.reservation.secret {
             secrets.entry(key).or_default().add(row);
         }
@@ -272,6 +275,8 @@ pub(crate) fn insert_many<'a>(
             sum.sandbox_seconds = sum.sandbox_seconds.saturating_add(bill.sandbox_seconds);
         }
     }
+    feed::note(tx, entries.ids())?;
+    entries.write(tx, &mut meanwhile)?;
     rollup.write(tx, &mut meanwhile)?;
     let mut post = tx.prepare_cached(POST)?;
     for ((tenant, kind, number), sum) in sums {

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_sandbox.sql"),
     include_str!("migrations/0012_storage.sql"),
     include_str!("migrations/0013_channels.sql"),
+    include_str!("migrations/0014_ledger_by_tenant.sql"),
 ];
 
 /// The version of the schema that this program speaks.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use crate::clock::UnixMs;
 use crate::error::{Result, StoreError};
 use crate::id::{TenantId, TenantKey};
+use crate::ledger::by_tenant;
 use crate::ledger::sums::{Period, Window};
 use crate::store::Store;
 use crate::window::{Month, Windows, Zone, day_name};
@@ -137,10 +138,10 @@ pub(super) struct Source {
 }
 
 /// A row of the ledger as a sum of one. An adjustment is no attempt of anybody.
-const ROWS: &str = "(SELECT month, tenant, day, model, upstream, token, rate_card, label, admitted_at_ms,
+const ROW: &str = "SELECT month, b.tenant AS tenant, day, model, upstream, token, rate_card, label, b.admitted_at_ms AS admitted_at_ms,
     outcome NOT IN ('credit', 'resolved') AND attempt = 0 AS requests, outcome NOT IN ('credit', 'resolved') AS attempts,
     estimated AS estimated_rows, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,
-    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, input_ms, cost_nanos, markup_nanos, 0 AS storage_byte_days FROM ledger) u";
+    reasoning_tokens, input_audio_tokens, output_audio_tokens, input_image_tokens, output_image_tokens, tool_calls, input_ms, cost_nanos, markup_nanos, 0 AS storage_byte_days";
 
 /// What stands in the place of a model in the rows of what files took of the disk; no name has this number.
 pub(super) const STORAGE: i64 = -1;
@@ -194,7 +195,7 @@ impl Source {
     /// What is summed, as `u`. Of days each part is filtered by itself, since the engine would not look into them from outside.
     pub(super) fn table(&self) -> String {
         if self.of_rows {
-            return ROWS.to_owned();
+            return format!("({ROW} FROM {}) u", by_tenant::ROWS);
         }
         let filter = self.own_filter();
         format!(
@@ -209,7 +210,7 @@ impl Source {
     }
 
     fn own_filter(&self) -> String {
-        // The `IN` lets the engine use the index of (tenant, admitted_at_ms) for all tenants as for one.
+        // The `IN` lets the engine use the key of (tenant, admitted_at_ms) for all tenants as for one.
         let tenant = match (self.tenant, self.of_rows) {
             (Some(_), _) => "u.tenant = :tenant",
             (None, true) => ":tenant IS NULL AND u.tenant IN (SELECT row_id FROM tenants)",
