@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::HeaderName;
-use moka::sync::Cache;
 use openclawmu_control::MasterKey;
 use openclawmu_store::{Policy, SealedKey, TenantId};
+use quick_cache::sync::Cache;
 
 use crate::refusal::Refusal;
 use crate::upstream::{Backend, Upstream};
 
 /// Keys kept open.
-const KEPT: u64 = 10_000;
+const KEPT: usize = 10_000;
 
 /// The headers that carry a key.
 pub(crate) type KeyHeaders = Arc<Vec<(HeaderName, HeaderValue)>>;

@@ -156,7 +156,8 @@ impl Snapshot {
     /// [`StoreError::NotFound`].
     pub fn ledger_months(&self, id: &TenantId) -> Result<Vec<Month>> {
         let key = self.key(id)?;
-        let mut statement = self.conn.prepare(&format!("SELECT DISTINCT month FROM ledger WHERE id IN {IDS} ORDER BY month"))?;
+        let mut statement =
+            self.conn.prepare(&format!("SELECT DISTINCT month FROM ledger WHERE id IN {IDS} ORDER BY month"))?;
         let months = statement.query_map([key.0], |row| row.get(0).map(Month))?;
         Ok(months.collect::<rusqlite::Result<_>>()?)
     }
@@ -167,7 +168,12 @@ impl Snapshot {
     /// Those of `each`, and [`StoreError::NotFound`].
     pub fn ledger(&self, id: &TenantId, month: Month, each: &mut dyn FnMut(RowObject) -> Result<()>) -> Result<()> {
         let key = self.key(id)?;
-        line::each(&self.conn, &format!("WHERE l.id IN {IDS} AND l.month = ?2 ORDER BY l.id"), &[key.0, month.0.into()], each)
+        line::each(
+            &self.conn,
+            &format!("WHERE l.id IN {IDS} AND l.month = ?2 ORDER BY l.id"),
+            &[key.0, month.0.into()],
+            each,
+        )
     }
 
     /// When the newest ledger row was admitted.

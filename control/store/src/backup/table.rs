@@ -39,7 +39,7 @@ pub(super) const NOT_COPIED: [&str; 2] = ["channels", "channel_senders"];
 
 /// Tables with a column `tenant` that are not, each with the reason.
 #[cfg(test)]
-pub(super) const LEFT: [(&str, &str); 15] = [
+pub(super) const LEFT: [(&str, &str); 16] = [
     ("channel_pairings", "they live for ten minutes"),
     ("channel_requests", "they live for an hour"),
     ("channel_seen", "the gateway that took an event knows it again"),
@@ -49,6 +49,7 @@ pub(super) const LEFT: [(&str, &str); 15] = [
     ("client_secrets", "they live for a day at most, and end with a token that may not come back"),
     ("tokens", "carried by its own rules: what was revoked stays so"),
     ("ledger", "as lines of their own, by month"),
+    ("ledger_by_tenant", "entries of the ledger, made again"),
     ("windows", "sums of the ledger, made again"),
     ("usage_days", "sums of the ledger, made again"),
     ("storage_looks", "the files are looked at where they are"),

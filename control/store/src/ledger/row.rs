@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 
+use crate::backup::feed;
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::{LabelKey, RequestId, ReservationId, SecretKey, TenantKey, TokenKey};
-use crate::backup::feed;
 use crate::ledger::by_tenant::Entries;
 use crate::ledger::rollup::{self, Rollup};
 use crate::ledger::sums::Period;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::client_secret::{Origins, SecretRow, is_client_secret};
@@ -29,7 +29,7 @@ use crate::token::policy::{Policy, parse_ips};
 use crate::window::Zone;
 
 /// The most policies kept.
-const CACHED_POLICIES: u64 = 100_000;
+const CACHED_POLICIES: usize = 100_000;
 /// How often a row that changes between two looks is looked at again.
 pub(crate) const LOOKS: usize = 8;
 

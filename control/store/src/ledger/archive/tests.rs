@@ -61,6 +61,12 @@ fn a_month_leaves_the_ledger_for_a_file_and_its_sums_stay() {
     assert_eq!((archive.rows, archive.cost_usd, archive.part), (5_000, NanoUsd(cost), 1));
     assert_eq!(archive.file, "archive/ledger-2026-10.jsonl.zst");
     assert_eq!((count(&world, "ledger WHERE month = 681"), count(&world, "ledger WHERE month = 682")), (0, 5_000));
+    assert_eq!(
+        count(&world, "ledger_by_tenant WHERE id NOT IN (SELECT id FROM ledger)"),
+        0,
+        "entries go with their rows"
+    );
+    assert_eq!(count(&world, "ledger_by_tenant"), 5_000);
     assert_eq!(kept_sums(&world), before, "sums stay");
     assert_eq!(world.store.archivable(2).unwrap(), []);
     assert_eq!(world.store.archive(&operator(), OCTOBER).unwrap(), None, "there is nothing left to move");

@@ -150,10 +150,7 @@ async fn the_log_is_read_by_the_tenants_index_in_its_order() {
     };
     for query in [of(), all] {
         let plan = crate::ledger::request::plan(&conn, &query);
-        assert!(
-            plan.iter().any(|step| step.starts_with("SEARCH b USING PRIMARY KEY (tenant=?")),
-            "{plan:?}"
-        );
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH b USING PRIMARY KEY (tenant=?")), "{plan:?}");
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY")), "{plan:?}");
     }
 }

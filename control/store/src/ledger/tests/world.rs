@@ -283,6 +283,11 @@ impl Books {
         expected.append(&mut of_rows("month"));
         assert_eq!(windows, expected, "windows are not the sums of their rows");
         kept_sums_are_those_of_the_rows(&conn);
+        same(
+            &conn,
+            "SELECT tenant, admitted_at_ms, id FROM ledger",
+            "SELECT tenant, admitted_at_ms, id FROM ledger_by_tenant",
+        );
         Self { rows: rows.map(Result::unwrap).collect(), windows }
     }
 
@@ -313,9 +318,14 @@ fn kept_sums_are_those_of_the_rows(conn: &Connection) {
         of_rows.join(", ")
     );
     let kept = format!("SELECT {KEYS}, requests, attempts, estimated_rows, {} FROM usage_days", sums.join(", "));
-    for (one, other) in [(&expected, &kept), (&kept, &expected)] {
-        let differing: i64 =
-            conn.query_row(&format!("SELECT count(*) FROM ({one} EXCEPT {other})"), [], |row| row.get(0)).unwrap();
-        assert_eq!(differing, 0, "usage_days are not the sums of their rows");
+    same(conn, &expected, &kept);
+}
+
+/// Two queries have the same distinct rows.
+pub(crate) fn same(conn: &Connection, one: &str, other: &str) {
+    for (one, other) in [(one, other), (other, one)] {
+        let sql = format!("SELECT count(*) FROM ({one} EXCEPT {other})");
+        let differing: i64 = conn.query_row(&sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(differing, 0, "{sql}");
     }
 }
