@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use rusqlite::{Transaction, params_from_iter};
 
 use crate::error::Result;
-use crate::ledger::row::{LedgerRow, Outcome};
+use crate::ledger::row::{self, LedgerRow, Outcome};
 use crate::usage::Usage;
 
 /// The columns of a row's key.
@@ -80,7 +80,7 @@ impl Rollup {
     /// Adds it to what there is; calls `meanwhile` again and again.
     pub(super) fn write(self, tx: &Transaction<'_>, meanwhile: &mut impl FnMut()) -> Result<()> {
         let mut add = tx.prepare_cached(&ADD)?;
-        for (key, sums) in self.0 {
+        for (key, sums) in row::sorted(self.0) {
             meanwhile();
             add.execute(params_from_iter(key.into_iter().chain(sums)))?;
         }

@@ -279,7 +279,7 @@ pub(crate) fn insert_many<'a>(
     entries.write(tx, &mut meanwhile)?;
     rollup.write(tx, &mut meanwhile)?;
     let mut post = tx.prepare_cached(POST)?;
-    for ((tenant, kind, number), sum) in sums {
+    for ((tenant, kind, number), sum) in sorted(sums) {
         meanwhile();
         post.execute(params![
             tenant.0,
@@ -296,6 +296,13 @@ pub(crate) fn insert_many<'a>(
         tx.prepare_cached(SPEND)?.execute(params![key.0, spent.requests, spent.cost.0, spent.held.0])?;
     }
     Ok(())
+}
+
+/// In the order of the table's key, so that each page is looked for once.
+pub(super) fn sorted<K: Ord, V>(sums: HashMap<K, V>) -> Vec<(K, V)> {
+    let mut sums: Vec<(K, V)> = sums.into_iter().collect();
+    sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    sums
 }
 
 /// What rows add to what a client secret has used.

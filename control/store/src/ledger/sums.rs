@@ -10,7 +10,7 @@ use crate::money::NanoUsd;
 use crate::window::{Windows, Zone};
 
 /// The two kinds of calendar windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Period {
     Day,
     Month,

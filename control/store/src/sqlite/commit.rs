@@ -51,6 +51,18 @@ impl<'a> Pen<'a> {
         Self { conn, log: Log::default(), manner: Manner::default() }
     }
 
+    /// Whether it keeps what speeds many rows.
+    pub(super) fn lingers(&self) -> bool {
+        self.manner != Manner::Usual
+    }
+
+    /// Gives that back.
+    pub(super) fn rest(&mut self) {
+        if let Err(err) = self.manner.set(self.conn, Manner::Usual) {
+            tracing::warn!(%err, "the connection keeps the memory of many rows until the next commit");
+        }
+    }
+
     /// Commits a batch to the file that was opened; one that is gone takes nothing.
     pub(super) fn write(
         &mut self,
@@ -79,9 +91,6 @@ impl<'a> Pen<'a> {
                 (Replies::default(), Err(err))
             }
         };
-        if let Err(err) = self.manner.set(self.conn, Manner::Usual) {
-            tracing::warn!(%err, "the connection keeps the memory of many rows until the next commit");
-        }
         shared.pace.commit(began.elapsed(), committed.is_ok());
         (replies, committed)
     }

@@ -20,7 +20,7 @@ const MOST: usize = CAPACITY as usize / 2;
 /// not less for it.
 const MOST_TENANTS: usize = 2_048;
 /// How long a row is put off at most.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Rows that could not be put off.
 static FAILED: Seldom = Seldom::new();

@@ -9,7 +9,7 @@ use crate::error::{Result, StoreError};
 
 /// The memory of a connection's pages, in KiB, as SQLite has it: below zero.
 const USUAL_CACHE_KIB: i32 = -2_000;
-/// The same for many rows. It is given back with them.
+/// The same for many rows, kept as long as they keep coming: the next batch changes much the same pages.
 const LARGE_CACHE_KIB: i32 = -49_152;
 
 /// What the connection is set to.

@@ -20,6 +20,9 @@ pub(super) const GONE: &str = "the database was moved or removed";
 /// How long settled rows gather before they are synced: with the sync behind it, a power loss takes no more than the last 50 ms.
 pub(super) const GATHER: Duration = Duration::from_millis(40);
 
+/// How long what speeds many rows is kept for the next ones.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Rows whose memory is kept for the next ones.
 const KEPT_ROWS: usize = 1_024;
 
@@ -101,6 +104,8 @@ impl Tasks {
 pub(super) enum Patience {
     /// Until there is some.
     Endless,
+    /// Until there is some, or there was none for [`LINGER`].
+    Short,
     /// As long as rows gather: there is some already.
     Gathering,
     /// Not at all.
@@ -212,9 +217,20 @@ impl Shared {
     pub(super) fn gather(&self, patience: Patience, taken_at: Instant, work: &mut Work) -> bool {
         let mut queue = self.lock();
         let mut deadline = taken_at + GATHER;
-        while patience == Patience::Endless && queue.work.is_empty() && !queue.closing {
+        let is_idle = |queue: &mut Queue| queue.work.is_empty() && !queue.closing;
+        while matches!(patience, Patience::Endless | Patience::Short) && is_idle(&mut queue) {
             queue.idle = true;
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = if patience == Patience::Short {
+                let waited = self.wake.wait_timeout_while(queue, LINGER, is_idle);
+                let (mut queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() {
+                    queue.idle = false;
+                    return queue.closing;
+                }
+                queue
+            } else {
+                self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            };
             deadline = Instant::now() + GATHER;
         }
         queue.idle = false;

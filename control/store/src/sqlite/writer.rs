@@ -270,12 +270,16 @@ fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted
         let probing = shared.failing.load(Ordering::Acquire);
         let patience = match () {
             () if probing => Patience::None,
+            () if batch.rows.is_empty() && pen.lingers() => Patience::Short,
             () if batch.rows.is_empty() => Patience::Endless,
             () => Patience::Gathering,
         };
         let closing = shared.gather(patience, deferred.taken_at, &mut batch);
         deferred.taken_at = Instant::now();
         shared.taken.store(batch.rows.len(), Ordering::Relaxed);
+        if batch.is_empty() {
+            pen.rest();
+        }
         if !closing && shared.may_put_off() && deferred.put_off(&batch) {
             continue;
         }
