@@ -12,29 +12,19 @@ pub(crate) const IDS: &str = "(SELECT id FROM ledger_by_tenant WHERE tenant = ?1
 
 const INSERT: &str = "INSERT INTO ledger_by_tenant (tenant, admitted_at_ms, id) VALUES (?1, ?2, ?3)";
 
-/// The entries of a batch.
-#[derive(Default)]
-pub(super) struct Entries(Vec<(i64, i64, i64)>);
+/// A row's key, in the order of the columns.
+pub(super) fn key(row: &LedgerRow) -> (i64, i64, i64) {
+    let r = &row.reservation;
+    (r.tenant.0, r.admitted_at.0, r.id.0)
+}
 
-impl Entries {
-    pub(super) fn add(&mut self, row: &LedgerRow) {
-        let r = &row.reservation;
-        self.0.push((r.tenant.0, r.admitted_at.0, r.id.0));
+/// Adds the entries of rows in their order; calls `meanwhile` again and again.
+pub(super) fn insert(tx: &Transaction<'_>, rows: &[&LedgerRow], meanwhile: &mut impl FnMut()) -> Result<()> {
+    let mut insert = tx.prepare_cached(INSERT)?;
+    for row in rows {
+        meanwhile();
+        let (tenant, at, id) = key(row);
+        insert.execute(params![tenant, at, id])?;
     }
-
-    /// The rows' ids.
-    pub(super) fn ids(&self) -> impl Iterator<Item = i64> {
-        self.0.iter().map(|&(.., id)| id)
-    }
-
-    /// Adds them to what there is; calls `meanwhile` again and again.
-    pub(super) fn write(mut self, tx: &Transaction<'_>, meanwhile: &mut impl FnMut()) -> Result<()> {
-        self.0.sort_unstable();
-        let mut insert = tx.prepare_cached(INSERT)?;
-        for (tenant, at, id) in self.0 {
-            meanwhile();
-            insert.execute(params![tenant, at, id])?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

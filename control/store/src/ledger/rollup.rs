@@ -1,12 +1,12 @@
 //! The sums by day and key, kept in the transaction of the rows that they sum. Reports are made of these alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use rusqlite::{Transaction, params_from_iter};
 
 use crate::error::Result;
-use crate::ledger::row::{self, LedgerRow, Outcome};
+use crate::ledger::row::{LedgerRow, Outcome};
 use crate::usage::Usage;
 
 /// The columns of a row's key.
@@ -53,39 +53,36 @@ static ADD: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a batch of rows adds to the sums.
-#[derive(Default)]
-pub(super) struct Rollup(HashMap<Key, [i64; SUMS]>);
-
-impl Rollup {
-    pub(super) fn add(&mut self, row: &LedgerRow) {
-        let r = &row.reservation;
-        let key = [
-            r.month.into(),
-            r.tenant.0,
-            r.day.into(),
-            r.model.into(),
-            r.upstream.into(),
-            r.token.0,
-            r.rate_card.into(),
-            r.label.0,
-        ];
-        let sums = self.0.entry(key).or_insert([0; SUMS]);
+/// Adds rows of one tenant to the sums.
+pub(super) fn add(tx: &Transaction<'_>, rows: &[&LedgerRow]) -> Result<()> {
+    let mut added: BTreeMap<Key, [i64; SUMS]> = BTreeMap::new();
+    for row in rows {
+        let sums = added.entry(key(row)).or_insert([0; SUMS]);
         for (sum, value) in sums.iter_mut().zip(values(row)) {
             // Past 2^63 of anything a report would be wrong; no row of any age comes near.
             *sum = sum.saturating_add(value);
         }
     }
-
-    /// Adds it to what there is; calls `meanwhile` again and again.
-    pub(super) fn write(self, tx: &Transaction<'_>, meanwhile: &mut impl FnMut()) -> Result<()> {
-        let mut add = tx.prepare_cached(&ADD)?;
-        for (key, sums) in row::sorted(self.0) {
-            meanwhile();
-            add.execute(params_from_iter(key.into_iter().chain(sums)))?;
-        }
-        Ok(())
+    let mut add = tx.prepare_cached(&ADD)?;
+    for (key, sums) in added {
+        add.execute(params_from_iter(key.into_iter().chain(sums)))?;
     }
+    Ok(())
+}
+
+/// A row's key, in the order of the columns.
+fn key(row: &LedgerRow) -> Key {
+    let r = &row.reservation;
+    [
+        r.month.into(),
+        r.tenant.0,
+        r.day.into(),
+        r.model.into(),
+        r.upstream.into(),
+        r.token.0,
+        r.rate_card.into(),
+        r.label.0,
+    ]
 }
 
 /// What one row adds, in the order of the columns. An adjustment is no attempt of anybody.

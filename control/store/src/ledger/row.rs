@@ -1,6 +1,6 @@
 //! The ledger row: one attempt at an upstream, from reservation to bill. Written once, never changed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
@@ -9,9 +9,7 @@ use crate::backup::feed;
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::{LabelKey, RequestId, ReservationId, SecretKey, TenantKey, TokenKey};
-use crate::ledger::by_tenant::Entries;
-use crate::ledger::rollup::{self, Rollup};
-use crate::ledger::sums::Period;
+use crate::ledger::{by_tenant, rollup, sums};
 use crate::money::{Markup, NanoUsd};
 use crate::usage::{ServiceTier, Usage};
 
@@ -156,6 +154,16 @@ pub(crate) struct Bill {
     pub(crate) sandbox_seconds: u64,
 }
 
+impl Bill {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.cost = self.cost.saturating_add(other.cost);
+        self.held = self.held.saturating_add(other.held);
+        self.tokens += other.tokens;
+        self.held_tokens = self.held_tokens.saturating_add(other.held_tokens);
+        self.sandbox_seconds = self.sandbox_seconds.saturating_add(other.sandbox_seconds);
+    }
+}
+
 impl LedgerRow {
     /// What the operator adds to the cost. No budget counts it.
     #[must_use]
@@ -228,14 +236,6 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     format!("INSERT INTO ledger ({}) VALUES ({places}) ON CONFLICT (id) DO NOTHING", columns.join(", "))
 });
 
-const POST: &str = "
-    INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens, posted_sandbox_seconds)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT (tenant, kind, number) DO UPDATE SET
-        posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
-        posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens,
-        posted_sandbox_seconds = posted_sandbox_seconds + excluded.posted_sandbox_seconds";
-
 const SPEND: &str = "
     UPDATE client_secrets SET requests = requests + ?2, posted_nanos = posted_nanos + ?3, held_nanos = held_nanos + ?4
     WHERE key = ?1";
@@ -251,58 +251,25 @@ pub(crate) fn insert_many<'a>(
     rows: impl Iterator<Item = &'a LedgerRow>,
     mut meanwhile: impl FnMut(),
 ) -> Result<()> {
-    let mut sums: HashMap<(TenantKey, Period, i32), Bill> = HashMap::new();
-    let mut secrets: HashMap<SecretKey, Spent> = HashMap::new();
-    let (mut rollup, mut entries) = (Rollup::default(), Entries::default());
+    let mut inserted: Vec<&LedgerRow> = Vec::new();
     let mut statement = tx.prepare_cached(&INSERT)?;
     for row in rows {
         meanwhile();
-        if insert_one(&mut statement, row)? == 0 {
-            continue;
-        }
-        rollup.add(row);
-        entries.add(row);
-        if let Some(key) = row.reservation.secret {
-            secrets.entry(key).or_default().add(row);
-        }
-        for (kind, number) in [(Period::Day, row.reservation.day), (Period::Month, row.reservation.month)] {
-            let sum = sums.entry((row.reservation.tenant, kind, number)).or_default();
-            let bill = row.bill();
-            sum.cost = sum.cost.saturating_add(bill.cost);
-            sum.held = sum.held.saturating_add(bill.held);
-            sum.tokens += bill.tokens;
-            sum.held_tokens = sum.held_tokens.saturating_add(bill.held_tokens);
-            sum.sandbox_seconds = sum.sandbox_seconds.saturating_add(bill.sandbox_seconds);
+        if insert_one(&mut statement, row)? > 0 {
+            inserted.push(row);
         }
     }
-    feed::note(tx, entries.ids())?;
-    entries.write(tx, &mut meanwhile)?;
-    rollup.write(tx, &mut meanwhile)?;
-    let mut post = tx.prepare_cached(POST)?;
-    for ((tenant, kind, number), sum) in sorted(sums) {
-        meanwhile();
-        post.execute(params![
-            tenant.0,
-            kind.name(),
-            number,
-            sum.cost.0,
-            sum.held.0,
-            signed(sum.tokens),
-            sum.held_tokens,
-            signed(sum.sandbox_seconds),
-        ])?;
-    }
-    for (key, spent) in secrets {
-        tx.prepare_cached(SPEND)?.execute(params![key.0, spent.requests, spent.cost.0, spent.held.0])?;
+    feed::note(tx, inserted.iter().map(|row| row.reservation.id.0))?;
+    // One tenant after the other: what is kept of each lies on pages of its own.
+    inserted.sort_by_cached_key(|row| by_tenant::key(row));
+    let tenant = |row: &LedgerRow| row.reservation.tenant;
+    for rows in inserted.chunk_by(|one, other| tenant(one) == tenant(other)) {
+        by_tenant::insert(tx, rows, &mut meanwhile)?;
+        rollup::add(tx, rows)?;
+        sums::post(tx, rows)?;
+        spend(tx, rows)?;
     }
     Ok(())
-}
-
-/// In the order of the table's key, so that each page is looked for once.
-pub(super) fn sorted<K: Ord, V>(sums: HashMap<K, V>) -> Vec<(K, V)> {
-    let mut sums: Vec<(K, V)> = sums.into_iter().collect();
-    sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    sums
 }
 
 /// What rows add to what a client secret has used.
@@ -313,12 +280,19 @@ struct Spent {
     held: NanoUsd,
 }
 
-impl Spent {
-    fn add(&mut self, row: &LedgerRow) {
-        self.requests += i64::from(row.reservation.attempt == 0);
-        self.cost = self.cost.saturating_add(row.cost);
-        self.held = self.held.saturating_add(row.held);
+fn spend(tx: &Transaction<'_>, rows: &[&LedgerRow]) -> Result<()> {
+    let mut secrets: BTreeMap<SecretKey, Spent> = BTreeMap::new();
+    for row in rows {
+        let Some(key) = row.reservation.secret else { continue };
+        let spent = secrets.entry(key).or_default();
+        spent.requests += i64::from(row.reservation.attempt == 0);
+        spent.cost = spent.cost.saturating_add(row.cost);
+        spent.held = spent.held.saturating_add(row.held);
     }
+    for (key, spent) in secrets {
+        tx.prepare_cached(SPEND)?.execute(params![key.0, spent.requests, spent.cost.0, spent.held.0])?;
+    }
+    Ok(())
 }
 
 fn insert_one(statement: &mut rusqlite::CachedStatement<'_>, row: &LedgerRow) -> Result<usize> {

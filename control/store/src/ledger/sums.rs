@@ -1,11 +1,13 @@
 //! What a calendar window of a tenant holds, and which window is the current one.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::id::TenantKey;
-use crate::ledger::row::{Bill, Reservation, unsigned};
+use crate::ledger::row::{Bill, LedgerRow, Reservation, signed, unsigned};
 use crate::money::NanoUsd;
 use crate::window::{Windows, Zone};
 
@@ -161,6 +163,39 @@ impl Window {
         self.pending_tokens = self.pending_tokens.saturating_sub(tokens);
         self.pending_sandbox_seconds = self.pending_sandbox_seconds.saturating_sub(sandbox_seconds.into());
     }
+}
+
+const POST: &str = "
+    INSERT INTO windows (tenant, kind, number, posted_nanos, held_nanos, posted_tokens, held_tokens, posted_sandbox_seconds)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+    ON CONFLICT (tenant, kind, number) DO UPDATE SET
+        posted_nanos = posted_nanos + excluded.posted_nanos, held_nanos = held_nanos + excluded.held_nanos,
+        posted_tokens = posted_tokens + excluded.posted_tokens, held_tokens = held_tokens + excluded.held_tokens,
+        posted_sandbox_seconds = posted_sandbox_seconds + excluded.posted_sandbox_seconds";
+
+/// Adds rows of one tenant to its windows.
+pub(super) fn post(tx: &Transaction<'_>, rows: &[&LedgerRow]) -> Result<()> {
+    let mut sums: BTreeMap<(TenantKey, Period, i32), Bill> = BTreeMap::new();
+    for row in rows {
+        let (r, bill) = (&row.reservation, row.bill());
+        for (period, number) in [(Period::Day, r.day), (Period::Month, r.month)] {
+            sums.entry((r.tenant, period, number)).or_default().add(bill);
+        }
+    }
+    let mut post = tx.prepare_cached(POST)?;
+    for ((tenant, period, number), sum) in sums {
+        post.execute(params![
+            tenant.0,
+            period.name(),
+            number,
+            sum.cost.0,
+            sum.held.0,
+            signed(sum.tokens),
+            sum.held_tokens,
+            signed(sum.sandbox_seconds),
+        ])?;
+    }
+    Ok(())
 }
 
 /// The newest window that the tenant has posted into.

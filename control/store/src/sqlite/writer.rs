@@ -260,6 +260,18 @@ impl Drop for LastWill<'_> {
     }
 }
 
+/// What is in the batch is durable.
+fn forget(batch: &mut Work, shared: &Shared, on_posted: &OnPosted) {
+    on_posted(&batch.rows);
+    batch.forget_rows();
+    shared.taken.store(0, Ordering::Relaxed);
+    if !batch.labels.is_empty() {
+        batch.labels.clear();
+        shared.labels_are_stored();
+    }
+    batch.alerts.clear();
+}
+
 fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted: &OnPosted) {
     let _will = LastWill(shared);
     // Rows, labels and alerts stay here until they are written; tasks are written or refused.
@@ -297,16 +309,7 @@ fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted
             }
             shared.failing.store(committed.is_err(), Ordering::Release);
             match &committed {
-                Ok(()) => {
-                    on_posted(&batch.rows);
-                    batch.forget_rows();
-                    shared.taken.store(0, Ordering::Relaxed);
-                    if !batch.labels.is_empty() {
-                        batch.labels.clear();
-                        shared.labels_are_stored();
-                    }
-                    batch.alerts.clear();
-                }
+                Ok(()) => forget(&mut batch, shared, on_posted),
                 Err(err) => {
                     if let Some(unheard) = FAILED.tell() {
                         tracing::error!(%err, rows = batch.rows.len(), unheard, "commit failed; new paid requests are refused until one succeeds");
