@@ -184,3 +184,56 @@ fn probe(tx: &Transaction<'_>) -> Result<()> {
     tx.execute("UPDATE owners SET started_at_ms = started_at_ms WHERE epoch = (SELECT max(epoch) FROM owners)", [])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::ledger::journal::Journal;
+    use crate::ledger::row::Outcome;
+    use crate::ledger::slot::tests::{reservation, settlement};
+    use crate::ledger::ticket::settled_row;
+    use crate::money::NanoUsd;
+    use crate::sqlite::queue::{Patience, Posting};
+    use crate::sqlite::{migrate, open};
+
+    fn rows(ids: std::ops::RangeInclusive<i64>) -> Work {
+        let row = |id| settled_row(reservation(id), settlement(Outcome::Complete), NanoUsd(1));
+        Work { rows: ids.map(|id| Posting { row: row(id), slot: 0 }).collect(), ..Work::default() }
+    }
+
+    #[test]
+    fn what_speeds_many_rows_is_kept_until_anything_else_is_written_or_nothing_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = open::writable(&dir.path().join("x.db")).unwrap();
+        migrate::run(&mut conn).unwrap();
+        let tenant = reservation(1).tenant.0;
+        conn.execute(
+            "INSERT INTO tenants VALUES (?1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL)",
+            [tenant],
+        )
+        .unwrap();
+        let (shared, mut deferred) = (Shared::default(), Deferred::to(Journal::beside(&dir.path().join("1"))));
+        let mut pen = Pen::new(&mut conn);
+        let mut write = |pen: &mut Pen<'_>, batch: Work| {
+            let (_, committed) = pen.write((&shared, &mut deferred), &batch, Work::default().take_tasks());
+            committed.unwrap();
+        };
+        let many = i64::try_from(MANY).unwrap();
+        write(&mut pen, rows(1..=many));
+        assert!(pen.lingers());
+        write(&mut pen, rows(many + 1..=many * 2));
+        assert!(pen.lingers());
+        write(&mut pen, rows(many * 2 + 1..=many * 2 + 1));
+        assert!(!pen.lingers(), "few rows are written as anything is");
+        write(&mut pen, rows(many * 3..=many * 4));
+        let mut work = Work::default();
+        assert!(!shared.gather(Patience::Short, Instant::now(), &mut work), "it comes back though nothing came");
+        assert!(work.is_empty());
+        pen.rest();
+        assert!(!pen.lingers());
+        let entries: i64 = conn.query_row("SELECT count(*) FROM ledger_by_tenant", [], |row| row.get(0)).unwrap();
+        assert_eq!(entries, many * 3 + 2);
+    }
+}
