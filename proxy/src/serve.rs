@@ -47,6 +47,9 @@ use crate::{batch, rlimit, upstream, workspace};
 const TAKEOVER: Duration = Duration::from_secs(30);
 /// Longer than any drain: the process ends by itself when it has drained.
 const NEVER_SECONDS: u64 = 366 * 24 * 60 * 60;
+/// Timeouts above this are forgotten with what they bound. Pingora's own, which are fewer instructions, stay until they would have
+/// ended, one for each 10 ms that any of them ends in: those for the ten minutes of a first byte came to a mebibyte or more.
+const LONG_TIMEOUT_SECONDS: u64 = 30;
 
 /// What the command line says about serving.
 #[derive(Clone, Debug)]
@@ -305,6 +308,7 @@ fn server(config: &Config, upgrade: bool) -> Server {
         upgrade_sock_connect_accept_max_retries: Some(60),
         grace_period_seconds: Some(NEVER_SECONDS),
         graceful_shutdown_timeout_seconds: Some(1),
+        fast_timeout_to_tokio_threshold_seconds: Some(LONG_TIMEOUT_SECONDS),
         ..ServerConf::default()
     };
     let opt = Opt { upgrade, ..Opt::default() };
