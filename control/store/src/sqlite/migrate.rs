@@ -142,6 +142,14 @@ mod tests {
         assert_eq!(sums.unwrap(), [1, 2, 1, 112, 13, 2, 512]);
         let rows: i64 = conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 2);
+        let entries: i64 = conn
+            .query_row(
+                "SELECT count(*) FROM ledger_by_tenant WHERE (tenant, admitted_at_ms) = (1, 6) AND id IN (1, 2)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(entries, 2);
         assert!(conn.execute("DELETE FROM ledger", []).unwrap_err().to_string().contains("never change"));
     }
 

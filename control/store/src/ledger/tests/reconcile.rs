@@ -65,6 +65,22 @@ fn a_sum_that_was_changed_behind_the_gateways_back_is_found() {
 }
 
 #[test]
+fn a_row_that_its_tenant_does_not_find_is_missed() {
+    let world = World::new(Quota::default());
+    world.admit().unwrap().settle(end(Outcome::Complete, usage(10, 5)));
+    world.flush();
+    sql(&world, "DELETE FROM ledger_by_tenant");
+    let (cost, found) = ("0.000020000", differences(&world));
+    assert_eq!(
+        found[0],
+        json!({"tenant": "t1", "period": "2026-11-18", "what": "cost_usd", "ledger": "0.000000000", "windows": cost, "usage_days": cost})
+    );
+    assert_eq!(found.as_array().unwrap().len(), 4, "{found}");
+    sql(&world, "INSERT INTO ledger_by_tenant SELECT tenant, admitted_at_ms, id FROM ledger");
+    assert_eq!(differences(&world), json!([]));
+}
+
+#[test]
 fn a_reservation_that_nothing_in_flight_stands_behind_is_found() {
     let world = World::new(Quota::default());
     let open = world.admit().unwrap();
