@@ -12,13 +12,16 @@ use crate::store::Store;
 
 const IS_ON: &str = "SELECT 1 FROM backup_state WHERE name = 'feed'";
 
-/// Notes rows that are inserted, in their transaction, where that is on.
-pub(crate) fn note(tx: &Transaction<'_>, ids: impl Iterator<Item = i64>) -> Result<()> {
+/// Notes rows that are inserted, in their transaction, where that is on; calls `meanwhile` again and again.
+pub(crate) fn note(tx: &Transaction<'_>, ids: impl Iterator<Item = i64>, meanwhile: &mut impl FnMut()) -> Result<()> {
     if !tx.prepare_cached(IS_ON)?.exists([])? {
         return Ok(());
     }
     let mut insert = tx.prepare_cached("INSERT INTO ledger_feed (id) VALUES (?1)")?;
-    ids.into_iter().try_for_each(|id| insert.execute([id]).map(drop))?;
+    for id in ids {
+        meanwhile();
+        insert.execute([id])?;
+    }
     Ok(())
 }
 

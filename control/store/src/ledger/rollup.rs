@@ -53,8 +53,8 @@ static ADD: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Adds rows of one tenant to the sums.
-pub(super) fn add(tx: &Transaction<'_>, rows: &[&LedgerRow]) -> Result<()> {
+/// Adds rows of one tenant to the sums; calls `meanwhile` again and again: each of them may be of another user.
+pub(super) fn add(tx: &Transaction<'_>, rows: &[&LedgerRow], meanwhile: &mut impl FnMut()) -> Result<()> {
     let mut added: BTreeMap<Key, [i64; SUMS]> = BTreeMap::new();
     for row in rows {
         let sums = added.entry(key(row)).or_insert([0; SUMS]);
@@ -65,6 +65,7 @@ pub(super) fn add(tx: &Transaction<'_>, rows: &[&LedgerRow]) -> Result<()> {
     }
     let mut add = tx.prepare_cached(&ADD)?;
     for (key, sums) in added {
+        meanwhile();
         add.execute(params_from_iter(key.into_iter().chain(sums)))?;
     }
     Ok(())

@@ -259,13 +259,13 @@ pub(crate) fn insert_many<'a>(
             inserted.push(row);
         }
     }
-    feed::note(tx, inserted.iter().map(|row| row.reservation.id.0))?;
+    feed::note(tx, inserted.iter().map(|row| row.reservation.id.0), &mut meanwhile)?;
     // One tenant after the other: what is kept of each lies on pages of its own.
     inserted.sort_by_cached_key(|row| by_tenant::key(row));
     let tenant = |row: &LedgerRow| row.reservation.tenant;
     for rows in inserted.chunk_by(|one, other| tenant(one) == tenant(other)) {
         by_tenant::insert(tx, rows, &mut meanwhile)?;
-        rollup::add(tx, rows)?;
+        rollup::add(tx, rows, &mut meanwhile)?;
         sums::post(tx, rows)?;
         spend(tx, rows)?;
     }

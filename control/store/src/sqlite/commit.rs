@@ -190,6 +190,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::id::LabelKey;
     use crate::ledger::journal::Journal;
     use crate::ledger::row::Outcome;
     use crate::ledger::slot::tests::{reservation, settlement};
@@ -203,17 +204,38 @@ mod tests {
         Work { rows: ids.map(|id| Posting { row: row(id), slot: 0 }).collect(), ..Work::default() }
     }
 
+    /// A database with the tenant of [`rows`].
+    fn database(dir: &std::path::Path) -> Connection {
+        let mut conn = open::writable(&dir.join("x.db")).unwrap();
+        migrate::run(&mut conn).unwrap();
+        conn.execute(
+            "INSERT INTO tenants VALUES (?1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL)",
+            [reservation(1).tenant.0],
+        )
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn what_comes_while_rows_are_written_is_looked_for_at_each_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = database(dir.path());
+        conn.execute("INSERT INTO backup_state (name, value) VALUES ('feed', 'on')", []).unwrap();
+        let mut batch = rows(1..=100);
+        batch
+            .rows
+            .iter_mut()
+            .for_each(|posting| posting.row.reservation.label = LabelKey(posting.row.reservation.id.0));
+        let tx = conn.transaction().unwrap();
+        let mut looks = 0;
+        row::insert_many(&tx, batch.rows.iter().map(|posting| &posting.row), || looks += 1).unwrap();
+        assert_eq!(looks, 400, "its row, its note for the backup, its entry and its user's sum, of each");
+    }
+
     #[test]
     fn what_speeds_many_rows_is_kept_until_anything_else_is_written_or_nothing_comes() {
         let dir = tempfile::tempdir().unwrap();
-        let mut conn = open::writable(&dir.path().join("x.db")).unwrap();
-        migrate::run(&mut conn).unwrap();
-        let tenant = reservation(1).tenant.0;
-        conn.execute(
-            "INSERT INTO tenants VALUES (?1, 'a', 'a', 'active', 'UTC', '{}', NULL, '{}', 1, 0, 0, NULL, 0, NULL, NULL)",
-            [tenant],
-        )
-        .unwrap();
+        let mut conn = database(dir.path());
         let (shared, mut deferred) = (Shared::default(), Deferred::to(Journal::beside(&dir.path().join("1"))));
         let mut pen = Pen::new(&mut conn);
         let mut write = |pen: &mut Pen<'_>, batch: Work| {
