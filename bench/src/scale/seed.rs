@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 const TOKENS: u32 = 1_000;
 /// Tenants that are made in one commit.
 const AT_ONCE: u32 = 500;
+/// Pause before what was refused is asked again.
+const BEHIND: Duration = Duration::from_millis(5);
 const MODELS: [&str; 4] = ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro"];
 
 /// What filling it took.
@@ -139,7 +141,8 @@ pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<
         filled.clock.set(start.plus_ms(i64::try_from(passed)?));
         while let Err(refused) = filled.one(caller, n) {
             match refused {
-                // The writer is behind.
+                // The writer is behind: it catches up, unless it fails, which the flush tells.
+                Refused::Unavailable(_) if filled.store.healthy() => std::thread::sleep(BEHIND),
                 Refused::Unavailable(_) => filled.flush()?,
                 Refused::Budget { .. }
                 | Refused::Rate { .. }

@@ -100,7 +100,7 @@ impl Store {
             reader,
             clock: Arc::clone(&options.clock),
             dir: dir.clone(),
-            _checkpointer: Checkpointer::start(database, move |gone| writer.set_gone(gone))?,
+            _checkpointer: Checkpointer::start(database, writer)?,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })

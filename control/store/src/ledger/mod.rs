@@ -50,7 +50,7 @@ mod state;
 pub(crate) mod sums;
 pub(crate) mod syncer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod ticket;
 
 pub use admission::Demand;

@@ -50,12 +50,13 @@ impl Deferred {
         Self { journal, rows: 0, tenants, since: now, in_danger: false, next, later, taken_at: now }
     }
 
-    /// Puts off the batch with what is new in it, safe from a power loss; false when it is to be committed now.
-    pub(super) fn put_off(&mut self, batch: &Work) -> bool {
+    /// Puts off the batch with what is new in it, safe from a power loss; false when it is to be committed now. While commits are `held`,
+    /// few rows are put off too, and as many as there are.
+    pub(super) fn put_off(&mut self, batch: &Work, held: bool) -> bool {
         let new = batch.rows.get(self.rows..).unwrap_or_default();
         self.tenants.extend(new.iter().map(|posting| posting.row.reservation.tenant));
-        let too_many = batch.rows.len() > MOST || self.tenants.len() > MOST_TENANTS;
-        if new.len() < FEW || too_many || self.in_danger || !batch.is_rows_alone() {
+        let is_worth = new.len() >= FEW && batch.rows.len() <= MOST && self.tenants.len() <= MOST_TENANTS;
+        if !(is_worth || held) || self.in_danger || !batch.is_rows_alone() {
             return false;
         }
         if self.rows == 0 {
@@ -175,7 +176,7 @@ mod tests {
         let (place, mut deferred) = Place::new();
         let shared = Shared::default();
         let mut batch = batch(1..=20);
-        assert!(deferred.put_off(&batch));
+        assert!(deferred.put_off(&batch, false));
         shared.post(|queue| queue.work.rows.extend(postings(21..=21)));
         // However slow this machine is, it has not gathered yet.
         deferred.taken_at = Instant::now() + Duration::from_secs(3_600);
@@ -190,7 +191,7 @@ mod tests {
         let begun: Vec<ReservationId> = batch.rows.iter().map(|posting| posting.row.reservation.id).collect();
         assert_eq!(begun, [ReservationId(21), ReservationId(22), ReservationId(23)]);
         batch.rows.extend(postings(24..=40));
-        assert!(deferred.put_off(&batch));
+        assert!(deferred.put_off(&batch, false));
         assert_eq!(place.safe(), ids(21..=40));
         batch.forget_rows();
         deferred.committed(&mut batch);
@@ -202,7 +203,7 @@ mod tests {
         let (place, mut deferred) = Place::new();
         let shared = Shared::default();
         let mut batch = batch(1..=20);
-        assert!(deferred.put_off(&batch));
+        assert!(deferred.put_off(&batch, false));
         come(&shared, &mut deferred, 21..=30);
         deferred.failed(&mut batch);
         assert_eq!((place.safe(), batch.rows.len()), (ids(1..=30), 30));
@@ -216,7 +217,7 @@ mod tests {
         let (place, mut deferred) = Place::new();
         let shared = Shared::default();
         let mut batch = batch(1..=20);
-        assert!(deferred.put_off(&batch));
+        assert!(deferred.put_off(&batch, false));
         let files = std::fs::read_dir(place.0.path()).unwrap().count();
         // The second file can't be made: its name is a directory's.
         std::fs::create_dir(place.0.path().join("1.settled-1")).unwrap();
@@ -225,12 +226,12 @@ mod tests {
         batch.forget_rows();
         deferred.committed(&mut batch);
         batch.rows.extend(postings(31..=60));
-        assert!(!deferred.put_off(&batch), "committed at once");
+        assert!(!deferred.put_off(&batch, false), "committed at once");
         std::fs::remove_dir(place.0.path().join("1.settled-1")).unwrap();
         batch.forget_rows();
         deferred.committed(&mut batch);
         batch.rows.extend(postings(61..=90));
-        assert!(deferred.put_off(&batch));
+        assert!(deferred.put_off(&batch, false));
         assert_eq!(place.safe(), ids(61..=90));
     }
 
@@ -238,17 +239,37 @@ mod tests {
     fn few_rows_and_rows_of_too_many_and_what_is_awaited_are_committed_at_once() {
         let (place, mut deferred) = Place::new();
         let few = i64::try_from(FEW).unwrap();
-        assert!(!deferred.put_off(&batch(1..=few - 1)));
+        assert!(!deferred.put_off(&batch(1..=few - 1), false));
         let mut awaited = batch(1..=100);
         awaited.tasks.push(Box::new(|_| Box::new(|_| ())));
-        assert!(!deferred.put_off(&awaited));
+        assert!(!deferred.put_off(&awaited, false));
         let many = i64::try_from(MOST_TENANTS).unwrap();
-        assert!(!deferred.put_off(&Work { rows: of_tenants(1..=many + 1), ..Work::default() }));
+        assert!(!deferred.put_off(&Work { rows: of_tenants(1..=many + 1), ..Work::default() }, false));
         assert!(place.safe().is_empty());
         deferred.committed(&mut Work::default());
-        assert!(deferred.put_off(&Work { rows: of_tenants(1..=many), ..Work::default() }));
+        assert!(deferred.put_off(&Work { rows: of_tenants(1..=many), ..Work::default() }, false));
         assert_eq!(place.safe().len(), MOST_TENANTS);
         deferred.committed(&mut Work::default());
-        assert!(deferred.put_off(&batch(1..=few)));
+        assert!(deferred.put_off(&batch(1..=few), false));
+    }
+
+    #[test]
+    fn while_commits_are_held_any_number_of_rows_is_put_off_but_nothing_that_is_awaited() {
+        let (place, mut deferred) = Place::new();
+        assert!(deferred.put_off(&batch(1..=1), true));
+        assert!(deferred.put_off(&batch(1..=1), true), "nothing new");
+        assert_eq!(place.safe(), ids(1..=1));
+        assert!(!deferred.put_off(&batch(1..=1), false), "no longer held");
+        let mut awaited = batch(1..=2);
+        awaited.tasks.push(Box::new(|_| Box::new(|_| ())));
+        assert!(!deferred.put_off(&awaited, true));
+        deferred.committed(&mut Work::default());
+        let many = i64::try_from(MOST).unwrap() + 1;
+        let many = Work { rows: of_tenants(1..=many), ..Work::default() };
+        assert!(!deferred.put_off(&many, false));
+        assert!(deferred.put_off(&many, true));
+        assert_eq!(place.safe().len(), MOST + 1);
+        deferred.since = Instant::now().checked_sub(LONGEST).unwrap();
+        assert!(!deferred.put_off(&many, true), "no longer than ever");
     }
 }

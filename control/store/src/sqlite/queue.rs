@@ -128,6 +128,10 @@ pub(super) struct Shared {
     pub(super) failing: AtomicBool,
     /// The database's file is not where it was: what is written would be lost with this process.
     pub(super) gone: AtomicBool,
+    /// The log is being copied to its end: rows that can wait are put off.
+    pub(super) held: AtomicBool,
+    /// Locked during a commit.
+    pub(super) commit: Mutex<()>,
     /// A successor reads what this process writes: nothing is put off any more.
     pub(super) handing_over: AtomicBool,
     pub(super) generation: AtomicU64,

@@ -93,6 +93,15 @@ impl Writer {
         self.shared.gone.store(gone, Ordering::Release);
     }
 
+    /// Lets rows be put off until further notice, as many as may be and no longer than ever; returns once no commit runs that has begun
+    /// before. Whatever somebody waits for is committed as always.
+    pub(crate) fn set_held(&self, held: bool) {
+        self.shared.held.store(held, Ordering::Release);
+        if held {
+            drop(self.shared.commit.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Queues a settled row. Never blocks on the disk and never fails: the in-flight table holds the row until it is durable.
     pub(crate) fn post(&self, row: Posting) {
         self.shared.post(|queue| queue.work.rows.push(row));
@@ -292,7 +301,7 @@ fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted
         if batch.is_empty() {
             pen.rest();
         }
-        if !closing && shared.may_put_off() && deferred.put_off(&batch) {
+        if !closing && shared.may_put_off() && deferred.put_off(&batch, shared.held.load(Ordering::Acquire)) {
             continue;
         }
         if !batch.is_empty() || probing {
@@ -302,7 +311,10 @@ fn run(conn: &mut Connection, mut deferred: Deferred, shared: &Shared, on_posted
                 tasks.audited.clear();
             }
             let changes = std::mem::take(&mut batch.changes);
-            let (replies, committed) = pen.write((shared, &mut deferred), &batch, tasks);
+            let (replies, committed) = {
+                let _runs = shared.commit.lock().unwrap_or_else(PoisonError::into_inner);
+                pen.write((shared, &mut deferred), &batch, tasks)
+            };
             if changes {
                 // Moved on even when the commit failed: then nobody knows what is on the disk.
                 shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -343,6 +355,7 @@ mod tests {
     use crate::ledger::journal;
     use crate::ledger::row::{LedgerRow, Outcome};
     use crate::ledger::slot::tests::{reservation, settlement};
+    use crate::ledger::tests::world::eventually;
     use crate::money::NanoUsd;
     use crate::sqlite::migrate;
 
@@ -408,6 +421,51 @@ mod tests {
         assert_eq!(count(dir.path(), "ledger"), 10_000);
         let commits = commits(dir.path());
         assert!(commits < 500 && commits >= batches.len(), "{commits} commits, {} batches", batches.len());
+    }
+
+    #[test]
+    fn while_commits_are_held_rows_wait_where_they_are_safe_and_whoever_waits_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, posted) = writer(dir.path());
+        let safe = || journal::read(&dir.path().join("1")).unwrap().len();
+        writer.set_held(true);
+        writer.post(posting(1));
+        eventually("it is put off", || safe() == 1);
+        assert_eq!(count(dir.path(), "ledger"), 0);
+        assert!(posted.try_recv().is_err());
+        writer.run_blocking(|_| Ok(())).unwrap();
+        assert_eq!(posted.try_recv().unwrap(), [1], "it goes with what somebody waits for");
+        writer.post(posting(2));
+        eventually("it is put off", || safe() == 1);
+        writer.set_held(false);
+        assert_eq!(posted.recv_timeout(Duration::from_secs(10)).unwrap(), [2]);
+        assert_eq!(count(dir.path(), "ledger"), 2);
+    }
+
+    #[test]
+    fn whoever_holds_commits_waits_for_the_one_that_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _posted) = writer(dir.path());
+        let (begun, end) = (channel(), channel::<()>());
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (begun, end) = (begun.0, end.1);
+                writer.run_blocking(move |_| {
+                    begun.send(()).unwrap();
+                    Ok(end.recv().unwrap())
+                })
+            });
+            begun.1.recv().unwrap();
+            let held = scope.spawn(|| {
+                writer.set_held(true);
+                assert!(is_over.load(Ordering::Acquire));
+            });
+            eventually("it is held", || writer.shared.held.load(Ordering::Acquire));
+            is_over.store(true, Ordering::Release);
+            end.0.send(()).unwrap();
+            held.join().unwrap();
+        });
     }
 
     #[test]
