@@ -453,7 +453,8 @@ mod tests {
                 let (begun, end) = (begun.0, end.1);
                 writer.run_blocking(move |_| {
                     begun.send(()).unwrap();
-                    Ok(end.recv().unwrap())
+                    end.recv().unwrap();
+                    Ok(())
                 })
             });
             begun.1.recv().unwrap();
