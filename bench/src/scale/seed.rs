@@ -141,7 +141,8 @@ pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<
         filled.clock.set(start.plus_ms(i64::try_from(passed)?));
         while let Err(refused) = filled.one(caller, n) {
             match refused {
-                // The writer is behind: it catches up, unless it fails, which the flush tells.
+                // The writer is behind, and catches up. Not a flush, which somebody waits for: that would end each pause in which the
+                // log is copied to its end, as no load of the gateway's does. One that fails is told by the flush.
                 Refused::Unavailable(_) if filled.store.healthy() => std::thread::sleep(BEHIND),
                 Refused::Unavailable(_) => filled.flush()?,
                 Refused::Budget { .. }

@@ -1,8 +1,8 @@
 //! Checkpoints on a connection and thread of their own, so that the writer never pays for one. The same thread looks whether the
 //! database's file is still where it was: SQLite goes on writing to one that was removed.
 //!
-//! The log is copied into the database while others read and write (PASSIVE). A writer begins it anew once all of it is copied,
-//! which never happens while commits follow each other faster than they are copied: it would grow by gigabytes, and be searched
+//! The log is copied into the database while others read and write (PASSIVE). A writer begins it anew in a transaction that
+//! began after all of it was copied, which is never so while one commit follows the other: it would grow by gigabytes, and be searched
 //! for each page. SQLite's remedy (RESTART, TRUNCATE) copies while it keeps the writer out, for seconds. Here the writer is asked to put
 //! rows off, which it can do safely (`defer`), until the log is copied; whoever waits for a commit is not held up by that.
 
@@ -41,7 +41,7 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread, which tells `writer` whenever the file is gone or back.
+    /// Starts the thread, which tells `writer` whenever the file is gone or back, and when to put rows off.
     pub(crate) fn start(database: PathBuf, writer: Arc<Writer>) -> Result<Self> {
         let conn = open::writable(&database)?;
         let (place, file) = (database.clone(), identity(&database));
