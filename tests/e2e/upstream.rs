@@ -1,6 +1,7 @@
 //! The scripted upstream itself, called without a gateway between: what the other tests take for granted of it.
 
 use openclawmu_tests::client::chat;
+use openclawmu_tests::raw::{self, Connection};
 use openclawmu_tests::sse::Event;
 use openclawmu_tests::wait::until_true;
 use openclawmu_tests::{Behaviour, Client, Fault, Gate, Pace, Upstream};
@@ -21,7 +22,21 @@ async fn it_answers_and_keeps_its_bill() {
     upstream.next(Behaviour::status(429));
     assert_eq!(client.chat(&chat("alpha", "again", 3)).await.status, 429);
     assert!(!upstream.last().bill().billed);
-    assert_eq!(upstream.connections(), 1, "connections are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_connections_also_after_a_refusal() {
+    let upstream = Upstream::start().await;
+    let body = serde_json::to_vec(&chat("alpha", "one two three", 3)).expect("a request");
+    let request = raw::request("POST", "/v1/chat/completions", &[("content-type", "application/json")], &body);
+    upstream.next(Behaviour::status(429));
+    // A connection of our own: a client's pool may open another one before it has its last one back.
+    let mut connection = Connection::open(upstream.address()).await;
+    for status in [429, 200, 200] {
+        assert!(connection.send(&request).await);
+        assert_eq!(connection.answer().await.expect("an answer").status(), status);
+    }
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
