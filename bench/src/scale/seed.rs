@@ -1,14 +1,15 @@
 //! Tenants, and a month of rows: made by the store itself, on a clock that walks through the month.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use openclawmu_store::{
     Actor, Bound, Clock, Demand, Durability, End, LabelKey, ManualClock, ModelPrice, Month, NanoUsd, NewTenant,
     NewToken, Outcome, Quota, Refused, RequestId, ServiceTier, Store, StoreOptions, SystemClock, TenantPolicy,
-    TokenKey, UnixMs, Usage, Windows, Zone,
+    TokenKey, UnixMs, Usage, UsageQuery, UsageRange, Windows, Zone,
 };
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -161,6 +162,9 @@ pub(super) fn seed(dir: &Path, month: Month, tenants: u32, rows: u64) -> Result<
     }
     filled.flush()?;
     let took = began.elapsed();
+    let query = UsageQuery { tenant: None, range: UsageRange::Month(month), group_by: BTreeSet::new() };
+    let kept = filled.store.usage(&query)?.total.requests;
+    ensure!(kept == rows, "the ledger has {kept} of {rows} rows");
     drop(filled);
     if rows >= 100_000 {
         eprintln!("\rfilling: done in {:.0} s", took.as_secs_f64());
