@@ -71,6 +71,7 @@ async fn every_part_is_counted_and_money_and_tokens_are_the_ledgers() {
         ("openclawmu_store_writer_queue", 0.0),
         ("openclawmu_store_commit_seconds_count", 1.0),
         ("openclawmu_store_commit_failures_total", 0.0),
+        ("openclawmu_store_log_bytes", 0.0),
         ("openclawmu_requests_in_flight", 0.0),
         ("openclawmu_in_flight", 0.0),
         ("openclawmu_edge_connections", 1.0),

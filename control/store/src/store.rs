@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     pub(crate) rates: Rates,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
-    _checkpointer: Checkpointer,
+    checkpointer: Checkpointer,
     lock: Mutex<Option<FileLock>>,
 }
 
@@ -100,7 +100,7 @@ impl Store {
             reader,
             clock: Arc::clone(&options.clock),
             dir: dir.clone(),
-            _checkpointer: Checkpointer::start(database, writer)?,
+            checkpointer: Checkpointer::start(database, writer)?,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -116,6 +116,12 @@ impl Store {
     #[must_use]
     pub fn pace(&self) -> PaceTaken {
         self.inner.writer().pace()
+    }
+
+    /// What the database's write-ahead log held when it was last copied, a second ago or so, in bytes.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.inner.checkpointer.log_bytes()
     }
 
     /// Whether this process owns the ledger; false for good once it has handed over.

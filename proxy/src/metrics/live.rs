@@ -63,6 +63,8 @@ impl Live {
         gauge(encoder, ("store_writer_queue", "Rows and changes that wait for the writer"), count(pace.queued))?;
         counter(encoder, ("store_commit_failures", "Commits that failed"), pace.failed)?;
         commits(encoder, &pace)?;
+        let help = "Bytes in the database's write-ahead log, which is begun anew when it is long and nobody reads it";
+        gauge(encoder, ("store_log_bytes", help), store.log_bytes())?;
         let running = store.running_batches().ok().map(|running| count(running.len()));
         let help = "Batches at providers that have not ended, and are held for";
         known(encoder, ("batches_running", help), running)?;

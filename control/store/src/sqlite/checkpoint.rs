@@ -9,6 +9,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,6 +37,7 @@ const ROUNDS: usize = 3;
 /// The checkpoint thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Checkpointer {
+    log_bytes: Arc<AtomicU64>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,6 +50,7 @@ impl Checkpointer {
         // Truncation waits for readers: give up soon and try again later.
         conn.busy_timeout(Duration::from_millis(50))?;
         let log = Log::of(database, conn);
+        let log_bytes = Arc::clone(&log.bytes);
         let (stop, stopped) = channel();
         let run = move || {
             let (mut seen, mut was_gone) = (None, false);
@@ -71,7 +74,12 @@ impl Checkpointer {
             .name("store-checkpoint".to_owned())
             .spawn(run)
             .map_err(|err| StoreError::Unavailable(format!("can't start a thread: {err}")))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { log_bytes, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What the log held when it was last looked at, in bytes; its file may be larger.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -81,13 +89,15 @@ struct Log {
     path: PathBuf,
     long_bytes: u64,
     large_bytes: u64,
+    /// What it held at the last copy.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Log {
     fn of(database: PathBuf, conn: Connection) -> Self {
         let mut path = database.into_os_string();
         path.push("-wal");
-        Self { conn, path: path.into(), long_bytes: LONG_BYTES, large_bytes: LARGE_BYTES }
+        Self { conn, path: path.into(), long_bytes: LONG_BYTES, large_bytes: LARGE_BYTES, bytes: Arc::default() }
     }
 
     /// What differs once something was written.
@@ -129,6 +139,7 @@ impl Log {
         self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             let (busy, frames, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let bytes = u64::try_from(frames).unwrap_or_default() * FRAME_BYTES;
+            self.bytes.store(bytes, Ordering::Relaxed);
             Ok(Copied { bytes, is_whole: !busy && copied >= frames })
         })
     }
@@ -138,7 +149,11 @@ impl Log {
         if self.state().is_none_or(|(bytes, _)| bytes <= self.large_bytes) {
             return Ok(true);
         }
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(!row.get::<_, bool>(0)?))
+        let is_cut = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(!row.get::<_, bool>(0)?))?;
+        if is_cut {
+            self.bytes.store(0, Ordering::Relaxed);
+        }
+        Ok(is_cut)
     }
 }
 
@@ -177,7 +192,7 @@ impl Drop for Checkpointer {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64};
 
     use super::*;
 
@@ -194,8 +209,12 @@ mod tests {
         conn.execute("UPDATE t SET a = a + 1", []).unwrap();
     }
 
-    fn bytes(log: &Log) -> u64 {
+    fn file_bytes(log: &Log) -> u64 {
         log.state().unwrap().0
+    }
+
+    fn told_bytes(log: &Log) -> u64 {
+        log.bytes.load(Ordering::Relaxed)
     }
 
     /// Counts how often the log was begun anew (sqlite.org/fileformat2.html, 4.1).
@@ -252,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_is_what_the_log_holds_and_not_what_its_file_has_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (conn, log) = log(dir.path());
+        for _ in 0..20 {
+            commit(&conn);
+        }
+        assert!(log.copy().unwrap().is_whole);
+        let long = told_bytes(&log);
+        assert_eq!(long + 32, file_bytes(&log), "frames, and the log's own head");
+        commit(&conn);
+        assert!(log.copy().unwrap().is_whole);
+        assert_eq!((told_bytes(&log), file_bytes(&log)), (FRAME_BYTES, long + 32), "begun anew, in its place");
+    }
+
+    #[test]
     fn nobody_is_held_up_while_a_log_is_short() {
         let dir = tempfile::tempdir().unwrap();
         let (conn, mut log) = log(dir.path());
@@ -276,12 +310,12 @@ mod tests {
         assert!(!log.give_back().unwrap());
         drop(reader);
         assert!(log.tidy(|_| ()).unwrap());
-        log.large_bytes = bytes(&log);
+        log.large_bytes = file_bytes(&log);
         assert!(log.give_back().unwrap());
-        assert!(bytes(&log) > 0, "not large");
+        assert!(file_bytes(&log) > 0, "not large");
         log.large_bytes -= 1;
         assert!(log.give_back().unwrap());
-        assert_eq!(bytes(&log), 0);
+        assert_eq!((file_bytes(&log), told_bytes(&log)), (0, 0));
         commit(&conn);
         let stored: i64 = conn.query_row("SELECT a FROM t", [], |row| row.get(0)).unwrap();
         assert_eq!(stored, 2);
