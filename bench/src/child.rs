@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal, getppid, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getppid, kill_process, kill_process_group, waitid};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
@@ -23,6 +23,7 @@ pub(crate) struct Process {
     child: Child,
     log: PathBuf,
     limit: Duration,
+    grace: Duration,
 }
 
 impl Process {
@@ -43,12 +44,19 @@ impl Process {
         guarded.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // A group of its own: ^C reaches the run alone, which then ends its children in order.
         let child = guarded.process_group(0).spawn().with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log, limit: START_LIMIT })
+        Ok(Self { name: name.to_owned(), child, log, limit: START_LIMIT, grace: Duration::ZERO })
     }
 
     /// The same, waited for that long at most wherever it is waited for.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// The same, interrupted in the end, and killed only where it has not ended after that long: one that is built to write a
+    /// profile of itself does so at its end.
+    pub(crate) fn interrupted(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -90,6 +98,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(process) = group.filter(|_| !self.grace.is_zero()) {
+            // An error says that it has ended already, as below.
+            let _gone = kill_process(process, Signal::INT);
+            let asked = Instant::now();
+            // Not reaped before its group is killed: its number would be free.
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            while asked.elapsed() < self.grace && matches!(waitid(WaitId::Pid(process), look), Ok(None)) {
+                thread::sleep(POLL);
+            }
+        }
         if let Some(group) = group {
             // An error says that the group is gone already, which is what is wanted.
             let _gone = kill_process_group(group, Signal::KILL);

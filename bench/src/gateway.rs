@@ -19,6 +19,8 @@ const TENANT: &str = "bench";
 const SPENT: &str = "spent";
 /// What is run by another program may take far longer to start.
 const SLOW_START_LIMIT: Duration = Duration::from_secs(180);
+/// How long it may take to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// What keeps the C library's copies in loops (glibc manual, "Tunables").
 const LONG_COPIES: &str = "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000";
 /// Keys that would give the gateway upstreams of its own.
@@ -87,10 +89,8 @@ impl Gateway {
         if is_counted {
             command.env("GLIBC_TUNABLES", LONG_COPIES);
         }
-        let mut process = Process::start("gateway", &command, setup.directory)?;
-        if is_counted {
-            process = process.within(SLOW_START_LIMIT);
-        }
+        let process = Process::start("gateway", &command, setup.directory)?;
+        let mut process = if is_counted { process.within(SLOW_START_LIMIT) } else { process.interrupted(END_LIMIT) };
         process.wait_listening(setup.edge)?;
         process.wait_listening(setup.admin)?;
         process.wait_for("/readyz", || Ok(is_ready(setup.edge)))?;
