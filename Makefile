@@ -49,7 +49,7 @@ profile: install-test build ## functions, callers and lines that a request spend
 	cargo build --locked --profile stages -p openclawmu-proxy --bin openclawmu --features openclawmu-sandbox/walk
 	@target/debug/openclawmu-bench stages --profile "$(SCENARIO)" $(ARGS)
 
-pgo: install-run ## build the gateway by what it does under load: twice as long, a fifth less CPU; in target/pgo
+pgo: install-run ## build the gateway by what it does under load, in target/pgo: twice a release build's time, up to a third less CPU
 	@bench/pgo
 
 bench: install-bench ## cost of a request against the bare Pingora proxy, same run (ARGS goes to the bench)

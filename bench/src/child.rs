@@ -102,7 +102,8 @@ impl Drop for Process {
             // An error says that it has ended already, as below.
             let _gone = kill_process(process, Signal::INT);
             let asked = Instant::now();
-            // Not reaped before its group is killed: its number would be free.
+            // Looked at again and again, since no wait takes a limit on every system that this runs on; and not reaped before its
+            // group is killed, since its number would be free.
             let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             while asked.elapsed() < self.grace && matches!(waitid(WaitId::Pid(process), look), Ok(None)) {
                 thread::sleep(POLL);
